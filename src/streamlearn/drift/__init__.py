@@ -1,0 +1,1 @@
+"""Alarm and confirmation: cheap detectors on every loss, a test with a stated error budget behind them."""

@@ -1,0 +1,77 @@
+"""Signing keys: one signs, several verify. Checkpoints, publications, versions and commands are signed with them.
+
+Keys come from the environment variable `STREAMLEARN_KEYS` (`id:hex,id:hex`, the first one signs) or, on a laptop,
+from a file that is made on first use, readable by its owner alone. This module never logs a key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from .errors import BadSignature, ConfigError
+
+
+class KeyRing:
+    """HMAC-SHA256 keys by id, in order: the first signs, each verifies.
+
+    Raises ConfigError when empty, or when a key is shorter than 16 bytes.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        if not keys:
+            raise ConfigError("STREAMLEARN_KEYS", "holds no key", "Set it to id:hex, for instance k1:$(openssl rand -hex 32)")
+        for name, key in keys.items():
+            if len(key) < 16:
+                raise ConfigError("STREAMLEARN_KEYS", f"key {name!r} has {len(key)} bytes", "Use at least 16 random bytes")
+        self._keys = dict(keys)
+        self._signer = next(iter(self._keys))
+
+    def sign(self, data: bytes) -> tuple[str, str]:
+        """Key id and hexadecimal HMAC-SHA256 of `data`."""
+        return self._signer, hmac.new(self._keys[self._signer], data, hashlib.sha256).hexdigest()
+
+    def verify(self, data: bytes, key_id: str, mac: str) -> None:
+        """Raises BadSignature unless `mac` was made over `data` with the key named `key_id`."""
+        key = self._keys.get(key_id)
+        if key is None:
+            raise BadSignature(f"signed with key {key_id!r}, which is not in the key ring {sorted(self._keys)}")
+        if not hmac.compare_digest(hmac.new(key, data, hashlib.sha256).hexdigest(), mac):
+            raise BadSignature(f"the signature by key {key_id!r} does not match the content")
+
+
+def load_keys(environ: Mapping[str, str], path: Path) -> KeyRing:
+    """The ring from `STREAMLEARN_KEYS`, else from the file at `path`, made (mode 0600) if it is missing.
+
+    Raises ConfigError for text that is not `id:hex,id:hex`.
+    """
+    text = environ.get("STREAMLEARN_KEYS")
+    if text is None:
+        text = _read_or_make(path)
+    keys: dict[str, bytes] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, _, digits = item.partition(":")
+        try:
+            keys[name] = bytes.fromhex(digits)
+        except ValueError:
+            raise ConfigError("STREAMLEARN_KEYS", f"key {name!r} is not hexadecimal", "Write id:hex,id:hex") from None
+    return KeyRing(keys)
+
+
+def _read_or_make(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    if not path.exists():
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(f"local:{secrets.token_hex(32)}\n")
+        try:
+            os.link(draft, path)  # atomic, and never replaces the key that another process made first
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text().strip()

@@ -1,0 +1,1 @@
+"""The hot path: one deterministic step per record, and all that a shard of a model is."""

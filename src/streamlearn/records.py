@@ -1,0 +1,177 @@
+"""What the roles tell each other through the log: signals, commands, decisions, dead letters; and the status document.
+
+Learners send *signals* (`_signals`), each numbered by its shard, so that a repeat after a crash is recognised. Control
+records *decisions* (`_control`), and asks learners by signed *commands* in each partition of a model's stream; a command's
+`seq` is the control-log offset of the decision behind it, so that a repeat is recognised too. People ask through `Request`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .errors import BadSignature
+from .keys import KeyRing
+
+
+class Signal(msgspec.Struct, omit_defaults=True):
+    """A learner's word to control. `seq` counts up by one for each (model, shard); `n` is the labelled events so far.
+
+    kind        data
+    alarm       detector, change_offset (log offset of the first event after the estimated change), change_n, ref_n, ref_mean
+    window      tag ("fresh" after an alarm, "recovery" after a promotion), loss ("binary" | "bounded"),
+                ref {n, sum, blocks?}, fresh {n, sum, blocks?}, from_n, to_n; blocks: means of consecutive losses
+    applied     verb, seq_of (the command's seq), version (now champion), shadow (version or null), offset
+    refused     verb, seq_of, reason ("gap" | "unknown_version" | "not_in_trial" | ...), detail
+    block       trial (seq of its Try command), block (number from 0), n, champion (loss sum), challenger (loss sum)
+    held        reason, offset
+    """
+
+    model: str
+    shard: int
+    seq: int
+    kind: str
+    version: int
+    offset: int
+    n: int
+    ts: float
+    data: dict[str, Any] = {}
+
+
+class Command(msgspec.Struct, omit_defaults=True):
+    """What control asks of a model's shards.
+
+    verb        arguments
+    try         version, trained_to (offset per shard), spec (the FitSpec as JSON, to make the version again if it is lost)
+    detach      -                      drop the shadow (it is parked, for a rollback, when it was champion before)
+    promote     version                the shadow becomes champion, the old champion its shadow
+    rollback    -                      the champion before the last promotion serves again
+    hold        reason                 read, predict and score, but do not learn
+    resume      mode ("skip")          learn again; what was held is skipped and recorded
+    reset       confirmed (bool)       start the detectors afresh; if confirmed, forget the reference before the change
+    """
+
+    seq: int
+    model: str
+    verb: str
+    version: int | None = None
+    trained_to: dict[str, int] = {}
+    spec: dict[str, Any] = {}
+    confirmed: bool = False
+    reason: str = ""
+    mode: str = "skip"
+
+
+class _Signed(msgspec.Struct):
+    body: str
+    key: str
+    mac: str
+
+
+def sign_command(command: Command, keys: KeyRing) -> bytes:
+    """The signed record of a command."""
+    body = msgspec.json.encode(command)
+    key, mac = keys.sign(body)
+    return msgspec.json.encode(_Signed(body.decode(), key, mac))
+
+
+def open_command(data: bytes, keys: KeyRing) -> Command:
+    """The command in a record. Raises BadSignature for one that is not ours or is damaged."""
+    try:
+        signed = msgspec.json.decode(data, type=_Signed)
+        keys.verify(signed.body.encode(), signed.key, signed.mac)
+        return msgspec.json.decode(signed.body, type=Command)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadSignature(f"not a signed command: {error}") from None
+
+
+class DeadLetter(msgspec.Struct, omit_defaults=True):
+    """What could not be learned. `raw` is the record's value, base64; (model, shard, offset, reason) names it."""
+
+    model: str
+    stream: str
+    shard: int
+    offset: int
+    ts: float
+    reason: str
+    detail: str
+    key: str
+    raw: bytes
+
+
+class Claim(msgspec.Struct, tag="claim", tag_field="type"):
+    """A learner takes a shard; the record's own offset is its generation."""
+
+    model: str
+    shard: int
+    holder: str
+    at: float
+
+
+class Request(msgspec.Struct, tag="request", tag_field="type", omit_defaults=True):
+    """A person or an application asks control for something. `action`: retrain, cancel, promote, rollback, hold, resume."""
+
+    id: str
+    model: str
+    action: str
+    by: str
+    at: float
+    reason: str = ""
+    version: int | None = None
+
+
+class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=True):
+    """One step of control's state machine: what was decided, why, by which numbers. `case` joins the steps of one story.
+
+    `kind`: registered, case_opened, confirmed, rejected, expired, retrain_started, retrained, retrain_failed, trial_started,
+    trial_won, trial_lost, promoted, recovered, not_recovered, rolled_back, detached, held, resumed, request_refused.
+    """
+
+    model: str
+    kind: str
+    at: float
+    case: str = ""
+    version: int | None = None
+    n: int = 0
+    offset: int = 0
+    signal: int = -1
+    by: str = "control"
+    why: str = ""
+    numbers: dict[str, Any] = {}
+
+
+ControlRecord = Claim | Request | Decision
+
+
+def decode_control(data: bytes) -> ControlRecord:
+    """The record in a control-log value. Raises msgspec.DecodeError."""
+    return msgspec.json.decode(data, type=ControlRecord)
+
+
+class Status(msgspec.Struct, omit_defaults=True):
+    """What a shard says of itself about once a second; `position` is the next offset to read, `end` the log's end then."""
+
+    model: str
+    shard: int
+    generation: int
+    version: int
+    shadow: int | None
+    position: int
+    end: int
+    log: str
+    at: float
+    n: int
+    clock: float | None
+    held: str | None
+    counters: dict[str, int]
+    pending: int
+    early: int
+    scores: dict[str, Any]
+    shadow_scores: dict[str, Any] = {}
+    delay: dict[str, float] = {}
+    rate: float = 0.0
+    freshness_ms: dict[str, float] = {}
+    pause_ms: dict[str, float] = {}
+    checkpoint_at: float | None = None
+    dead: int = 0

@@ -1,0 +1,90 @@
+"""The store: checkpoints for recovery, publications for serving, versions, and views of the control log.
+
+It holds nothing that the log cannot bring back. Every write for a shard carries the writer's generation and is refused
+(`Fenced`) when a newer one was seen for that shard. Blobs are opaque here: `codec` signs and checks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class CheckpointInfo(NamedTuple):
+    """One checkpoint: a store-wide `id`, its writer's generation, when it was put (Unix seconds), its bytes, its fate."""
+
+    id: int
+    generation: int
+    created: float
+    size: int
+    set_aside: str | None  # why it is no longer used, None while it is good
+
+
+class Publication(NamedTuple):
+    """The newest published model of a shard; `tag` differs from that of the one before."""
+
+    tag: int
+    blob: bytes
+
+
+class Retention(NamedTuple):
+    """Which checkpoints to keep: the `last` few, then one an hour for `hourly` hours, then one a day for `daily` days."""
+
+    last: int = 3
+    hourly: int = 24
+    daily: int = 7
+
+
+class Store(Protocol):
+    """Safe to use from several threads, and from several processes at once. Raises StoreUnavailable and StoreFull."""
+
+    def claim(self, model: str, shard: int, generation: int) -> None:
+        """Fence every older writer of this shard. Raises Fenced when a newer one was seen."""
+
+    def put_checkpoint(self, model: str, shard: int, generation: int, blob: bytes, keep: Retention) -> int:
+        """Add a checkpoint, drop those that `keep` does not cover (never a set-aside one), return its id. Raises Fenced."""
+
+    def checkpoints(self, model: str, shard: int) -> list[CheckpointInfo]:
+        """All of a shard's checkpoints, newest first."""
+
+    def checkpoint(self, id: int) -> bytes:
+        """The blob of a checkpoint. Raises StoreError when there is none."""
+
+    def set_aside(self, id: int, reason: str) -> None:
+        """Mark a checkpoint as not to be used, and keep its bytes for people."""
+
+    def put_publication(self, model: str, shard: int, generation: int, blob: bytes) -> int:
+        """Replace the shard's publication; returns its tag. Raises Fenced."""
+
+    def publication(self, model: str, shard: int, after: int | None = None) -> Publication | None:
+        """The shard's publication, or None when there is none or its tag is `after`."""
+
+    def put_version(self, model: str, version: int, shard: int, blob: bytes) -> None:
+        """Keep a fitted version for good (or replace it by the same version fitted further)."""
+
+    def version(self, model: str, version: int, shard: int) -> bytes | None:
+        """The blob of a version, or None."""
+
+    def drop_version(self, model: str, version: int) -> None:
+        """Forget a version's blobs on every shard."""
+
+    def put_status(self, model: str, shard: int, generation: int, doc: bytes) -> None:
+        """Replace a shard's status (JSON, see `records.Status`). Raises Fenced."""
+
+    def statuses(self) -> dict[tuple[str, int], bytes]:
+        """Every shard's newest status."""
+
+    def put_views(self, docs: Mapping[tuple[str, str], bytes], offset: int) -> None:
+        """Put JSON documents by (kind, id), all or none, and say that the views now hold the control log below `offset`."""
+
+    def views(self, kind: str, ids: Sequence[str] | None = None) -> dict[str, bytes]:
+        """The documents of one kind by id, in the order in which they were first put."""
+
+    def view_offset(self) -> int:
+        """What `put_views` said last, 0 for an empty store."""
+
+    def clear_views(self) -> None:
+        """Drop every view, so that they can be rebuilt from the control log."""
+
+    def close(self) -> None:
+        """Let go. Closing twice is allowed."""
