@@ -7,7 +7,7 @@ records *decisions* (`_control`), and asks learners by signed *commands* in each
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -142,11 +142,13 @@ class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=T
 
 
 ControlRecord = Claim | Request | Decision
+_control_decoder: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(ControlRecord)
 
 
 def decode_control(data: bytes) -> ControlRecord:
     """The record in a control-log value. Raises msgspec.DecodeError."""
-    return msgspec.json.decode(data, type=ControlRecord)
+    record: ControlRecord = _control_decoder.decode(data)
+    return record
 
 
 class Status(msgspec.Struct, omit_defaults=True):
