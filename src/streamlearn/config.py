@@ -1,36 +1,52 @@
 """One TOML file and `STREAMLEARN_…` environment overrides → frozen, validated settings. Every error names its key and the fix.
 
 `STREAMLEARN_SERVE__PORT=9000` overrides `serve.port`: two underscores step into a table, and the value is read as TOML
-(or as text when it is not TOML). Variables that are not settings (`RESERVED`) are left alone. Nothing here opens a log,
-a store or a model.
+(or as text when it is not TOML). Variables that are not settings (`RESERVED`) are left alone. All that is wrong is told
+at once. Nothing here opens a log, a store or a model.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 
+from .config_errors import ConfigErrors as ConfigErrors
+from .config_errors import explain
 from .errors import ConfigError
 
-RESERVED: Final = frozenset({"STREAMLEARN_KEYS", "STREAMLEARN_API_KEYS", "STREAMLEARN_DATA", "STREAMLEARN_LOG_LEVEL"})
+RESERVED: Final = frozenset(
+    f"STREAMLEARN_{name}" for name in ("KEYS", "API_KEYS", "API_KEY", "URL", "DATA", "LOG_LEVEL")
+)
 PREFIX: Final = "STREAMLEARN_"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 Task = Literal["binary", "multiclass", "regression"]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Label = bool | int | str
+Positive = Annotated[float, Field(gt=0, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, strict=True)]
+Whole = Annotated[int, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
+Label = StrictBool | StrictInt | StrictStr
 
 
 class Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
 
 
 class LogSettings(Table):
@@ -44,8 +60,8 @@ class StoreSettings(Table):
 
 
 class ServeSettings(Table):
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8321
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, strict=True)] = 8321
     max_in_flight: Count = 64
     poll_ms: Positive = 50
     prediction_buffer: Count = 10_000
@@ -73,13 +89,13 @@ class ControlSettings(Table):
 
 
 class StreamSettings(Table):
-    partitions: Annotated[int, Field(ge=1, le=1024)] = 1
+    partitions: Annotated[int, Field(ge=1, le=1024, strict=True)] = 1
     allowed_lateness_s: NotNegative = 60
 
 
 class DetectorSettings(Table):
     name: Literal["adwin", "page_hinkley"]
-    params: dict[str, bool | int | float | str] = {}
+    params: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = {}
 
 
 class DriftSettings(Table):
@@ -87,12 +103,22 @@ class DriftSettings(Table):
         DetectorSettings(name="adwin", params={"delta": 0.002}),
         DetectorSettings(name="page_hinkley", params={"threshold": 20.0, "delta": 0.005}),
     )
-    window: Annotated[int, Field(ge=30)] = 500
-    gap: Annotated[int, Field(ge=0)] = 200
-    min_reference: Annotated[int, Field(ge=30)] = 500
-    max_reference: Annotated[int, Field(ge=100)] = 20_000
+    window: Annotated[int, Field(ge=30, strict=True)] = 500
+    gap: Whole = 200
+    min_reference: Annotated[int, Field(ge=30, strict=True)] = 500
+    max_reference: Annotated[int, Field(ge=100, strict=True)] = 20_000
     alpha: Share = 0.05
     harm: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _reference_can_fill(self) -> DriftSettings:
+        if self.max_reference < self.min_reference:
+            raise ValueError(
+                f"max_reference: {self.max_reference} is below min_reference, {self.min_reference}; write at least as many"
+            )
+        if not self.detectors:
+            raise ValueError("detectors: there is none; name at least one, for instance {name = \"adwin\"}")
+        return self
 
 
 class TrialSettings(Table):
@@ -101,7 +127,16 @@ class TrialSettings(Table):
     min_block: Count = 10
     min_events: Count = 1000
     horizon_events: Count = 50_000
-    watch_events: Annotated[int, Field(ge=0)] = 5000
+    watch_events: Whole = 5000
+
+    @model_validator(mode="after")
+    def _trial_can_end(self) -> TrialSettings:
+        if self.horizon_events < self.min_events:
+            raise ValueError(
+                f"horizon_events: {self.horizon_events} is below min_events, {self.min_events}, "
+                "so no trial could be won; write a larger one"
+            )
+        return self
 
 
 class RetrainSettings(Table):
@@ -124,23 +159,23 @@ class CheckpointSettings(Table):
     interval_s: Positive = 10
     budget: Share = 0.05
     keep_last: Count = 3
-    keep_hourly: Annotated[int, Field(ge=0)] = 24
-    keep_daily: Annotated[int, Field(ge=0)] = 7
+    keep_hourly: Whole = 24
+    keep_daily: Whole = 7
 
 
 class ModelSettings(Table):
     stream: str
     task: Task
-    pipeline: str
+    pipeline: Annotated[str, Field(min_length=1)]
     params: dict[str, Any] = {}
-    seed: int = 42
+    seed: Whole = 42
     labels: tuple[Label, ...] = ()
-    default_label: Label | float | None = None
+    default_label: Label | StrictFloat | None = None
     label_wait_s: Positive = 86_400
     max_pending: Count = 100_000
     dedupe_ids: Count = 200_000
     loss_scale: Positive | None = None
-    score_window: Annotated[int, Field(ge=10)] = 1000
+    score_window: Annotated[int, Field(ge=10, strict=True)] = 1000
     score_fading: Share = 0.999
     drift: DriftSettings = DriftSettings()
     trial: TrialSettings = TrialSettings()
@@ -156,7 +191,28 @@ class ModelSettings(Table):
             raise ValueError("labels: a regression model has none; remove the key")
         if len(set(map(repr, self.labels))) != len(self.labels):
             raise ValueError("labels: one is given twice; list each once")
+        if self.loss_scale is not None and self.task != "regression":
+            raise ValueError(f"loss_scale: a {self.task} model has none; remove the key")
+        problem = self._wrong_default()
+        if problem:
+            raise ValueError(f"default_label: {self.default_label!r} {problem}")
         return self
+
+    def _wrong_default(self) -> str | None:
+        value = self.default_label
+        if value is None:
+            return None
+        if self.task == "regression":
+            wrong = isinstance(value, bool | str)
+            return "is not a number; write the number that a missing label stands for" if wrong else None
+        if isinstance(value, float):
+            return "is not a label; write a whole number, a text or a boolean"
+        if self.labels:
+            known = any(type(value) is type(label) and value == label for label in self.labels)
+            return None if known else f"is not one of labels; write one of {list(self.labels)}"
+        if self.task == "binary" and value not in (0, 1):
+            return "is not a binary label; write true or false, or declare labels"
+        return None
 
 
 class Settings(Table):
@@ -171,18 +227,11 @@ class Settings(Table):
     models: dict[str, ModelSettings] = {}
 
 
-class ConfigErrors(ConfigError):
-    """All that is wrong with a configuration, in `errors`, at least one."""
-
-    def __init__(self, errors: list[ConfigError]) -> None:
-        first = errors[0]
-        super().__init__(first.key, first.problem, first.fix)
-        self.errors = errors
-        self.args = ("\n".join(map(str, errors)),)
-
-
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
-    """The settings in the TOML file at `path` under the overrides in `environ`. Raises ConfigErrors."""
+    """The settings in the TOML file at `path` under the overrides in `environ`; `data_dir` is taken from the file's folder.
+
+    Raises ConfigErrors.
+    """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -192,26 +241,24 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     except OSError as error:
         raise ConfigErrors([ConfigError(str(path), f"cannot be read: {error}", "Name a readable file")]) from None
     settings = parse(tree, environ)
-    if settings.data_dir.is_absolute():
-        return settings
-    return settings.model_copy(update={"data_dir": (path.parent / settings.data_dir).resolve()})
+    return settings.model_copy(update={"data_dir": (path.parent / settings.data_dir.expanduser()).resolve()})
 
 
 def parse(tree: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """The settings in a parsed TOML `tree` under the overrides in `environ`. Raises ConfigErrors."""
-    merged = _override(tree, environ)
+    merged, sources = _override(tree, environ)
+    errors = list(_wrong_names(merged))
     try:
         settings = Settings.model_validate(merged)
     except ValidationError as error:
-        raise ConfigErrors([_explain(item) for item in error.errors()]) from None
-    errors = _cross_check(settings)
+        errors = [*explain(error, merged, Settings), *errors]
     if errors:
-        raise ConfigErrors(errors)
+        raise ConfigErrors([_with_source(error, sources) for error in errors])
     return settings
 
 
-def _override(tree: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    merged: dict[str, Any] = _copy(tree)
+def _override(tree: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    merged, sources = _copy(tree), {}
     for variable, text in sorted(environ.items()):
         if not variable.startswith(PREFIX) or variable in RESERVED:
             continue
@@ -226,60 +273,37 @@ def _override(tree: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, 
             table[path[-1]] = tomllib.loads(f"v = {text}")["v"]
         except tomllib.TOMLDecodeError:
             table[path[-1]] = text
-    return merged
+        sources[".".join(path)] = variable
+    return merged, sources
 
 
 def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copy(value) if isinstance(value, dict) else value for key, value in tree.items()}
 
 
-_FIXES: Final = {
-    "extra_forbidden": "Remove it, or mend its spelling",
-    "missing": "Add it",
-}
+def _with_source(error: ConfigError, sources: Mapping[str, str]) -> ConfigError:
+    """Say where a wrong value comes from when it is not in the file."""
+    for key, variable in sources.items():
+        if error.key == key or error.key.startswith(f"{key}."):
+            return ConfigError(error.key, f"{error.problem} (set by {variable})", error.fix)
+    return error
 
 
-def _explain(item: Any) -> ConfigError:
-    key = ".".join(str(part) for part in item["loc"]) or "(file)"
-    kind, context = item["type"], item.get("ctx", {})
-    if kind == "value_error":
-        inner, _, rest = str(context["error"]).partition(": ")
-        problem, _, fix = rest.partition("; ")
-        return ConfigError(f"{key}.{inner}", problem, fix[:1].upper() + fix[1:])
-    if kind == "extra_forbidden":
-        return ConfigError(key, "there is no such setting", _FIXES[kind])
-    if kind == "missing":
-        return ConfigError(key, "is missing", _FIXES[kind])
-    problem = item["msg"][:1].lower() + item["msg"][1:]
-    return ConfigError(key, f"{problem}, but it is {item['input']!r}", _fix_for(kind, context))
-
-
-def _fix_for(kind: str, context: Mapping[str, Any]) -> str:
-    if kind == "literal_error":
-        return f"Write one of {context['expected']}"
-    for bound, word in (("gt", "above"), ("ge", "of at least"), ("lt", "below"), ("le", "of at most")):
-        if bound in context:
-            return f"Write a number {word} {context[bound]}"
-    return "Write a value of the type it names"
-
-
-def _cross_check(settings: Settings) -> list[ConfigError]:
-    errors = []
-    for table, names in (("streams", settings.streams), ("models", settings.models)):
+def _wrong_names(tree: Mapping[str, Any]) -> Iterator[ConfigError]:
+    """What no single value shows: names that cannot be used, and models that read a stream that is not there."""
+    tables = {name: tree.get(name, {}) for name in ("streams", "models")}
+    streams, models = ({} if not isinstance(table, dict) else table for table in tables.values())
+    for kind, names in (("streams", streams), ("models", models)):
         for name in names:
             if not NAME.fullmatch(name):
-                errors.append(
-                    ConfigError(f"{table}.{name}", "is not a usable name", "Use a–z, 0–9, - and _, 63 characters at most")
-                )
-    if not settings.streams:
-        errors.append(ConfigError("streams", "there is none", "Add one, for instance [streams.clicks]"))
-    for name, model in settings.models.items():
-        if model.stream not in settings.streams:
-            errors.append(
-                ConfigError(
-                    f"models.{name}.stream",
-                    f"there is no stream {model.stream!r}",
-                    f"Write one of {sorted(settings.streams)}, or add [streams.{model.stream}]",
-                )
+                yield ConfigError(f"{kind}.{name}", "is not a usable name", "Use a–z, 0–9, - and _, 63 characters at most")
+    if tables["streams"] == {}:
+        yield ConfigError("streams", "there is none", "Add one, for instance [streams.clicks]")
+        return
+    for name, model in models.items():
+        stream = model.get("stream") if isinstance(model, dict) else None
+        if isinstance(stream, str) and stream not in streams:
+            near = difflib.get_close_matches(stream, streams, n=1) or sorted(streams)[:1]
+            yield ConfigError(
+                f"models.{name}.stream", f"there is no stream {stream!r}", f"Write {near[0]!r}, or add [streams.{stream}]"
             )
-    return errors
