@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Final, NamedTuple, Protocol
 
+from streamlearn.errors import ConfigError
+
 CONTROL: Final = "_control"
 SIGNALS: Final = "_signals"
 DEAD: Final = "_dead"
@@ -70,3 +72,21 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Finish what was appended, then let go. Closing twice is allowed."""
+
+
+def missing_streams(existing: Mapping[str, int], wanted: Mapping[str, int], where: str) -> dict[str, int]:
+    """Those of `wanted` that `existing` lacks. Raises ConfigError when a number of partitions differs.
+
+    The number is fixed for good: another one would send a key's later events to another partition than its earlier ones.
+    """
+    for name, partitions in wanted.items():
+        key = f"streams.{name}.partitions"
+        if partitions < 1:
+            raise ConfigError(key, f"is {partitions}", "Write a number of at least 1")
+        if existing.get(name, partitions) != partitions:
+            raise ConfigError(
+                key,
+                f"is {partitions}, but {where} was made with {existing[name]}",
+                f"Write {existing[name]}, or start a new log",
+            )
+    return {name: partitions for name, partitions in wanted.items() if name not in existing}
