@@ -26,6 +26,7 @@ class Signal(msgspec.Struct, omit_defaults=True):
     refused     verb, seq_of, reason ("gap" | "unknown_version" | "not_in_trial" | ...), detail
     block       trial (seq of its Try command), block (number from 0), n, champion (loss sum), challenger (loss sum)
     held        reason, offset
+    shadow_failed  version, reason: its pipeline raised, so the shadow was let go
     """
 
     model: str
@@ -176,4 +177,4 @@ class Status(msgspec.Struct, omit_defaults=True):
     freshness_ms: dict[str, float] = {}
     pause_ms: dict[str, float] = {}
     checkpoint_at: float | None = None
-    dead: int = 0
+    outcomes: dict[str, list[float]] = {}

@@ -1,0 +1,154 @@
+"""A learner's whole state as named parts, and back; and the digest by which two runs are compared.
+
+The parts "champion", "shadow", "parked" and "watch" are pickles, so they are only opened from a verified blob; the others
+are MessagePack. Equality of two runs is equality of named values (`digest`), never of pickled bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ..errors import Unexpected
+from ..keys import KeyRing
+from ..store.codec import open_blob
+from .baselines import Baselines
+from .digest import digest as digest_of
+from .inorder import InOrder
+from .learner import DELAYS, Learner
+from .loss import Scaled
+from .model import Model
+from .paired import PairedBlocks
+from .pending import Join, JoinState
+from .protocols import WatchMaker
+from .scores import Scores
+
+_MODELS: Final = ("champion", "shadow", "parked")
+
+
+class _Rest(msgspec.Struct):
+    """The small values of a learner."""
+
+    stream: str
+    task: str
+    labels: list[Any]
+    version: int
+    shadow_version: int | None
+    parked_version: int | None
+    shadow_was_champion: bool
+    blocks: PairedBlocks | None
+    baselines: Baselines
+    in_order: InOrder | None
+    scale: Scaled | None
+    held: str | None
+    held_from: int | None
+    held_ranges: list[tuple[int, int]]
+    n: int
+    signal_seq: int
+    last_command: int
+    outcomes: dict[int, list[float]]
+    delays: list[int]
+
+
+def parts(learner: Learner) -> dict[str, bytes]:
+    """Everything that `load` needs, by name."""
+    out = {
+        "join": learner.join.state(),
+        "scores": learner.scores.state(),
+        "watch": learner.watch.state(),
+        "rest": _rest(learner),
+    }
+    for name in _MODELS:
+        model = getattr(learner, name)
+        if model is not None:
+            out[name] = pickle.dumps(model, protocol=5)
+    return out
+
+
+def load(learner: Learner, kept: Mapping[str, bytes], watches: WatchMaker) -> None:
+    """Make a new learner the one whose `parts` were kept. Raises Unexpected when the model's task or labels changed."""
+    rest = msgspec.msgpack.decode(kept["rest"], type=_Rest)
+    settings = learner.settings
+    if (rest.task, rest.stream, rest.labels) != (settings.task, settings.stream, list(settings.labels)):
+        raise Unexpected(
+            f"{learner.name}: the checkpoint is of task {rest.task!r} on stream {rest.stream!r} with labels {rest.labels}; "
+            "give the changed model a new name"
+        )
+    learner.join.load(kept["join"])
+    learner.scores = Scores.restore(kept["scores"])
+    learner.watch = watches.restore(settings.drift, learner.loss.kind, kept["watch"])
+    for name in _MODELS:
+        setattr(learner, name, pickle.loads(kept[name]) if name in kept else None)
+    for name in (
+        "version", "shadow_version", "parked_version", "shadow_was_champion", "blocks", "baselines", "in_order",
+        "held", "held_from", "held_ranges", "n", "signal_seq", "last_command", "outcomes",
+    ):  # fmt: skip
+        setattr(learner, name, getattr(rest, name))
+    learner.delays = deque(rest.delays, maxlen=DELAYS)
+    if rest.scale is not None:
+        learner.loss = rest.scale
+    learner.bind()
+
+
+def digest(learner: Learner) -> str:
+    """SHA-256 over the learner's named values: weights, counts, scores, waiting events, position."""
+    total = hashlib.sha256()
+    for name in _MODELS:
+        model: Model | None = getattr(learner, name)
+        values = None if model is None else (model.estimator, model.types, model.label_type)
+        total.update(f"{name}:{digest_of(values)}\n".encode())
+    total.update(f"watch:{digest_of(learner.watch)}\n".encode())
+    for part in (learner.join.state(), learner.scores.state(), _rest(learner)):
+        total.update(hashlib.sha256(part).digest())
+    return total.hexdigest()
+
+
+def _rest(learner: Learner) -> bytes:
+    return msgspec.msgpack.encode(
+        _Rest(
+            learner.settings.stream,
+            learner.settings.task,
+            list(learner.settings.labels),
+            learner.version,
+            learner.shadow_version,
+            learner.parked_version,
+            learner.shadow_was_champion,
+            learner.blocks,
+            learner.baselines,
+            learner.in_order,
+            learner.loss if isinstance(learner.loss, Scaled) else None,
+            learner.held,
+            learner.held_from,
+            learner.held_ranges,
+            learner.n,
+            learner.signal_seq,
+            learner.last_command,
+            learner.outcomes,
+            list(learner.delays),
+        )
+    )
+
+
+class Ledger(msgspec.Struct):
+    """What a learner's state says of the events it took: ids still remembered with their labels, and its counters."""
+
+    position: int
+    learned: int
+    labels: dict[str, Any]
+    pending: int
+    early: int
+    counters: dict[str, int]
+
+
+def ledger(blob: bytes, keys: KeyRing, model: str, shard: int) -> Ledger:
+    """Read a checkpoint's account of ids without opening any pickle. Raises CodecError."""
+    sealed = open_blob(blob, keys, kind="checkpoint", model=model, shard=shard)
+    state = msgspec.msgpack.decode(sealed.part("join"), type=JoinState)
+    rest = msgspec.msgpack.decode(sealed.part("rest"), type=_Rest)
+    labels = Join.labels_of(state)
+    return Ledger(state.position, rest.n, labels, len(state.order), len(state.early), state.counters)

@@ -1,0 +1,251 @@
+"""One shard of a model as a deterministic function of its partition: `step(record)`, `apply(command)`, nothing else.
+
+No I/O, no wall clock, no logging, no randomness but the seeded estimator's. For a labelled event the order is predict,
+score, detect, learn, and what was predicted at question time is never computed again. What the world must hear (signals,
+dead letters) is left in `signals` and `dead` for the worker to carry away.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..config import ModelSettings, StreamSettings
+from ..errors import EventError
+from ..events import Event, Features, Kind, Limits, encode
+from ..log import Record
+from ..records import DeadLetter, Signal
+from .baselines import Baselines
+from .inorder import InOrder
+from .loss import make_loss
+from .model import Model
+from .paired import PairedBlocks
+from .pending import Entry, Join
+from .protocols import Watch, WatchMaker
+from .scores import Scores
+
+DELAYS = 1000
+
+
+class Learner:
+    """A shard's whole state. `model` names it; `place` is (stream, partition); it starts at log offset `start`."""
+
+    def __init__(
+        self,
+        name: str,
+        model: ModelSettings,
+        stream: StreamSettings,
+        limits: Limits,
+        watches: WatchMaker,
+        place: tuple[str, int],
+        start: int,
+    ) -> None:
+        self.name = name
+        self.settings = model
+        self.limits = limits
+        self.join = Join(self, model, stream, limits, place, start)
+        self.champion = Model(model, limits)
+        self.shadow: Model | None = None
+        self.parked: Model | None = None
+        self.version = 1
+        self.shadow_version: int | None = None
+        self.parked_version: int | None = None
+        self.shadow_was_champion = False
+        self.blocks: PairedBlocks | None = None
+        self.scores = Scores(model.task, model.score_window, model.score_fading)
+        self.loss = make_loss(model)
+        self.watch: Watch = watches.new(model.drift, self.loss.kind)
+        self.baselines = Baselines(model.task)
+        self.in_order = InOrder() if model.default_label is not None else None
+        self.held: str | None = None
+        self.held_from: int | None = None
+        self.held_ranges: list[tuple[int, int]] = []
+        self.n = 0
+        self.signal_seq = 0
+        self.last_command = -1
+        self.outcomes: dict[int, list[float]] = {}
+        self.delays: deque[int] = deque(maxlen=DELAYS)
+        self.signals: list[Signal] = []
+        self.dead: list[DeadLetter] = []
+        self._ts = 0.0
+        self.bind()
+
+    def bind(self) -> None:
+        """Resolve what the hot path calls; to be called whenever a part was replaced."""
+        self.clean: Callable[[Features], Features] = self.champion.clean
+        self.label: Callable[[Any], Any] = self.champion.label
+        self._predict = self.champion.predict
+        self._learn = self.champion.learn
+        self._score = self.scores.add
+        self._update = self.watch.update
+
+    @property
+    def position(self) -> int:
+        """The next offset to read."""
+        return self.join.position
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """How often each rule applied, dead letters by reason included."""
+        return self.join.counters
+
+    def step(self, record: Record) -> None:
+        """Take one record that is not a command. Never raises for what it holds."""
+        self._ts = record.ts
+        self.join.push(record)
+
+    def skip(self, record: Record) -> None:
+        """Move past a command's record, so that what it causes is dated by it."""
+        self._ts = record.ts
+        self.join.position = record.offset + 1
+
+    # What the join drives.
+
+    def question(self, entry: Entry) -> None:
+        """Predict for new features. Raises EventError, before anything was remembered, when the pipeline cannot."""
+        try:
+            entry.y, entry.p = self._predict(entry.x)
+        except EventError as error:
+            if error.reason == "not_finite_prediction":
+                self.hold(error.detail)
+            raise
+        except Exception as error:
+            raise EventError("unlearnable", "x", f"predicting raised {error!r}") from error
+        entry.version = self.version
+        entry.last, entry.majority = self.baselines.last, self.baselines.usual
+        if self.shadow is not None and self.blocks is not None:
+            try:
+                entry.shadow_y, entry.shadow_p = self.shadow.predict(entry.x)
+            except Exception as error:
+                self.drop_shadow(f"predicting raised {error!r}")
+                return
+            entry.trial = self.blocks.trial
+            entry.block = self.blocks.ask()
+
+    def answer(self, entry: Entry, y: Any) -> None:
+        """Score, detect, learn. An exception of the pipeline makes a dead letter, never a crash loop."""
+        self.n = n = self.n + 1
+        self.delays.append(self.join.seq - entry.seq)
+        self._score(y, entry.y, entry.p, entry.last, entry.majority)
+        self.baselines.learn(y)
+        loss = self.loss(y, entry.y) if entry.version == self.version else None
+        if self.in_order is not None:
+            self.in_order.settle(entry.seq, None if loss is None else (loss, entry.offset))
+            self._release()
+        elif loss is not None:
+            note = self._update(loss, entry.offset, n)
+            if note is not None:
+                self.tell(note.kind, note.data)
+        if entry.served is not None:
+            self._attribute(entry, y)
+        if entry.trial >= 0:
+            self._settle(entry, y)
+        self.loss.learn(y)
+        if self.held is None:
+            self._teach(entry, y)
+
+    def _teach(self, entry: Entry, y: Any) -> None:
+        try:
+            self._learn(entry.x, y)
+        except Exception as error:
+            self._refuse_entry(entry, f"learning raised {error!r}")
+            return
+        if self.shadow is not None:
+            try:
+                self.shadow.learn(entry.x, y)
+            except Exception as error:
+                self.drop_shadow(f"learning raised {error!r}")
+
+    def unanswered(self, entry: Entry) -> None:
+        """No label will come: the question's block must not wait for it."""
+        if self.in_order is not None:
+            self.in_order.settle(entry.seq, None)
+            self._release()
+        if entry.trial >= 0 and self.blocks is not None and entry.trial == self.blocks.trial:
+            self.blocks.give_up(entry.block)
+            self._emit_blocks()
+
+    def refuse(self, record: Record, reason: str, detail: str) -> None:
+        """A dead letter, and its counter."""
+        self.counters[reason] = self.counters.get(reason, 0) + 1
+        self.dead.append(
+            DeadLetter(
+                self.name,
+                self.join.stream,
+                self.join.partition,
+                record.offset,
+                record.ts,
+                reason,
+                detail[:1000],
+                record.key.decode(errors="replace"),
+                record.value,
+            )
+        )
+
+    def _refuse_entry(self, entry: Entry, detail: str) -> None:
+        value = encode(Event(self.join.stream, entry.id, entry.ts, x=entry.x))
+        self.refuse(Record(entry.offset, self._ts, Kind.EVENT, entry.id.encode(), value), "unlearnable", detail)
+
+    def _attribute(self, entry: Entry, y: Any) -> None:
+        model, version, served = entry.served
+        if model != self.name:
+            return
+        try:
+            loss = self.loss(y, self.champion.label(served))
+        except EventError:
+            return
+        if loss is not None:
+            row = self.outcomes.setdefault(version, [0, 0.0])
+            row[0] += 1
+            row[1] += loss
+
+    def _settle(self, entry: Entry, y: Any) -> None:
+        blocks = self.blocks
+        if blocks is None or entry.trial != blocks.trial:
+            return
+        champion, challenger = self.loss(y, entry.y), self.loss(y, entry.shadow_y)
+        if champion is None or challenger is None:
+            blocks.give_up(entry.block)
+        else:
+            blocks.answer(entry.block, champion, challenger)
+        self._emit_blocks()
+
+    def _emit_blocks(self) -> None:
+        assert self.blocks is not None
+        for data in self.blocks.take_closed():
+            self.tell("block", data)
+
+    def _release(self) -> None:
+        assert self.in_order is not None
+        for loss, offset in self.in_order.released():
+            note = self._update(loss, offset, self.n)
+            if note is not None:
+                self.tell(note.kind, note.data)
+
+    # What commands and accidents change; see `commands.py`.
+
+    def hold(self, reason: str) -> None:
+        """Go on reading, predicting and scoring, but learn nothing until `resume`."""
+        if self.held is None:
+            self.held, self.held_from = reason, self.position
+            self.tell("held", {"reason": reason, "offset": self.position})
+
+    def resume(self) -> None:
+        """Learn again; what was held is skipped, and recorded."""
+        if self.held_from is not None:
+            self.held_ranges.append((self.held_from, self.position))
+        self.held = self.held_from = None
+
+    def drop_shadow(self, reason: str) -> None:
+        """The shadow failed: it is let go, and control hears of it."""
+        version, self.shadow, self.shadow_version, self.blocks = self.shadow_version, None, None, None
+        self.shadow_was_champion = False
+        self.tell("shadow_failed", {"version": version, "reason": reason})
+
+    def tell(self, kind: str, data: dict[str, Any]) -> None:
+        """Leave a signal for control."""
+        self.signals.append(
+            Signal(self.name, self.join.partition, self.signal_seq, kind, self.version, self.position, self.n, self._ts, data)
+        )
+        self.signal_seq += 1

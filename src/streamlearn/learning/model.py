@@ -1,0 +1,184 @@
+"""A river estimator dressed for one task: features checked and cleaned, labels translated, answers in the user's terms.
+
+One `Model` is one version's lineage. It is what a publication carries, so it holds all that serving needs: the estimator,
+the types of its features and its labels. It must never learn while it answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from ..config import ModelSettings
+from ..errors import EventError, ModelError
+from ..events import INT64, Features, Limits, Scalar
+from .recipes import build
+
+NUMBER: Final = "number"
+STRING: Final = "string"
+_KINDS: Final[Mapping[type, str]] = {float: NUMBER, int: NUMBER, bool: NUMBER, str: STRING}
+
+
+class Answer(NamedTuple):
+    """A prediction in the user's terms: the label or number, and for classes the probability of each label."""
+
+    y: Scalar
+    p: dict[str, float] | None
+
+
+class Model:
+    """An estimator with its features' types and its labels. Raises ModelError when the pipeline cannot be built."""
+
+    def __init__(self, settings: ModelSettings, limits: Limits) -> None:
+        self.task = settings.task
+        self.estimator = build(settings.pipeline, settings.task, settings.params, settings.seed)
+        self.types: dict[str, str] = {}
+        self.max_features = limits.max_features
+        self.max_string = limits.max_string
+        self.labels: tuple[Any, ...] = settings.labels or ((False, True) if settings.task == "binary" else ())
+        self.label_type: str | None = None
+        self.proba = settings.task != "regression" and _has_probabilities(self.estimator)
+        self._codes: dict[Any, bool] = (
+            {label: index == 1 for index, label in enumerate(self.labels)} if settings.task == "binary" else {}
+        )
+
+    def check(self, x: Features) -> tuple[Features, dict[str, str]]:
+        """`x` without nulls, and the types of the features never seen before. Raises EventError; changes nothing."""
+        if len(x) > self.max_features:
+            raise EventError("too_many_features", "x", f"has {len(x)} features, more than {self.max_features}")
+        types, max_string = self.types, self.max_string
+        fresh: dict[str, str] = {}
+        nulls = False
+        for name, value in x.items():
+            kind = type(value)
+            if kind is float:
+                if types.get(name) is NUMBER:
+                    continue
+            elif kind is str:
+                if types.get(name) is STRING and len(value) <= max_string:  # type: ignore[arg-type]  # a str, as above
+                    continue
+            elif kind is int:
+                if types.get(name) is NUMBER and -INT64 <= value < INT64:  # type: ignore[operator]  # an int, as above
+                    continue
+            elif value is None:
+                nulls = True
+                continue
+            self._check_one(name, value, fresh)
+        return ({k: v for k, v in x.items() if v is not None} if nulls else x), fresh
+
+    def _check_one(self, name: str, value: Scalar, fresh: dict[str, str]) -> None:
+        if len(name) > self.max_string:
+            raise EventError("too_long", "x", f"a feature's name has {len(name)} characters, more than {self.max_string}")
+        if isinstance(value, str) and len(value) > self.max_string:
+            raise EventError("too_long", f"x.{name}", f"has {len(value)} characters, more than {self.max_string}")
+        if type(value) is int and not -INT64 <= value < INT64:
+            raise EventError("out_of_range", f"x.{name}", "does not fit 64 bits; send it as a string or a float")
+        kind, known = _KINDS[type(value)], self.types.get(name)
+        if known is None:
+            fresh[name] = kind
+        elif known != kind:
+            raise EventError(
+                "feature_type", f"x.{name}", f"was a {known} and is now the {kind} {value!r}; send a {known}, or rename it"
+            )
+
+    def clean(self, x: Features) -> Features:
+        """`x` checked, without nulls; the types of new features are remembered. Raises EventError."""
+        x, fresh = self.check(x)
+        if fresh:
+            # The constants, not equal strings, so that the `is` tests above hold after a pickle too.
+            self.types.update({name: NUMBER if kind == NUMBER else STRING for name, kind in fresh.items()})
+        return x
+
+    def label(self, y: Scalar) -> Any:
+        """`y` as the estimator takes it: bool, the class, or float. Raises EventError for a label that cannot be one."""
+        if self.task == "binary":
+            try:
+                return self._codes[y]
+            except KeyError:
+                raise EventError("unknown_label", "y", f"is {y!r}; this model's labels are {list(self.labels)}") from None
+        if self.task == "regression":
+            if isinstance(y, (bool, str)) or y is None:
+                raise EventError("unknown_label", "y", f"is {y!r}; a regression model's label is a number")
+            return float(y)
+        if self.labels:
+            if y not in self.labels:
+                raise EventError("unknown_label", "y", f"is {y!r}; this model's labels are {list(self.labels)}")
+        elif isinstance(y, float):
+            raise EventError("unknown_label", "y", f"is {y!r}; a class is a string, an integer or a boolean")
+        else:
+            kind = type(y).__name__
+            if self.label_type is None:
+                self.label_type = kind
+            elif kind != self.label_type:
+                raise EventError("unknown_label", "y", f"is the {kind} {y!r}; labels were of type {self.label_type}")
+            if isinstance(y, str) and len(y) > self.max_string:
+                raise EventError("too_long", "y", f"has {len(y)} characters, more than {self.max_string}")
+        return y
+
+    def predict(self, x: Features) -> tuple[Any, Any]:
+        """(prediction, probabilities) for a cleaned `x`: binary (bool, P(positive)), multiclass (class or None, dict),
+        regression (float, None). Raises EventError for a prediction that is not finite."""
+        if self.task == "binary":
+            if self.proba:
+                shares = self.estimator.predict_proba_one(x)
+                p = shares.get(True, 0.0) if shares else 0.5
+            else:
+                p = 1.0 if self.estimator.predict_one(x) else 0.0
+            if not 0.0 <= p <= 1.0:
+                raise _not_finite(p)
+            return p > 0.5, float(p)
+        if self.task == "regression":
+            value = float(self.estimator.predict_one(x) or 0.0)
+            if not math.isfinite(value):
+                raise _not_finite(value)
+            return value, None
+        if not self.proba:
+            return self.estimator.predict_one(x), None
+        probabilities = self.estimator.predict_proba_one(x)
+        if not probabilities:
+            return None, None
+        if not math.isfinite(sum(probabilities.values())):
+            raise _not_finite(probabilities)
+        return max(probabilities, key=probabilities.__getitem__), dict(probabilities)
+
+    def learn(self, x: Features, y: Any) -> None:
+        """Teach the estimator one cleaned `x` with its translated label."""
+        self.estimator.learn_one(x, y)
+
+    def answer(self, x: Features) -> Answer:
+        """Predict for `x` as it came. Raises EventError; never learns, and changes nothing."""
+        x, _ = self.check(x)
+        y, p = self.predict(x)
+        if self.task == "binary":
+            negative, positive = self.labels
+            shares = {_text(negative): 1.0 - p, _text(positive): p} if self.proba else None
+            return Answer(positive if y else negative, shares)
+        if p is None:
+            return Answer(y, None)
+        return Answer(y, {_text(label): float(share) for label, share in p.items()})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.types = {name: NUMBER if kind == NUMBER else STRING for name, kind in state["types"].items()}
+
+
+def _text(label: Any) -> str:
+    """A label as a JSON key: true and false as JSON writes them."""
+    return str(label).lower() if isinstance(label, bool) else str(label)
+
+
+def _not_finite(value: object) -> EventError:
+    return EventError("not_finite_prediction", "$", f"the model predicted {value!r}")
+
+
+def _has_probabilities(estimator: Any) -> bool:
+    if not hasattr(estimator, "predict_one"):
+        raise ModelError(f"{type(estimator).__name__} has no predict_one: the pipeline does not end in a model")
+    try:
+        estimator.clone().predict_proba_one({})
+    except NotImplementedError:
+        return False
+    except Exception:  # an estimator that cannot answer before it has learned still has probabilities
+        return True
+    return True

@@ -1,0 +1,79 @@
+"""Champion and challenger on the same events, in blocks: the raw material of a trial, judged elsewhere.
+
+A block is a run of consecutive questions, at least one label delay long; it is closed when every question in it has its
+label or has given up on it, so blocks are in the order of the questions, not of the labels (ALGORITHMS: bets by closed
+blocks, since labels are delayed). Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Block(msgspec.Struct, array_like=True):
+    """Questions asked and settled in one block; of the answered ones the number and each side's loss."""
+
+    asked: int = 0
+    settled: int = 0
+    n: int = 0
+    champion: float = 0.0
+    challenger: float = 0.0
+
+
+class PairedBlocks(msgspec.Struct, array_like=True):
+    """The blocks of one trial. `trial` is the seq of the command that began it, `size` the questions in a block."""
+
+    trial: int
+    size: int
+    asked: int = 0
+    closed: int = 0
+    n: int = 0
+    champion: float = 0.0
+    challenger: float = 0.0
+    open: dict[int, Block] = {}
+
+    def ask(self) -> int:
+        """The block that the next question belongs to."""
+        number = self.asked // self.size
+        self.asked += 1
+        block = self.open.get(number)
+        if block is None:
+            block = self.open[number] = Block()
+        block.asked += 1
+        return number
+
+    def answer(self, number: int, champion: float, challenger: float) -> None:
+        """A question of that block got its label: each side's loss in [0, 1]."""
+        block = self.open[number]
+        block.settled += 1
+        block.n += 1
+        block.champion += champion
+        block.challenger += challenger
+        self.n += 1
+        self.champion += champion
+        self.challenger += challenger
+
+    def give_up(self, number: int) -> None:
+        """A question of that block will never have a label."""
+        self.open[number].settled += 1
+
+    def take_closed(self) -> list[dict[str, Any]]:
+        """The blocks closed since the last call, in order, as the data of "block" signals."""
+        closed: list[dict[str, Any]] = []
+        while True:
+            block = self.open.get(self.closed)
+            if block is None or block.settled < self.size:
+                return closed
+            del self.open[self.closed]
+            closed.append(
+                {
+                    "trial": self.trial,
+                    "block": self.closed,
+                    "n": block.n,
+                    "champion": block.champion,
+                    "challenger": block.challenger,
+                }
+            )
+            self.closed += 1

@@ -1,0 +1,50 @@
+"""What the learner calls without knowing who answers: the watch over its losses, and the maker of lost versions.
+
+The composition root hands implementations in; nothing here does anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from ..config import DriftSettings
+from ..records import Command
+
+
+class Note(NamedTuple):
+    """What a watch has to say: it becomes a signal of that kind ("alarm" or "window", see `records.Signal`)."""
+
+    kind: str
+    data: dict[str, Any]
+
+
+class Watch(Protocol):
+    """Drift detection over the losses of one shard; deterministic, and all of its state in `state()`."""
+
+    def update(self, loss: float, offset: int, n: int) -> Note | None:
+        """Take a loss in [0, 1], the log offset of its features, and the labelled events so far, this one included."""
+
+    def begin_recovery(self, n: int) -> None:
+        """A new champion serves: collect a window of its losses, tagged "recovery", and start a new reference."""
+
+    def reset(self, confirmed: bool) -> None:
+        """The case is over: detectors afresh; after a confirmed change the reference before it is forgotten too."""
+
+    def state(self) -> bytes:
+        """Everything, for a checkpoint."""
+
+
+class WatchMaker(Protocol):
+    """Makes a watch for "binary" (0 or 1) or "bounded" ([0, 1]) losses, or brings one back from its state."""
+
+    def new(self, settings: DriftSettings, loss: str) -> Watch:
+        """A watch that has seen nothing."""
+
+    def restore(self, settings: DriftSettings, loss: str, state: bytes) -> Watch:
+        """The watch whose `state()` was given."""
+
+
+# The sealed blob of a version that a "try" command names, for one shard: from the store, else made again from the
+# command's spec. Raises CodecError or RetrainError when neither works.
+ResolveVersion = Callable[[Command, int], bytes]

@@ -1,0 +1,108 @@
+"""Feed records to a learner, commands among them: the one way in which a live shard and a replay advance.
+
+A "try" needs its version brought up to the command's own position, which reads the log; everything else is the learner's.
+A replay of the same log ends in the same state (`checkpoint.digest`), which is how recovery is proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..config import Settings
+from ..errors import BadSignature, CodecError, ConfigError, RetrainError
+from ..events import Kind, Limits
+from ..keys import KeyRing
+from ..log import Log, Record
+from ..records import Command, open_command
+from ..store.codec import open_blob
+from .commands import Refusal, apply
+from .learner import Learner
+from .protocols import ResolveVersion, WatchMaker
+from .trainer import Trainer
+
+BATCH = 1000
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The bounds on one event."""
+    given = settings.limits
+    return Limits(given.max_features, given.max_string, given.max_event_bytes, given.max_ahead_s)
+
+
+def new_learner(settings: Settings, name: str, shard: int, start: int, watches: WatchMaker) -> Learner:
+    """A learner of model `name` that has seen nothing. Raises ConfigError for an unknown name, ModelError."""
+    model = settings.models.get(name)
+    if model is None:
+        raise ConfigError(f"models.{name}", "there is no such model", f"Write one of {sorted(settings.models)}")
+    stream = settings.streams[model.stream]
+    return Learner(name, model, stream, limits_of(settings), watches, (model.stream, shard), start)
+
+
+def advance(
+    learner: Learner, records: Sequence[Record], settings: Settings, log: Log, keys: KeyRing, resolve: ResolveVersion
+) -> None:
+    """Take `records` in order. Raises LogError or StoreError while a version is fetched: `learner.position` is then still
+    that of the command, which is met again."""
+    step = learner.step
+    for record in records:
+        if record.kind != Kind.COMMAND:
+            step(record)
+            continue
+        try:
+            command = open_command(record.value, keys)
+        except BadSignature as error:
+            learner.skip(record)
+            learner.refuse(record, "bad_signature", str(error))
+            continue
+        version = None
+        if command.model == learner.name and command.verb == "try" and command.seq > learner.last_command:
+            version = _bring_up(learner, command, record.offset, settings, log, keys, resolve)
+        learner.skip(record)
+        if command.model == learner.name:
+            apply(learner, command, version)
+
+
+def _bring_up(
+    learner: Learner, command: Command, offset: int, settings: Settings, log: Log, keys: KeyRing, resolve: ResolveVersion
+) -> Trainer | Refusal:
+    """The trainer of the command's version, having read all before `offset`, or why there is none."""
+    shard, model = learner.join.partition, learner.settings
+    gap = offset - command.trained_to.get(str(shard), 0)
+    if gap > model.retrain.max_gap_records:
+        return Refusal("gap", f"{gap} records lie between the version and the command, more than retrain.max_gap_records")
+    try:
+        sealed = open_blob(
+            resolve(command, shard), keys, kind="version", model=learner.name, shard=shard, version=command.version
+        )
+        parts = {name: sealed.part(name) for name in ("model", "join")}
+    except (CodecError, RetrainError) as error:
+        return Refusal("unknown_version", str(error))
+    stream = settings.streams[model.stream]
+    trainer = Trainer.restore(learner.name, model, stream, limits_of(settings), model.stream, shard, parts)
+    if trainer.position > offset:
+        return Refusal("unknown_version", f"the version has read to {trainer.position}, beyond the command at {offset}")
+    while trainer.position < offset:
+        trainer.feed(log.read(model.stream, shard, trainer.position, min(BATCH, offset - trainer.position)))
+    return trainer
+
+
+def replay(
+    settings: Settings,
+    name: str,
+    shard: int,
+    log: Log,
+    keys: KeyRing,
+    watches: WatchMaker,
+    resolve: ResolveVersion,
+    until: int,
+) -> Learner:
+    """The learner that has read its partition from the first retained offset to `until`, in this process, alone."""
+    stream = settings.models[name].stream if name in settings.models else ""
+    first = log.bounds(stream, shard)[0] if stream else 0
+    learner = new_learner(settings, name, shard, first, watches)
+    while learner.position < until:
+        records = log.read(stream, shard, learner.position, min(BATCH, until - learner.position))
+        advance(learner, records, settings, log, keys, resolve)
+        learner.signals.clear()
+        learner.dead.clear()
+    return learner

@@ -1,0 +1,119 @@
+"""Teach a model by replaying records: the learner's own rules of acceptance and joining, nothing predicted or scored.
+
+A retrain fits with it, and a learner that is told to try a version brings it up to the command's position with it, so both
+see the very same pairs in the same order. It opens nothing: records are handed in.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..config import ModelSettings, StreamSettings
+from ..events import Features, Kind, Limits
+from ..log import Record
+from .model import Model
+from .pending import Entry, Join
+
+
+class Trainer:
+    """A model and the join that feeds it. `learned` counts labelled events, `skipped` those that raised."""
+
+    def __init__(
+        self,
+        model: ModelSettings,
+        stream: StreamSettings,
+        limits: Limits,
+        stream_name: str,
+        partition: int,
+        start: int,
+        fitted: Model,
+    ) -> None:
+        self.model = fitted
+        self.learned = 0
+        self.skipped = 0
+        self.clean, self.label = fitted.clean, fitted.label
+        self._join = Join(self, model, stream, limits, (stream_name, partition), start)
+        self._pairs: list[tuple[Features, Any]] | None = [] if model.retrain.epochs > 1 else None
+
+    @classmethod
+    def new(
+        cls,
+        name: str,
+        model: ModelSettings,
+        stream: StreamSettings,
+        limits: Limits,
+        stream_name: str,
+        partition: int,
+        start: int,
+    ) -> Trainer:
+        """A trainer of a model that has seen nothing, reading from offset `start`. Raises ModelError."""
+        return cls(model, stream, limits, stream_name, partition, start, Model(model, limits))
+
+    @classmethod
+    def restore(
+        cls,
+        name: str,
+        model: ModelSettings,
+        stream: StreamSettings,
+        limits: Limits,
+        stream_name: str,
+        partition: int,
+        parts: Mapping[str, bytes],
+    ) -> Trainer:
+        """The trainer whose `parts()` were given; they must come from a verified blob, since one is a pickle."""
+        trainer = cls(model, stream, limits, stream_name, partition, 0, pickle.loads(parts["model"]))
+        trainer._join.load(parts["join"])
+        trainer._pairs = None
+        return trainer
+
+    @property
+    def position(self) -> int:
+        """The next offset to feed."""
+        return self._join.position
+
+    def feed(self, records: Sequence[Record]) -> int:
+        """Take records in order; returns how many labelled events were learned from them."""
+        before = self.learned
+        for record in records:
+            if record.kind == Kind.COMMAND:
+                self._join.position = record.offset + 1
+            else:
+                self._join.push(record)
+        return self.learned - before
+
+    def repeat(self) -> None:
+        """One more pass over all pairs learned so far; only kept when the model's `retrain.epochs` is above 1."""
+        for x, y in self._pairs or ():
+            self.model.learn(x, y)
+
+    def forget_pairs(self) -> None:
+        """No more passes will come: what follows is learned once, as it arrives."""
+        self._pairs = None
+
+    def parts(self) -> dict[str, bytes]:
+        """The parts of a version's blob: "model" (a pickle) and "join" (MessagePack)."""
+        return {"model": pickle.dumps(self.model, protocol=5), "join": self._join.state()}
+
+    # What the join drives.
+
+    def question(self, entry: Entry) -> None:
+        """Nothing is predicted here."""
+
+    def answer(self, entry: Entry, y: Any) -> None:
+        """Learn; an event that the pipeline cannot take is skipped and counted, as the learner dead-letters it."""
+        try:
+            self.model.learn(entry.x, y)
+        except Exception:
+            self.skipped += 1
+            return
+        self.learned += 1
+        if self._pairs is not None:
+            self._pairs.append((entry.x, y))
+
+    def unanswered(self, entry: Entry) -> None:
+        """Nothing to learn."""
+
+    def refuse(self, record: Record, reason: str, detail: str) -> None:
+        """The live learner has told of it already."""
