@@ -1,0 +1,51 @@
+"""When a process of ours ends: on SIGTERM, Ctrl-C or a closed terminal, and when the process that started it is gone.
+
+`Lifetime` turns each of these into one event that the role's loop waits on. It never ends a process that still drains,
+unless that takes longer than its grace after the parent was lost, since then nobody is left who could.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+WATCH_S: Final = 0.2
+GRACE_S: Final = 20.0
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Lifetime:
+    """`stop` is set at the first signal or when the parent is gone, `kill` at the second signal."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.kill = threading.Event()
+
+    def catch_signals(self) -> None:
+        """Take over the signals that ask a process to end. Only in the main thread."""
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def follow(self, parent: int, *, grace_s: float = GRACE_S, end: Callable[[int], object] = os._exit) -> threading.Thread:
+        """Set `stop` once `parent` is no longer this process's parent; call `end(1)` if it is alive `grace_s` later."""
+
+        def watch() -> None:
+            while os.getppid() == parent:
+                time.sleep(WATCH_S)
+            self.stop.set()
+            time.sleep(grace_s)
+            end(1)
+
+        thread = threading.Thread(target=watch, name="parent-watch", daemon=True)
+        thread.start()
+        return thread
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.stop.is_set():
+            self.kill.set()
+        self.stop.set()

@@ -1,0 +1,56 @@
+"""Signals and a lost parent become one event."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from streamlearn.cli.lifetime import Lifetime
+
+NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_first_signal_stops_and_the_second_kills(number: signal.Signals) -> None:
+    life = Lifetime()
+    life.catch_signals()
+    signal.raise_signal(number)
+    assert life.stop.is_set()
+    assert not life.kill.is_set()
+    signal.raise_signal(signal.SIGTERM)
+    assert life.kill.is_set()
+
+
+def test_a_parent_that_is_there_changes_nothing() -> None:
+    life = Lifetime()
+    ended: list[int] = []
+    life.follow(os.getppid(), grace_s=0, end=ended.append)
+    assert not life.stop.wait(0.5)
+    assert ended == []
+
+
+def test_a_parent_that_is_gone_stops_and_then_ends() -> None:
+    life = Lifetime()
+    ended: list[int] = []
+    life.follow(2**22 + 1, grace_s=0.05, end=ended.append).join(5)
+    assert life.stop.is_set()
+    assert ended == [1]
+
+
+def test_the_grace_is_kept() -> None:
+    life = Lifetime()
+    ended: list[int] = []
+    life.follow(2**22 + 1, grace_s=30, end=ended.append)
+    assert life.stop.wait(5)
+    assert ended == []
