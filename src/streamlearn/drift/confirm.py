@@ -1,0 +1,147 @@
+"""Is an alarm a drift? One test on losses that the alarm never saw, at a level that a stated budget allows, and a harm gate.
+
+Windows come as counts (`n`, `sum`) and, for losses that are not 0 or 1, as means of consecutive losses (`blocks`), see
+`records.Signal`. Everything here is a pure function of its arguments, the seed included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Window = Mapping[str, Any]
+Floats = npt.NDArray[np.float64]
+
+PERMUTATIONS: Final = 999
+MOST_PERMUTATIONS: Final = 99_999
+RESAMPLES: Final = 999
+CHUNK: Final = 2_000_000  # random numbers drawn at once
+
+
+class Gate(NamedTuple):
+    """One-sided bounds on two risks: `harmful` when even the lowest likely fresh risk lies above the reference's highest."""
+
+    ref_mean: float
+    fresh_mean: float
+    lcb_fresh: float
+    ucb_ref: float
+    harmful: bool
+
+
+class Verdict(NamedTuple):
+    """What `confirm` found: the p-value, the level it had to stay under, the harm gate's numbers, and why, in words."""
+
+    confirmed: bool
+    p: float
+    level: float
+    ref_mean: float
+    fresh_mean: float
+    lcb_fresh: float
+    ucb_ref: float
+    reason: str
+
+
+def level(alpha: float, k: int) -> float:
+    """The level of the k-th case, k from 1: 6α/(π²k²), which sums to α. Raises ValueError for k below 1."""
+    if k < 1:
+        raise ValueError(f"cases are counted from 1, not {k}")
+    return 6.0 * alpha / (math.pi * k) ** 2
+
+
+def confirm(loss: str, ref: Window, fresh: Window, *, alpha: float, harm: float, k: int, seed: int) -> Verdict:
+    """Whether the fresh window's mean loss is higher than the reference's, significantly and harmfully.
+
+    `loss` is "binary" (Fisher's exact test, one-sided) or "bounded" (permutation of blocks). Confirmed needs p at most
+    `level(alpha, k)` and the harm gate passed with a margin of `harm`. Raises ValueError for an empty window.
+    """
+    _check(loss, ref, fresh)
+    budget = level(alpha, k)
+    p = fisher(ref, fresh) if loss == "binary" else permutation(ref["blocks"], fresh["blocks"], budget, seed)
+    bounds = gate(loss, ref, fresh, alpha=alpha, harm=harm, seed=seed)
+    means = f"{bounds.ref_mean:.4f} → {bounds.fresh_mean:.4f}"
+    if p > budget:
+        reason = f"mean loss {means} may be chance: p = {p:.3g}, above the level {budget:.3g} of case {k}"
+    elif not bounds.harmful:
+        reason = (
+            f"mean loss {means} is no chance (p = {p:.3g}), but the harm is not sure: lower bound {bounds.lcb_fresh:.4f}, "
+            f"reference's upper bound {bounds.ucb_ref:.4f}, margin {harm:g}"
+        )
+    else:
+        reason = (
+            f"mean loss rose {means}: p = {p:.3g} at level {budget:.3g}, and the lower bound {bounds.lcb_fresh:.4f} "
+            f"is above the reference's upper bound {bounds.ucb_ref:.4f} by more than {harm:g}"
+        )
+    return Verdict(p <= budget and bounds.harmful, p, budget, *bounds[:4], reason)
+
+
+def recovered(loss: str, ref: Window, recovery: Window, *, alpha: float, harm: float, seed: int) -> bool:
+    """Whether the harm gate no longer passes on the window after a promotion, against the reference before the drift."""
+    return not gate(loss, ref, recovery, alpha=alpha, harm=harm, seed=seed).harmful
+
+
+def gate(loss: str, ref: Window, fresh: Window, *, alpha: float, harm: float, seed: int) -> Gate:
+    """Harmful when LCB(fresh risk) > UCB(reference risk) + `harm`, each a one-sided 1 − `alpha` bound.
+
+    After the gate of Podkopaev & Ramdas (arXiv 2110.06177); both windows have a fixed size, so the bounds are those of a
+    fixed sample: Clopper-Pearson for binary losses, else a percentile bootstrap over blocks.
+    """
+    _check(loss, ref, fresh)
+    if loss == "binary":
+        lcb = clopper_pearson(fresh["sum"], fresh["n"], alpha)[0]
+        ucb = clopper_pearson(ref["sum"], ref["n"], alpha)[1]
+    else:
+        rng = np.random.default_rng(seed)
+        lcb = float(np.quantile(_resampled_means(fresh["blocks"], rng), alpha))
+        ucb = float(np.quantile(_resampled_means(ref["blocks"], rng), 1.0 - alpha))
+    return Gate(ref["sum"] / ref["n"], fresh["sum"] / fresh["n"], lcb, ucb, lcb > ucb + harm)
+
+
+def fisher(ref: Window, fresh: Window) -> float:
+    """The one-sided p-value of Fisher's exact test that errors are not more frequent in `fresh` than in `ref`."""
+    table = [[round(window["sum"]), window["n"] - round(window["sum"])] for window in (fresh, ref)]
+    return float(stats.fisher_exact(table, alternative="greater").pvalue)
+
+
+def permutation(ref: list[float], fresh: list[float], budget: float, seed: int) -> float:
+    """The one-sided p-value that fresh block means are not higher, (1 + #) / (1 + B), # permuted means at least as high.
+
+    B = 999, and more when `budget` is so small that 999 could not resolve it: ten times its inverse, 99,999 at most.
+    """
+    times = min(MOST_PERMUTATIONS, max(PERMUTATIONS, math.ceil(10.0 / budget) - 1))
+    pooled = np.array([*fresh, *ref])
+    size = len(fresh)
+    threshold = pooled[:size].sum() - 1e-9  # the same sum added in another order must count as equal
+    rng = np.random.default_rng(seed)
+    stride = max(1, CHUNK // len(pooled))
+    higher = 0
+    for start in range(0, times, stride):
+        rows = np.broadcast_to(pooled, (min(stride, times - start), len(pooled)))
+        higher += int((rng.permuted(rows, axis=1)[:, :size].sum(axis=1) >= threshold).sum())
+    return (1 + higher) / (1 + times)
+
+
+def clopper_pearson(errors: float, n: int, alpha: float) -> tuple[float, float]:
+    """Exact one-sided 1 − `alpha` bounds, lower and upper, on a binomial share (Clopper & Pearson, Biometrika 26, 1934)."""
+    k = round(errors)
+    lower = float(stats.beta.ppf(alpha, k, n - k + 1)) if k > 0 else 0.0
+    upper = float(stats.beta.ppf(1.0 - alpha, k + 1, n - k)) if k < n else 1.0
+    return lower, upper
+
+
+def _resampled_means(blocks: list[float], rng: np.random.Generator) -> Floats:
+    values = np.array(blocks)
+    means: Floats = rng.choice(values, size=(RESAMPLES, len(values))).mean(axis=1)
+    return means
+
+
+def _check(loss: str, *windows: Window) -> None:
+    if loss not in ("binary", "bounded"):
+        raise ValueError(f"the loss is binary or bounded, not {loss!r}")
+    for window in windows:
+        if window["n"] < 1 or (loss == "bounded" and not window.get("blocks")):
+            raise ValueError("a window holds no losses: there is nothing to compare")

@@ -1,0 +1,245 @@
+"""What stands beside the learner and notices: every labelled loss goes in, an alarm or a full window comes out as a note.
+
+    watching ──alarm──▶ collecting `window` fresh losses ──window──▶ dormant ──reset──▶ watching
+    any state ──begin_recovery──▶ recovering ──window──▶ watching
+
+The losses that raised an alarm are never part of the fresh window: a test that used them twice would be no test. It must
+stay cheap (it runs for every label) and bounded, and two replays of the same losses must give the same notes, also when
+the state was saved and restored in between.
+"""
+
+from __future__ import annotations
+
+import pickle
+from array import array
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from streamlearn.config import DriftSettings
+from streamlearn.learning.protocols import Note
+
+from .changepoint import autocorrelation_time, change_point
+from .detectors import Detector, build, recent
+
+LOSSES: Final = ("binary", "bounded")
+Floats = npt.NDArray[np.float64]
+
+WATCHING: Final = 0
+COLLECTING: Final = 1
+DORMANT: Final = 2
+RECOVERING: Final = 3
+
+SLACK: Final = 1024  # the memory is cut back in strides: cutting it at every loss would cost more than the loss
+MAX_BLOCKS: Final = 2000
+MIN_BLOCKS: Final = 20
+RECENT: Final = 100
+NEIGHBOURS: Final = 15
+
+
+class _State(msgspec.Struct):
+    loss: str
+    n: int
+    phase: int
+    left: int
+    change_n: int
+    block: int
+    losses: bytes
+    offsets: bytes
+    reference: dict[str, Any]
+    built_from: list[Any]
+    detectors: bytes
+    counters: tuple[int, int, int]
+
+
+class DriftWatch:
+    """The watch over one shard of one model: a `learning.protocols.Watch`, and the class itself is a `WatchMaker`.
+
+    `early_alarms` counts alarms dropped because the reference was too short, `improvements` those of a loss that fell:
+    the reference then begins where the detector saw the better level begin. `alarms` counts those that were noted.
+    """
+
+    def __init__(self, settings: DriftSettings, loss: str) -> None:
+        if loss not in LOSSES:
+            raise ValueError(f"the loss is one of {', '.join(LOSSES)}, not {loss!r}")
+        self._settings = settings
+        self._loss = loss
+        self._detectors: list[Detector] = []
+        self._forget_detectors()
+        self._capacity = settings.max_reference + settings.gap + settings.window
+        self._losses = array("d")
+        self._offsets = array("q")
+        self._n = 0
+        self._phase = WATCHING
+        self._left = 0
+        self._change_n = 0
+        self._block = 1
+        self._reference: dict[str, Any] = {}
+        self.early_alarms = 0
+        self.improvements = 0
+        self.alarms = 0
+
+    def update(self, loss: float, offset: int, n: int) -> Note | None:
+        """Take the loss in [0, 1] of one labelled event, the log offset of its features, and the labelled count after it."""
+        losses = self._losses
+        losses.append(loss)
+        self._offsets.append(offset)
+        self._n = n
+        if len(losses) > self._capacity + SLACK:
+            del losses[:SLACK]
+            del self._offsets[:SLACK]
+        phase = self._phase
+        if phase == WATCHING:
+            fired = False
+            for detector in self._detectors:
+                detector.update(loss)
+                if detector.drift_detected:
+                    fired = True
+            return self._alarm() if fired else None
+        if phase == DORMANT:
+            return None
+        self._left -= 1
+        if phase == RECOVERING:
+            for detector in self._detectors:
+                detector.update(loss)
+            if any(detector.drift_detected for detector in self._detectors):
+                self._forget_detectors()
+                self.early_alarms += 1
+        return None if self._left else self._window()
+
+    def begin_recovery(self, n: int) -> None:
+        """After a promotion at the labelled count `n`: collect a recovery window, then watch against what came since."""
+        self._n = n
+        self._keep_last(0)
+        self._forget_detectors()
+        self._reference = {}
+        self._change_n = 0
+        self._phase, self._left = RECOVERING, self._settings.window
+
+    def reset(self, confirmed: bool) -> None:
+        """Watch again with fresh detectors; after a confirmed change, without the losses before it.
+
+        Where that change began is what the last alarm said; when there was none, every loss so far is forgotten.
+        """
+        if confirmed:
+            self._keep_last(self._n - self._change_n + 1 if self._change_n else 0)
+        self._forget_detectors()
+        self._reference = {}
+        self._change_n = 0
+        self._phase, self._left = WATCHING, 0
+
+    def state(self) -> bytes:
+        """Everything, exactly. Holds a pickle of the detectors: restore it only from a verified checkpoint."""
+        counters = (self.early_alarms, self.improvements, self.alarms)
+        state = _State(
+            self._loss, self._n, self._phase, self._left, self._change_n, self._block, self._losses.tobytes(),
+            self._offsets.tobytes(), self._reference, self._built_from(), pickle.dumps(self._detectors), counters,
+        )  # fmt: skip
+        return msgspec.msgpack.encode(state)
+
+    @classmethod
+    def new(cls, settings: DriftSettings, loss: str) -> DriftWatch:
+        """A watch that has seen nothing. Raises ConfigError for detector parameters that do not exist."""
+        return cls(settings, loss)
+
+    @classmethod
+    def restore(cls, settings: DriftSettings, loss: str, state: bytes) -> DriftWatch:
+        """The watch whose `state` this is, under `settings`: with other detectors in them, those start afresh.
+
+        A state of the other kind of loss is worth nothing, and gives a watch that has seen nothing.
+        """
+        watch = cls(settings, loss)
+        saved = msgspec.msgpack.decode(state, type=_State)
+        if saved.loss != loss:
+            return watch
+        watch._losses.frombytes(saved.losses)
+        watch._offsets.frombytes(saved.offsets)
+        watch._n, watch._phase, watch._left = saved.n, saved.phase, saved.left
+        watch._change_n, watch._block, watch._reference = saved.change_n, saved.block, saved.reference
+        watch.early_alarms, watch.improvements, watch.alarms = saved.counters
+        if len(watch._losses) > watch._capacity + SLACK:
+            watch._keep_last(watch._capacity)
+        if saved.built_from == watch._built_from():
+            watch._detectors = pickle.loads(saved.detectors)
+        return watch
+
+    def _built_from(self) -> list[Any]:
+        return [[detector.name, dict(sorted(detector.params.items()))] for detector in self._settings.detectors]
+
+    def _alarm(self) -> Note | None:
+        settings = self._settings
+        losses = np.array(self._losses)
+        pairs = zip(settings.detectors, self._detectors, strict=True)
+        fired = [(named.name, detector) for named, detector in pairs if detector.drift_detected]
+        after = max(recent(detector) for _, detector in fired)
+        if 0 < after < len(losses) and losses[-after:].mean() < losses[:-after].mean():
+            self._forget_detectors()
+            self._keep_last(after)
+            self.improvements += 1
+            return None
+        change = change_point(losses) if len(losses) > 1 else 0
+        end = change - settings.gap
+        reference = losses[max(0, end - settings.max_reference) : max(0, end)]
+        if len(reference) < settings.min_reference:
+            self._forget_detectors()
+            self.early_alarms += 1
+            return None
+        self.alarms += 1
+        self._block = self._block_length(reference)
+        self._reference = self._summary(reference)
+        self._change_n = self._n - len(losses) + change + 1
+        self._phase, self._left = COLLECTING, settings.window
+        return Note(
+            "alarm",
+            {
+                "detector": "+".join(name for name, _ in fired),
+                "change_offset": self._offset_at(change),
+                "change_n": self._change_n,
+                "ref_n": len(reference),
+                "ref_mean": float(reference.mean()),
+                "recent_mean": float(losses[-RECENT:].mean()),
+            },
+        )
+
+    def _window(self) -> Note:
+        window = self._settings.window
+        fresh = np.array(self._losses[-window:])
+        data: dict[str, Any] = {"loss": self._loss, "from_n": self._n - window + 1, "to_n": self._n}
+        if self._phase == RECOVERING:
+            self._phase = WATCHING
+            self._block = self._block_length(fresh)
+            return Note("window", {"tag": "recovery", **data, "fresh": self._summary(fresh)})
+        self._phase = DORMANT
+        return Note("window", {"tag": "fresh", **data, "ref": self._reference, "fresh": self._summary(fresh)})
+
+    def _summary(self, losses: Floats) -> dict[str, Any]:
+        summary: dict[str, Any] = {"n": len(losses), "sum": float(losses.sum())}
+        if self._loss == "bounded":
+            length = self._block
+            blocks = min(len(losses) // length, MAX_BLOCKS)
+            summary["blocks"] = losses[len(losses) - blocks * length :].reshape(blocks, length).mean(axis=1).tolist()
+        return summary
+
+    def _block_length(self, losses: Floats) -> int:
+        """Four autocorrelation times less three: neighbouring means are then nearly independent, and white noise gives 1.
+
+        Enough for the reference to fit in MAX_BLOCKS, but never so many that a window has fewer than MIN_BLOCKS.
+        """
+        wanted = max(round(4 * autocorrelation_time(losses)) - 3, -(-len(losses) // MAX_BLOCKS))
+        return max(1, min(wanted, self._settings.window // MIN_BLOCKS))
+
+    def _offset_at(self, index: int) -> int:
+        """The log offset where events of the losses around `index` lie: their median, since one label may be very late."""
+        reach = min(NEIGHBOURS, index, len(self._offsets) - 1 - index)
+        around = sorted(self._offsets[index - reach : index + reach + 1])
+        return around[reach]
+
+    def _keep_last(self, count: int) -> None:
+        surplus = max(0, len(self._losses) - count)
+        del self._losses[:surplus]
+        del self._offsets[:surplus]
+
+    def _forget_detectors(self) -> None:
+        self._detectors = [build(detector) for detector in self._settings.detectors]

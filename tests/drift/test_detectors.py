@@ -1,0 +1,91 @@
+"""The detectors that a configuration describes: what they are, what they notice, what is refused."""
+
+from __future__ import annotations
+
+import pickle
+import random
+
+import pytest
+from river import drift
+
+from streamlearn.config import DetectorSettings, DriftSettings
+from streamlearn.drift.detectors import Detector, build, recent
+from streamlearn.errors import ConfigError
+
+
+def first_alarm(detector: Detector, losses: list[float]) -> int | None:
+    for index, loss in enumerate(losses):
+        detector.update(loss)
+        if detector.drift_detected:
+            return index
+    return None
+
+
+def flips(seed: int, *stretches: tuple[int, float]) -> list[float]:
+    rng = random.Random(seed)
+    return [float(rng.random() < share) for count, share in stretches for _ in range(count)]
+
+
+def test_parameters_reach_river() -> None:
+    adwin = build(DetectorSettings(name="adwin", params={"delta": 0.01, "clock": 8}))
+    assert isinstance(adwin, drift.ADWIN)
+    assert (adwin.delta, adwin.clock) == (0.01, 8)
+    page_hinkley = build(DetectorSettings(name="page_hinkley", params={"threshold": 12.0}))
+    assert isinstance(page_hinkley, drift.PageHinkley)
+    assert page_hinkley.threshold == 12.0
+
+
+def test_page_hinkley_looks_upwards_only() -> None:
+    settings = DetectorSettings(name="page_hinkley", params={"threshold": 20.0, "delta": 0.005})
+    assert first_alarm(build(settings), flips(1, (1000, 0.6), (2000, 0.1))) is None
+    alarm = first_alarm(build(settings), flips(1, (1000, 0.1), (2000, 0.6)))
+    assert alarm is not None
+    assert 1000 < alarm < 1200
+
+
+@pytest.mark.parametrize("before_after", [(0.1, 0.6), (0.6, 0.1)])
+def test_adwin_notices_both_ways_and_says_how_much_is_new(before_after: tuple[float, float]) -> None:
+    before, after = before_after
+    detector = build(DetectorSettings(name="adwin"))
+    alarm = first_alarm(detector, flips(2, (1000, before), (1000, after)))
+    assert alarm is not None
+    assert 1000 < alarm < 1300
+    assert 0 < recent(detector) < alarm
+    assert alarm - recent(detector) < 1100
+
+
+def test_page_hinkley_cannot_tell_how_much_is_new() -> None:
+    assert recent(build(DetectorSettings(name="page_hinkley"))) == 0
+
+
+@pytest.mark.parametrize("settings", DriftSettings().detectors, ids=lambda settings: settings.name)
+def test_a_pickle_in_between_changes_nothing(settings: DetectorSettings) -> None:
+    losses = flips(3, (700, 0.2), (900, 0.5), (600, 0.2))
+    whole, halved = build(settings), build(settings)
+    alarms: list[list[int]] = [[], []]
+    for index, loss in enumerate(losses):
+        for which, detector in enumerate((whole, halved)):
+            detector.update(loss)
+            if detector.drift_detected:
+                alarms[which].append(index)
+        if index % 97 == 0:
+            halved = pickle.loads(pickle.dumps(halved))
+    assert alarms[0] == alarms[1]
+    assert alarms[0]
+
+
+def test_an_unknown_parameter_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(ConfigError, match=r"page_hinkley\.params\.treshold: there is no such parameter.*threshold") as caught:
+        build(DetectorSettings(name="page_hinkley", params={"treshold": 3}))
+    assert caught.value.key == "drift.detectors.page_hinkley.params.treshold"
+
+
+def test_the_direction_is_not_for_the_configuration() -> None:
+    with pytest.raises(ConfigError, match="there is no such parameter"):
+        build(DetectorSettings(name="page_hinkley", params={"mode": "both"}))
+
+
+@pytest.mark.parametrize("value", ["0.1", True])
+def test_a_parameter_that_is_no_number_is_refused(value: bool | str) -> None:
+    with pytest.raises(ConfigError, match="is not a number"):
+        build(DetectorSettings(name="adwin", params={"delta": value}))

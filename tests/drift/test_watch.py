@@ -1,0 +1,358 @@
+"""The watch: its states, what its notes say, and that two replays agree, with the state saved and restored in between."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from streamlearn.config import DetectorSettings, DriftSettings
+from streamlearn.drift import watch as watch_module
+from streamlearn.drift.confirm import confirm
+from streamlearn.drift.watch import DriftWatch
+from streamlearn.learning.protocols import Note, WatchMaker
+
+DEFAULT = DriftSettings()
+# Page-Hinkley at its default sounds about once in 10,000 losses for nothing: too often for a test about one known change.
+QUIET = DEFAULT.model_copy(
+    update={"detectors": (DEFAULT.detectors[0], DetectorSettings(name="page_hinkley", params={"threshold": 50.0}))}
+)
+SMALL = DriftSettings(
+    detectors=(
+        DetectorSettings(name="adwin", params={"delta": 0.05, "clock": 4}),
+        DetectorSettings(name="page_hinkley", params={"threshold": 4.0, "delta": 0.005}),
+    ),
+    window=30,
+    gap=5,
+    min_reference=40,
+    max_reference=200,
+)
+
+
+def flips(seed: int, *stretches: tuple[int, float]) -> list[float]:
+    rng = random.Random(seed)
+    return [float(rng.random() < share) for count, share in stretches for _ in range(count)]
+
+
+def feed(watch: DriftWatch, losses: Iterable[float], start: int = 0, stride: int = 1) -> list[tuple[int, Note]]:
+    """Every note with the labelled count at which it came; the event of count n has its features at offset n × stride."""
+    notes = []
+    for n, loss in enumerate(losses, start + 1):
+        note = watch.update(loss, n * stride, n)
+        if note is not None:
+            notes.append((n, note))
+    return notes
+
+
+def until_alarm(watch: DriftWatch, losses: Iterable[float]) -> tuple[int, Note]:
+    for n, loss in enumerate(losses, 1):
+        note = watch.update(loss, n, n)
+        if note is not None:
+            assert note.kind == "alarm"
+            return n, note
+    raise AssertionError("no alarm")
+
+
+def test_the_class_makes_watches() -> None:
+    maker: WatchMaker = DriftWatch
+    assert isinstance(maker.new(DEFAULT, "binary"), DriftWatch)
+    with pytest.raises(ValueError, match="binary, bounded"):
+        maker.new(DEFAULT, "squared")
+
+
+def test_an_alarm_says_what_it_saw() -> None:
+    losses = flips(1, (4000, 0.2), (1000, 0.7))
+    watch = DriftWatch(QUIET, "binary")
+    (alarm_at, alarm), (window_at, window) = feed(watch, losses, stride=3)
+    assert alarm.kind == "alarm"
+    assert 4000 < alarm_at < 4200
+    data = alarm.data
+    assert set(data["detector"].split("+")) <= {"adwin", "page_hinkley"}
+    assert abs(data["change_n"] - 4001) <= 40
+    assert data["change_offset"] == 3 * data["change_n"]
+    assert data["ref_n"] == data["change_n"] - 1 - QUIET.gap
+    assert data["ref_mean"] == pytest.approx(np.mean(losses[: data["ref_n"]]))
+    assert data["recent_mean"] == pytest.approx(np.mean(losses[alarm_at - 100 : alarm_at]))
+    assert window_at == alarm_at + QUIET.window
+    assert window.kind == "window"
+    assert window.data == {
+        "tag": "fresh",
+        "loss": "binary",
+        "from_n": alarm_at + 1,
+        "to_n": window_at,
+        "ref": {"n": data["ref_n"], "sum": sum(losses[: data["ref_n"]])},
+        "fresh": {"n": 500, "sum": sum(losses[alarm_at:window_at])},
+    }
+    assert json.loads(json.dumps([data, window.data])) == [data, window.data]
+
+
+def test_detectors_that_fire_together_are_named_together() -> None:
+    both = DEFAULT.model_copy(update={"detectors": (DEFAULT.detectors[1], DEFAULT.detectors[1])})
+    _, note = until_alarm(DriftWatch(both, "binary"), flips(1, (2000, 0.1), (1000, 0.5)))
+    assert note.data["detector"] == "page_hinkley+page_hinkley"
+
+
+def test_it_is_dormant_until_the_case_is_over() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    assert len(feed(watch, flips(1, (4000, 0.2), (1000, 0.5)))) == 2
+    assert feed(watch, flips(2, (3000, 0.9)), start=5000) == []
+
+
+def test_a_rejected_case_keeps_the_reference() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    feed(watch, flips(1, (4000, 0.2), (1000, 0.35)))
+    watch.reset(False)
+    notes = feed(watch, flips(2, (1000, 0.2), (1000, 0.7)), start=5000)
+    assert notes[0][1].kind == "alarm"
+    assert notes[0][1].data["ref_n"] > 4500
+
+
+def test_a_confirmed_change_forgets_what_came_before_it() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    (_, alarm), _ = feed(watch, flips(1, (4000, 0.2), (1000, 0.4)))
+    watch.reset(True)
+    notes = feed(watch, flips(2, (2000, 0.4), (1000, 0.8)), start=5000)
+    second = notes[0][1].data
+    assert second["change_n"] > 6900
+    assert second["ref_n"] == second["change_n"] - alarm.data["change_n"] - QUIET.gap
+    assert second["ref_mean"] == pytest.approx(0.4, abs=0.05)
+
+
+def test_a_confirmed_reset_without_an_alarm_forgets_everything() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    feed(watch, flips(1, (3000, 0.2)))
+    watch.reset(True)
+    notes = feed(watch, flips(2, (2000, 0.2), (1000, 0.7)), start=3000)
+    assert notes[0][1].data["ref_n"] == notes[0][1].data["change_n"] - 3001 - QUIET.gap
+
+
+def test_early_alarms_are_dropped_and_counted() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    assert feed(watch, flips(1, (300, 0.05), (150, 0.9))) == []
+    assert watch.early_alarms == 1
+    assert watch.alarms == 0
+
+
+def test_a_loss_that_fell_moves_the_reference_and_raises_nothing() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    assert feed(watch, flips(1, (2000, 0.6), (3000, 0.1))) == []
+    assert watch.improvements >= 1
+    _, alarm = feed(watch, flips(2, (1000, 0.3)), start=5000)[0]
+    assert alarm.data["ref_mean"] == pytest.approx(0.1, abs=0.04)
+    assert abs(alarm.data["change_n"] - 5001) < 100
+
+
+def test_the_reference_is_bounded() -> None:
+    bounded = QUIET.model_copy(update={"max_reference": 1000})
+    watch = DriftWatch(bounded, "binary")
+    feed(watch, flips(1, (9000, 0.2)))
+    assert len(watch._losses) <= 1000 + 200 + 500 + watch_module.SLACK
+    assert len(watch.state()) < 60_000
+    notes = feed(watch, flips(2, (500, 0.6)), start=9000)
+    assert notes[0][1].data["ref_n"] == 1000
+
+
+def test_the_recovery_window_comes_first_and_becomes_the_reference() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    feed(watch, flips(1, (4000, 0.2), (1000, 0.5)))
+    watch.begin_recovery(5000)
+    losses = flips(2, (500, 0.25), (2500, 0.2), (1000, 0.6))
+    notes = feed(watch, losses, start=5000)
+    at, recovery = notes[0]
+    assert at == 5500
+    assert recovery == Note(
+        "window",
+        {
+            "tag": "recovery",
+            "loss": "binary",
+            "from_n": 5001,
+            "to_n": 5500,
+            "fresh": {"n": 500, "sum": sum(losses[:500])},
+        },
+    )
+    _, alarm = notes[1]
+    assert alarm.kind == "alarm"
+    assert alarm.data["ref_n"] == alarm.data["change_n"] - 5001 - QUIET.gap
+
+
+def test_alarms_while_recovering_are_dropped() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    watch.begin_recovery(0)
+    notes = feed(watch, flips(3, (250, 0.0), (250, 0.9)))
+    assert [note.kind for _, note in notes] == ["window"]
+    assert watch.early_alarms >= 1
+
+
+def test_one_very_late_label_does_not_move_the_offset() -> None:
+    losses = flips(1, (4000, 0.2), (1000, 0.5))
+    _, plain = until_alarm(DriftWatch(QUIET, "binary"), losses)
+    watch = DriftWatch(QUIET, "binary")
+    late: Note | None = None
+    for n, loss in enumerate(losses, 1):
+        late = late or watch.update(loss, 7 if n == plain.data["change_n"] else n, n)
+    assert late is not None
+    assert abs(late.data["change_offset"] - plain.data["change_offset"]) <= 1
+
+
+def correlated(seed: int, n: int, mean: float, rho: float) -> list[float]:
+    rng, state, losses = random.Random(seed), 0.0, []
+    for _ in range(n):
+        state = rho * state + math.sqrt(1 - rho * rho) * rng.gauss(0, 1)
+        losses.append(min(1.0, max(0.0, mean + 0.1 * state)))
+    return losses
+
+
+@pytest.mark.parametrize(("rho", "shortest", "longest"), [(0.0, 1, 3), (0.7, 14, 25), (0.99, 25, 25)])
+def test_bounded_losses_come_in_blocks_of_their_correlation(rho: float, shortest: int, longest: int) -> None:
+    sharp = QUIET.model_copy(update={"detectors": (DetectorSettings(name="page_hinkley", params={"threshold": 60.0}),)})
+    losses = correlated(1, 2500, 0.25, rho) + correlated(2, 1500, 0.6, rho)
+    (alarm_at, alarm), (_, window) = feed(DriftWatch(sharp, "bounded"), losses)
+    ref, fresh = window.data["ref"], window.data["fresh"]
+    length = fresh["n"] // len(fresh["blocks"])
+    assert shortest <= length <= longest
+    assert len(ref["blocks"]) == ref["n"] // length <= watch_module.MAX_BLOCKS
+    assert ref["n"] == alarm.data["ref_n"]
+    assert fresh["sum"] == pytest.approx(sum(losses[alarm_at : alarm_at + 500]))
+    assert fresh["blocks"][-1] == pytest.approx(np.mean(losses[alarm_at + 500 - length : alarm_at + 500]))
+    assert np.mean(fresh["blocks"]) == pytest.approx(fresh["sum"] / 500, abs=0.02)
+
+
+def test_a_long_reference_is_put_into_a_bounded_number_of_blocks() -> None:
+    losses = correlated(1, 9000, 0.25, 0.0) + correlated(2, 1500, 0.6, 0.0)
+    _, (_, window) = feed(DriftWatch(QUIET, "bounded"), losses)
+    assert 1000 < len(window.data["ref"]["blocks"]) <= watch_module.MAX_BLOCKS
+    assert len(window.data["fresh"]["blocks"]) >= watch_module.MIN_BLOCKS
+
+
+def test_the_notes_go_straight_into_the_confirmation() -> None:
+    for loss, losses in (
+        ("binary", flips(1, (4000, 0.2), (1000, 0.5))),
+        ("bounded", correlated(1, 4000, 0.3, 0.5) + correlated(2, 1500, 0.5, 0.5)),
+    ):
+        _, (_, window) = feed(DriftWatch(QUIET, loss), losses)
+        data = window.data
+        verdict = confirm(data["loss"], data["ref"], data["fresh"], alpha=0.05, harm=0.0, k=1, seed=1)
+        assert verdict.confirmed, verdict
+
+
+def test_false_confirmations_and_delay_on_simulated_streams() -> None:
+    """20 % error, 30 streams of 6,000: alarms without a change are rejected; a change to 35 % is confirmed within 1,000."""
+    confirmed_false, delays = 0, []
+    for seed in range(30):
+        watch, case = DriftWatch(DEFAULT, "binary"), 1
+        for n, loss in enumerate(flips(seed, (6000, 0.2), (1500, 0.35)), 1):
+            note = watch.update(loss, n, n)
+            if note is None or note.kind == "alarm":
+                continue
+            data = note.data
+            if confirm("binary", data["ref"], data["fresh"], alpha=0.05, harm=0.0, k=case, seed=1).confirmed:
+                if n <= 6000:
+                    confirmed_false += 1
+                else:
+                    delays.append(n - 6000)
+                break
+            watch.reset(False)
+            case += 1
+    assert confirmed_false <= 3
+    assert len(delays) >= 27
+    assert np.median(delays) < 800
+
+
+Step = tuple[str, int, float]
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("losses"), st.integers(1, 250), st.sampled_from([0.0, 0.05, 0.2, 0.5, 0.9])),
+        st.tuples(st.sampled_from(["reject", "confirm", "recover"]), st.just(0), st.just(0.0)),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def run(loss: str, plan: Sequence[Step], cuts: frozenset[int], seed: int) -> tuple[list[tuple[int, Note]], bytes, list[Any]]:
+    watch, rng, n, notes = DriftWatch(SMALL, loss), random.Random(seed), 0, []
+    for verb, count, share in plan:
+        if verb == "reject":
+            watch.reset(False)
+        elif verb == "confirm":
+            watch.reset(True)
+        elif verb == "recover":
+            watch.begin_recovery(n)
+        for _ in range(count):
+            n += 1
+            value = rng.random() < share if loss == "binary" else min(1.0, share * rng.random())
+            note = watch.update(float(value), 2 * n, n)
+            if note is not None:
+                notes.append((n, note))
+            if n in cuts:
+                before = watch.state()
+                watch = DriftWatch.restore(SMALL, loss, before)
+                assert watch.state() == before
+    numbers = [watch._losses.tolist(), watch._offsets.tolist(), watch._reference, watch._phase, watch._left, watch._change_n]
+    return notes, watch.state(), numbers
+
+
+@pytest.mark.parametrize("loss", ["binary", "bounded"])
+@examples(max_examples=60, deadline=None)
+@given(plan=steps, seed=st.integers(0, 2**16), cuts=st.frozensets(st.integers(1, 1500), max_size=5))
+def test_a_round_trip_in_between_changes_nothing(loss: str, plan: list[Step], seed: int, cuts: frozenset[int]) -> None:
+    whole, halves = run(loss, plan, frozenset(), seed), run(loss, plan, cuts, seed)
+    assert whole == halves
+
+
+@pytest.mark.parametrize("loss", ["binary", "bounded"])
+def test_every_kind_of_note_survives_many_round_trips(loss: str) -> None:
+    plan: list[Step] = [("losses", 200, 0.05), ("losses", 120, 0.9), ("confirm", 0, 0.0), ("recover", 0, 0.0)]
+    plan += [("losses", 200, 0.1), ("losses", 100, 0.9)]
+    whole = run(loss, plan, frozenset(), 5)
+    assert whole == run(loss, plan, frozenset(range(1, 700, 3)), 5)
+    assert [(note.kind, note.data.get("tag")) for _, note in whole[0]] == [
+        ("alarm", None), ("window", "fresh"), ("window", "recovery"), ("alarm", None), ("window", "fresh"),
+    ]  # fmt: skip
+
+
+@examples(max_examples=60, deadline=None)
+@given(plan=steps, seed=st.integers(0, 2**16))
+def test_a_window_holds_only_what_came_after_its_alarm(plan: list[Step], seed: int) -> None:
+    notes, *_ = run("binary", plan, frozenset(), seed)
+    for (at, earlier), (later_at, later) in pairwise(notes):
+        if later.kind == "window" and later.data["tag"] == "fresh":
+            assert earlier.kind == "alarm"
+            assert later.data["from_n"] == at + 1
+            assert later_at == later.data["to_n"] == at + SMALL.window
+    for _, note in notes:
+        if note.kind == "alarm":
+            assert SMALL.min_reference <= note.data["ref_n"] <= SMALL.max_reference
+            assert note.data["change_offset"] == 2 * note.data["change_n"]
+
+
+def test_other_detectors_in_the_settings_start_afresh() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    feed(watch, flips(1, (3000, 0.2)))
+    other = QUIET.model_copy(update={"detectors": QUIET.detectors[1:]})
+    restored = DriftWatch.restore(other, "binary", watch.state())
+    notes = feed(restored, flips(2, (1500, 0.2), (500, 0.7)), start=3000)
+    assert notes[0][1].data["detector"] == "page_hinkley"
+    assert notes[0][1].data["ref_n"] > 4000
+
+
+def test_a_smaller_memory_in_the_settings_is_kept_to() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    feed(watch, flips(1, (9000, 0.2)))
+    smaller = DriftWatch.restore(QUIET.model_copy(update={"max_reference": 500}), "binary", watch.state())
+    assert len(smaller._losses) <= 1200
+
+
+def test_the_state_of_another_kind_of_loss_is_not_used() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    feed(watch, flips(1, (900, 0.2)))
+    assert DriftWatch.restore(QUIET, "bounded", watch.state()).state() == DriftWatch(QUIET, "bounded").state()
