@@ -11,11 +11,12 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from streamlearn.errors import LogError, LogFull, LogUnavailable, Overloaded, PositionExpired, StreamlearnError, UnknownStream
 from streamlearn.events import partition_of
@@ -48,6 +49,10 @@ ERRORS: Final = Errors(refused=LogError, unavailable=LogUnavailable, full=LogFul
 
 
 _Future = Future[list[tuple[int, int]]]
+
+
+# Record._make without its Python frame: a quarter of the time that a read row costs.
+_record: Final = cast(Callable[[Iterable[Any]], Record], partial(tuple.__new__, Record))
 
 
 class _Stream(NamedTuple):
@@ -144,7 +149,7 @@ class SqliteLog:
                     'WHERE stream=? AND partition=? AND "offset">=? ORDER BY "offset" LIMIT ?',
                     (found.id, partition, offset, max(limit, 0)),
                 )
-                records = list(map(Record._make, rows))
+                records = list(map(_record, rows.fetchall()))
             if records and records[0].offset == offset:
                 return records
         first, end = self.bounds(stream, partition)

@@ -1,0 +1,195 @@
+"""The embedded store: one SQLite file of its own, so that neither it nor the log waits for the other's lock.
+
+Everything in it can be made again from the log, so a running process that finds the file gone starts an empty one. It must
+never let an older generation write over a newer one. Publications, statuses and views are committed without a flush: a power
+cut may lose the newest, which are soon put again; claims, checkpoints and versions are on the disk when a call returns.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+from streamlearn.errors import Fenced, StoreError, StoreFull, StoreUnavailable
+from streamlearn.sqlitefile import Errors, Layout, SqliteFile
+
+from . import CheckpointInfo, Publication, Retention
+from .retention import kept
+
+WAL_BYTES: Final = 64 << 20
+IDS_A_QUERY: Final = 500
+
+# The blobs come last in their tables: SQLite reads a row only as far as the columns it is asked for.
+LAYOUT: Final = Layout(
+    what="store",
+    application_id=0x736C5331,
+    version=1,
+    tables=(
+        "CREATE TABLE shards (model TEXT NOT NULL, shard INTEGER NOT NULL, generation INTEGER NOT NULL, "
+        "PRIMARY KEY (model, shard)) WITHOUT ROWID",
+        "CREATE TABLE checkpoints (id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, shard INTEGER NOT NULL, "
+        "generation INTEGER NOT NULL, created REAL NOT NULL, size INTEGER NOT NULL, set_aside TEXT, blob BLOB NOT NULL)",
+        "CREATE INDEX checkpoints_of_shard ON checkpoints (model, shard)",
+        "CREATE TABLE publications (model TEXT NOT NULL, shard INTEGER NOT NULL, tag INTEGER NOT NULL, blob BLOB NOT NULL, "
+        "PRIMARY KEY (model, shard))",
+        "CREATE TABLE versions (model TEXT NOT NULL, version INTEGER NOT NULL, shard INTEGER NOT NULL, blob BLOB NOT NULL, "
+        "PRIMARY KEY (model, version, shard))",
+        "CREATE TABLE statuses (model TEXT NOT NULL, shard INTEGER NOT NULL, doc BLOB NOT NULL, "
+        "PRIMARY KEY (model, shard)) WITHOUT ROWID",
+        "CREATE TABLE views (place INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL, doc BLOB NOT NULL, "
+        "UNIQUE (kind, id))",
+        "CREATE INDEX views_of_kind ON views (kind)",
+        'CREATE TABLE viewed (only INTEGER PRIMARY KEY CHECK (only = 0), "offset" INTEGER NOT NULL)',
+    ),
+)
+ERRORS: Final = Errors(refused=StoreError, unavailable=StoreUnavailable, full=StoreFull)
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """The store in the file at `path`. `clock` gives Unix seconds.
+
+    Raises StoreError for a file that is damaged or not a store, StoreUnavailable for one that cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._file = SqliteFile(path, LAYOUT, ERRORS, if_replaced="reopen")
+
+    # -- shards and their checkpoints
+
+    def claim(self, model: str, shard: int, generation: int) -> None:
+        with self._file.writing() as connection:
+            _fence(connection, model, shard, generation)
+
+    def put_checkpoint(self, model: str, shard: int, generation: int, blob: bytes, keep: Retention) -> int:
+        with self._file.writing() as connection:
+            _fence(connection, model, shard, generation)
+            id = connection.execute(
+                "INSERT INTO checkpoints (model, shard, generation, created, size, blob) VALUES (?, ?, ?, ?, ?, ?)",
+                (model, shard, generation, self._clock(), len(blob), blob),
+            ).lastrowid
+            good = connection.execute(
+                "SELECT id, created FROM checkpoints WHERE model=? AND shard=? AND set_aside IS NULL", (model, shard)
+            ).fetchall()
+            dropped = {number for number, _ in good} - kept(good, keep)
+            connection.executemany("DELETE FROM checkpoints WHERE id=?", [(number,) for number in dropped])
+        self._file.bound_wal(WAL_BYTES)
+        return int(id or 0)
+
+    def checkpoints(self, model: str, shard: int) -> list[CheckpointInfo]:
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                "SELECT id, generation, created, size, set_aside FROM checkpoints WHERE model=? AND shard=? ORDER BY id DESC",
+                (model, shard),
+            )
+            return list(map(CheckpointInfo._make, rows))
+
+    def checkpoint(self, id: int) -> bytes:
+        with self._file.reading() as connection:
+            row = connection.execute("SELECT blob FROM checkpoints WHERE id=?", (id,)).fetchone()
+        if row is None:
+            raise StoreError(f"no checkpoint {id} in the store {self._file.path}; it may have been dropped by its retention")
+        return bytes(row[0])
+
+    def set_aside(self, id: int, reason: str) -> None:
+        with self._file.writing() as connection:
+            changed = connection.execute("UPDATE checkpoints SET set_aside=? WHERE id=?", (reason, id)).rowcount
+        if not changed:
+            raise StoreError(f"no checkpoint {id} in the store {self._file.path}; it may have been dropped by its retention")
+
+    # -- publications and versions
+
+    def put_publication(self, model: str, shard: int, generation: int, blob: bytes) -> int:
+        with self._file.writing("NORMAL") as connection:
+            _fence(connection, model, shard, generation)
+            row = connection.execute("SELECT tag FROM publications WHERE model=? AND shard=?", (model, shard)).fetchone()
+            # A store that was emptied must not give the tag that a reader saw last: the first one is random.
+            tag: int = row[0] + 1 if row else secrets.randbits(52)
+            connection.execute("REPLACE INTO publications VALUES (?, ?, ?, ?)", (model, shard, tag, blob))
+        self._file.bound_wal(WAL_BYTES)
+        return tag
+
+    def publication(self, model: str, shard: int, after: int | None = None) -> Publication | None:
+        with self._file.reading() as connection:
+            row = connection.execute(
+                "SELECT tag, blob FROM publications WHERE model=? AND shard=? AND tag IS NOT ?", (model, shard, after)
+            ).fetchone()
+        return Publication._make(row) if row else None
+
+    def put_version(self, model: str, version: int, shard: int, blob: bytes) -> None:
+        with self._file.writing() as connection:
+            connection.execute("REPLACE INTO versions VALUES (?, ?, ?, ?)", (model, version, shard, blob))
+        self._file.bound_wal(WAL_BYTES)
+
+    def version(self, model: str, version: int, shard: int) -> bytes | None:
+        with self._file.reading() as connection:
+            row = connection.execute(
+                "SELECT blob FROM versions WHERE model=? AND version=? AND shard=?", (model, version, shard)
+            ).fetchone()
+        return bytes(row[0]) if row else None
+
+    def drop_version(self, model: str, version: int) -> None:
+        with self._file.writing() as connection:
+            connection.execute("DELETE FROM versions WHERE model=? AND version=?", (model, version))
+
+    # -- statuses and views
+
+    def put_status(self, model: str, shard: int, generation: int, doc: bytes) -> None:
+        with self._file.writing("NORMAL") as connection:
+            _fence(connection, model, shard, generation)
+            connection.execute("REPLACE INTO statuses VALUES (?, ?, ?)", (model, shard, doc))
+
+    def statuses(self) -> dict[tuple[str, int], bytes]:
+        with self._file.reading() as connection:
+            rows = connection.execute("SELECT model, shard, doc FROM statuses")
+            return {(model, shard): doc for model, shard, doc in rows}
+
+    def put_views(self, docs: Mapping[tuple[str, str], bytes], offset: int) -> None:
+        with self._file.writing("NORMAL") as connection:
+            connection.executemany(
+                "INSERT INTO views (kind, id, doc) VALUES (?, ?, ?) ON CONFLICT (kind, id) DO UPDATE SET doc=excluded.doc",
+                [(kind, id, doc) for (kind, id), doc in docs.items()],
+            )
+            connection.execute("REPLACE INTO viewed VALUES (0, ?)", (offset,))
+
+    def views(self, kind: str, ids: Sequence[str] | None = None) -> dict[str, bytes]:
+        with self._file.reading() as connection:
+            if ids is None:
+                return dict(connection.execute("SELECT id, doc FROM views WHERE kind=? ORDER BY place", (kind,)))
+            rows: list[tuple[int, str, bytes]] = []
+            for some in _batches(list(ids), IDS_A_QUERY):
+                marks = ", ".join("?" * len(some))
+                rows += connection.execute(f"SELECT place, id, doc FROM views WHERE kind=? AND id IN ({marks})", (kind, *some))
+        return {id: doc for _, id, doc in sorted(rows)}
+
+    def view_offset(self) -> int:
+        with self._file.reading() as connection:
+            row = connection.execute('SELECT "offset" FROM viewed').fetchone()
+        return int(row[0]) if row else 0
+
+    def clear_views(self) -> None:
+        with self._file.writing("NORMAL") as connection:
+            connection.execute("DELETE FROM views")
+            connection.execute("DELETE FROM viewed")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _fence(connection: sqlite3.Connection, model: str, shard: int, generation: int) -> None:
+    """Inside a transaction: let no generation write after a newer one. Raises Fenced."""
+    row = connection.execute("SELECT generation FROM shards WHERE model=? AND shard=?", (model, shard)).fetchone()
+    if row is None or row[0] < generation:
+        connection.execute("REPLACE INTO shards VALUES (?, ?, ?)", (model, shard, generation))
+    elif row[0] > generation:
+        raise Fenced(model, shard, generation, row[0])
+
+
+def _batches(items: list[T], size: int) -> Iterator[list[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
