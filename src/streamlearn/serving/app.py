@@ -1,0 +1,116 @@
+"""The HTTP service put together: routes, errors, the gate, and what starts and stops with it.
+
+It serves what learners published and writes what applications post. It must never learn, and a prediction must never wait
+for the log or the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Any, Final
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .. import __version__
+from ..telemetry import Metrics
+from . import openapi, problems, routes_events, routes_models, routes_predict, routes_service
+from .auth import Gate, check_bind
+from .deps import Deps, Shared
+from .holder import Holder
+from .ingest import Ingest
+from .predictions import PredictionBuffer
+from .views import LearnerCollector
+
+DESCRIPTION: Final = "Post events; models learn from each one as it arrives; ask them for predictions."
+GRACE_S: Final = 10
+_log = logging.getLogger(__name__)
+
+__all__ = ["Deps", "create_app", "run"]
+
+
+def create_app(deps: Deps) -> FastAPI:
+    """The service over `deps`; it polls and flushes from its lifespan's start to its end.
+
+    Raises ConfigError when it would be reachable from other machines without an API key.
+    """
+    check_bind(deps.settings.serve.host, deps.api_keys)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        hub: Shared = app.state.shared
+        await asyncio.to_thread(hub.holder.start)
+        hub.buffer.start()
+        try:
+            yield
+        finally:
+            await hub.buffer.close()
+            await asyncio.to_thread(hub.holder.close)
+
+    app = FastAPI(
+        title="streamlearn", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    metrics = Metrics(deps.registry)
+    holder = Holder(deps.settings, deps.store, deps.keys, lambda: deps.log.identity, metrics, deps.clock)
+    deps.registry.register(LearnerCollector(deps.settings, holder, deps.clock))
+    app.state.shared = Shared(
+        deps,
+        metrics,
+        holder,
+        Ingest(deps.settings, deps.log, metrics, deps.clock),
+        PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics),
+    )
+    app.state.predictor = routes_predict.Predictor(app.state.shared)
+    for routes in (routes_predict, routes_events, routes_models, routes_service):
+        app.include_router(routes.router)
+    problems.install(app)
+    openapi.install(app, secured=bool(deps.api_keys))
+    app.add_middleware(Gate, api_keys=deps.api_keys)
+    app.add_middleware(Timed, metrics=metrics)  # added last, so outermost: it sees what the gate refuses
+    return app
+
+
+class Timed:
+    """ASGI middleware: every request's time, by route and status. A child of the histogram is looked up once for each."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._requests = app, metrics.requests
+        self._children: dict[tuple[str, str, int], Histogram] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = perf_counter()
+        status = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            route: Any = scope.get("route")
+            key = (scope["method"], route.path, status) if route is not None else ("other", "other", status)
+            child = self._children.get(key)
+            if child is None:
+                child = self._children[key] = self._requests.labels(*map(str, key))
+            child.observe(perf_counter() - began)
+
+
+def run(app: FastAPI, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight. Blocks; logs go where the process's logging sends them."""
+    config = uvicorn.Config(
+        app, host=host, port=port, log_config=None, access_log=False, server_header=False, date_header=False,
+        timeout_graceful_shutdown=GRACE_S, lifespan="on",
+    )
+    uvicorn.Server(config).run()

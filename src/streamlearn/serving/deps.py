@@ -1,0 +1,48 @@
+"""What the app is given from outside, and what its routes share. Nothing here opens anything by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+
+from ..config import Settings
+from ..keys import KeyRing
+from ..log import Log
+from ..store import Store
+from ..telemetry import Metrics
+from .holder import Holder
+from .ingest import Ingest
+from .predictions import PredictionBuffer
+
+
+@dataclass(frozen=True)
+class Deps:
+    """The world outside: settings, log, store, signing keys, API secrets by name, metrics registry, clock (Unix seconds)."""
+
+    settings: Settings
+    log: Log
+    store: Store
+    keys: KeyRing
+    api_keys: Mapping[str, str] = field(default_factory=dict)
+    registry: CollectorRegistry = field(default_factory=lambda: CollectorRegistry(auto_describe=True))
+    clock: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What one running app's routes share, as `request.app.state.shared`."""
+
+    deps: Deps
+    metrics: Metrics
+    holder: Holder
+    ingest: Ingest
+    buffer: PredictionBuffer
+
+
+def shared(request: Request) -> Shared:
+    found: Shared = request.app.state.shared
+    return found

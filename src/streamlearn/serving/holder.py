@@ -1,0 +1,253 @@
+"""The models that are served: polled from the store, verified, loaded and swapped by a thread of its own.
+
+A request only ever reads what is here; it never waits for the store. A publication that fails its checks is refused
+aloud, and the last good one stays. When the store or a learner falls silent, the last good model goes on answering, and
+`degraded` says so. This module must never unpickle bytes that the codec has not verified.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from ..config import Settings
+from ..errors import CodecError, LogError, StoreError, StreamlearnError
+from ..events import Features, Position, partition_of
+from ..keys import KeyRing
+from ..learning.model import Answer
+from ..records import Status
+from ..store import Store, codec
+from ..telemetry import Metrics
+from .problems import ProblemError
+
+SLOW_POLL_S: Final = 0.2
+MAX_BACKOFF_S: Final = 2.0
+_log = logging.getLogger(__name__)
+
+
+class Served(NamedTuple):
+    """One shard's model as it is served. `current_at`: when the learner was last known to stand at it, Unix seconds.
+
+    That is the newest status's time when it shows nothing waiting in the log and nothing learned since this publication;
+    else the time at which the publication was made. The age of an answer is the time since then, so that it stays small
+    while a learner has nothing to do, and grows when it is behind, held or gone.
+    """
+
+    answer: Callable[[Features], Answer]
+    version: int
+    position: Position
+    n: int
+    created: float
+    current_at: float
+    tag: int
+    size: int
+
+
+class Slot:
+    """What is known of one shard. The poller alone writes; each field is replaced whole, so that readers need no lock."""
+
+    __slots__ = ("degraded", "model", "refused", "served", "shard", "status", "tag")
+
+    def __init__(self, model: str, shard: int) -> None:
+        self.model, self.shard = model, shard
+        self.served: Served | None = None
+        self.status: Status | None = None
+        self.degraded: list[str] | None = None
+        self.refused: str | None = None
+        self.tag: int | None = None
+
+
+class Holder:
+    """Every model's shards by model name, `slots[model][shard]`, and control's view of each model, `control[model]`."""
+
+    def __init__(
+        self, settings: Settings, store: Store, keys: KeyRing, identity: Callable[[], str], metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self.slots: dict[str, list[Slot]] = {
+            name: [Slot(name, shard) for shard in range(settings.streams[model.stream].partitions)]
+            for name, model in settings.models.items()
+        }
+        self.control: dict[str, dict[str, Any]] = {name: {} for name in settings.models}
+        self.store_down_since: float | None = None
+        self._store, self._keys, self._identity, self._metrics, self._clock = store, keys, identity, metrics, clock
+        self._poll_s, self._stale_s = settings.serve.poll_ms / 1000, settings.serve.stale_after_s
+        self._views: dict[str, bytes] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="holder", daemon=True)
+
+    def start(self) -> None:
+        """Poll once, then go on in the background."""
+        self.poll(slowly=0.0)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def shards(self, model: str) -> list[Slot]:
+        """The shards of `model`. Raises ProblemError when there is no such model."""
+        slots = self.slots.get(model)
+        if slots is None:
+            raise ProblemError("not-found", f"there is no model {model!r}; there are {sorted(self.slots)}")
+        return slots
+
+    def slot(self, model: str, key: str | None) -> Slot:
+        """The shard that answers for `key`. Raises ProblemError: no such model, or a key is needed to choose."""
+        slots = self.shards(model)
+        if len(slots) == 1:
+            return slots[0]
+        if key is None:
+            detail = f"model {model!r} has {len(slots)} shards: send the key (or the id) by which its events are partitioned"
+            raise ProblemError("rejected", detail, {"field": "key", "reason": "shape"})
+        return slots[partition_of(key.encode(), len(slots))]
+
+    def ready(self) -> list[str]:
+        """What keeps the service from answering for every model: one line each."""
+        return [
+            f"model {name!r}, shard {slot.shard}: " + (slot.refused or "nothing published yet")
+            for name, slots in self.slots.items() for slot in slots if slot.served is None
+        ]
+
+    def poll(self, slowly: float) -> float:
+        """Look once at the store; at statuses and views only when the clock has passed `slowly`. Returns when to do so next.
+
+        Public for tests and for `start`; otherwise only the background thread calls it.
+        """
+        now = self._clock()
+        due = now >= slowly
+        try:
+            for slots in self.slots.values():
+                for slot in slots:
+                    self._poll_publication(slot)
+            if due:
+                self._poll_statuses()
+                self._poll_views()
+        except (StoreError, LogError) as error:
+            if self.store_down_since is None:
+                self.store_down_since = now
+                _log.error("the store cannot be reached; serving goes on with what is loaded: %s", error)
+        else:
+            if self.store_down_since is not None:
+                _log.info("the store is back after %.1f s", now - self.store_down_since)
+                self.store_down_since = None
+        self._judge(now)
+        return now + SLOW_POLL_S if due else slowly
+
+    def _run(self) -> None:
+        slowly, pause = 0.0, self._poll_s
+        while not self._stop.wait(pause):
+            try:
+                slowly = self.poll(slowly)
+            except Exception:  # the thread must outlive a fault: it is what notices that things are well again
+                _log.exception("polling the store failed")
+                pause = MAX_BACKOFF_S
+                continue
+            pause = min(MAX_BACKOFF_S, pause * 2) if self.store_down_since is not None else self._poll_s
+
+    def _poll_publication(self, slot: Slot) -> None:
+        publication = self._store.publication(slot.model, slot.shard, slot.tag)
+        if publication is None:
+            return
+        identity = self._identity()
+        slot.tag = publication.tag  # also when it is refused: the same bytes do not get better by another look
+        began = time.perf_counter()
+        try:
+            served = self._load(slot, publication.tag, publication.blob, identity)
+        except StreamlearnError as error:
+            slot.refused = f"publication {publication.tag} was refused: {error}"
+            self._metrics.publications.labels(slot.model, "refused").inc()
+            _log.error("%s/%d: %s; the last good one stays", slot.model, slot.shard, slot.refused)
+            return
+        old, slot.served, slot.refused = slot.served, served, None
+        del old  # a large model is taken apart here, not in a request
+        self._metrics.publications.labels(slot.model, "loaded").inc()
+        self._metrics.swap.observe(time.perf_counter() - began)
+
+    def _load(self, slot: Slot, tag: int, blob: bytes, identity: str) -> Served:
+        sealed = codec.open_blob(blob, self._keys, kind="publication", model=slot.model, shard=slot.shard, log=identity)
+        header = sealed.header
+        try:
+            model = pickle.loads(sealed.part("model"))
+            answer, position = model.answer, header.positions[0]
+        except CodecError:
+            raise
+        except Exception as error:  # signed by us, yet it does not load: a code or library version that differs
+            raise CodecError(f"its model does not load: {type(error).__name__}: {error}") from error
+        n = int(header.extra.get("n", 0))
+        return Served(answer, header.version, position, n, header.created, header.created, tag, len(blob))
+
+    def _poll_statuses(self) -> None:
+        for (model, shard), doc in self._store.statuses().items():
+            slots = self.slots.get(model, [])
+            if shard < len(slots):
+                try:
+                    slots[shard].status = msgspec.json.decode(doc, type=Status)
+                except msgspec.DecodeError as error:
+                    _log.error("%s/%d: its status cannot be read: %s", model, shard, error)
+
+    def _poll_views(self) -> None:
+        for model, doc in self._store.views("model").items():
+            if model in self.control and self._views.get(model) != doc:
+                self._views[model] = doc
+                self.control[model] = msgspec.json.decode(doc, type=dict[str, Any])
+
+    def _judge(self, now: float) -> None:
+        for name, slots in self.slots.items():
+            drift = self.control[name].get("degraded") or None
+            for slot in slots:
+                served, status = slot.served, slot.status
+                if served is not None and status is not None and _is_current(served, status):
+                    slot.served = served._replace(current_at=max(served.current_at, status.at))
+                reasons = self._reasons(slot, now)
+                slot.degraded = ([str(drift), *reasons] if drift else reasons) or None
+
+    def _reasons(self, slot: Slot, now: float) -> list[str]:
+        reasons = []
+        if self.store_down_since is not None:
+            reasons.append(f"the store has been unreachable for {now - self.store_down_since:.0f} s")
+        if slot.refused is not None:
+            reasons.append(slot.refused)
+        status = slot.status
+        if status is None:
+            if slot.served is not None and now - slot.served.created > self._stale_s:
+                reasons.append("the learner has not reported")
+        else:
+            silent = now - status.at
+            if silent > self._stale_s:
+                reasons.append(f"the learner has not reported for {silent:.0f} s")
+            if status.held is not None:
+                reasons.append(f"learning is held: {status.held}")
+        return reasons
+
+
+def _is_current(served: Served, status: Status) -> bool:
+    """Nothing waits in the log, and nothing was learned since the publication."""
+    same = status.position == served.position.offset or (status.n == served.n and status.version == served.version)
+    return status.position == status.end and status.log == served.position.log and same
+
+
+def lag(slots: list[Slot]) -> int:
+    """Records that the learners of `slots` had still to read when they last reported."""
+    return sum(max(0, slot.status.end - slot.status.position) for slot in slots if slot.status is not None)
+
+
+def degraded(slots: list[Slot]) -> list[str] | None:
+    """The reasons of all shards, each once."""
+    return list(dict.fromkeys(reason for slot in slots for reason in slot.degraded or ())) or None
+
+
+def counters(slots: list[Slot]) -> Mapping[str, int]:
+    """The learners' counters, summed over the shards."""
+    total: dict[str, int] = {}
+    for slot in slots:
+        for name, value in (slot.status.counters if slot.status else {}).items():
+            total[name] = total.get(name, 0) + value
+    return total

@@ -1,0 +1,251 @@
+"""Models and their status, drift cases, the audit trail; and what a person may ask of control."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any, Final
+
+import msgspec
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .. import records, wire
+from ..errors import EventError
+from ..events import encode, explain
+from ..log import CONTROL, Entry
+from . import openapi
+from .auth import CALLER
+from .deps import Shared, shared
+from .examples import ASKED, CASE, DECISION, MODEL, VERSION
+from .ingest import content_type, read_body
+from .problems import ProblemError
+from .views import model_view
+
+ACTIONS: Final = {
+    "retrain": "Open a case by hand: retrain in full, try the result, promote it if it is better",
+    "cancel": "Give up the open case: stop its retraining or its trial",
+    "promote": "Let the version on trial serve now, without waiting for the verdict",
+    "rollback": "Let the version before the last promotion serve again",
+    "hold": "Go on reading and predicting, and learn nothing",
+    "resume": "Learn again; what came while held is skipped and recorded",
+}
+MAX_ASK_BYTES: Final = 16_384
+MAX_USER: Final = 128
+MAX_REASON: Final = 1000
+MAX_PAGE: Final = 1000
+router: Final = APIRouter(route_class=openapi.PlainRoute)
+
+_MODEL: Final = openapi.path_parameter("model", "The model's name in the configuration", "delay")
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+async def _documents(hub: Shared, kind: str, ids: list[str] | None = None) -> list[dict[str, Any]]:
+    """Control's documents of one kind, each with its id. Raises StoreUnavailable."""
+    found = await asyncio.to_thread(hub.deps.store.views, kind, ids)
+    return [{"id": id} | msgspec.json.decode(doc, type=dict[str, Any]) for id, doc in found.items()]
+
+
+@router.get(
+    "/v1/models",
+    tags=["models"],
+    summary="All models and their status",
+    description="As their learners last reported, about once a second",
+    response_class=Response,
+    openapi_extra=openapi.operation(
+        responses=[openapi.answer(200, "The models", openapi.content(wire.Models, ("one", {"models": [MODEL]})))]
+    ),
+)
+async def get_models(request: Request) -> Response:
+    hub = shared(request)
+    now = hub.deps.clock()
+    return _json(wire.Models([model_view(name, hub.deps.settings, hub.holder, now) for name in hub.holder.slots]))
+
+
+@router.get(
+    "/v1/models/{model}",
+    tags=["models"],
+    summary="One model and its status",
+    description="Scores beside the baselines, counters, position, lag, versions, case, and whether it is degraded and why",
+    response_class=Response,
+    openapi_extra=openapi.operation(
+        parameters=[_MODEL],
+        responses=[
+            openapi.answer(200, "The model", openapi.content(wire.ModelView, ("model", MODEL))),
+            openapi.problems("not-found"),
+        ],
+    ),
+)
+async def get_model(request: Request) -> Response:
+    hub, name = shared(request), request.path_params["model"]
+    hub.holder.shards(name)
+    return _json(model_view(name, hub.deps.settings, hub.holder, hub.deps.clock()))
+
+
+@router.get(
+    "/v1/models/{model}/versions",
+    tags=["models"],
+    summary="A model's versions",
+    description="Each with its parent, why it was made and from which part of the log",
+    response_class=Response,
+    openapi_extra=openapi.operation(
+        parameters=[_MODEL],
+        responses=[
+            openapi.answer(200, "The versions", openapi.content(wire.Page, ("one", {"items": [VERSION], "next": None}))),
+            openapi.problems("not-found", "store-unavailable"),
+        ],
+    ),
+)
+async def get_versions(request: Request) -> Response:
+    hub, name = shared(request), request.path_params["model"]
+    hub.holder.shards(name)
+    items = await _documents(hub, "version")
+    return _json(wire.Page([doc for doc in items if str(doc["id"]).rpartition("@")[0] == name]))
+
+
+@router.get(
+    "/v1/cases",
+    tags=["cases"],
+    summary="Drift cases",
+    description="All of them, oldest first, each with everything that happened",
+    response_class=Response,
+    openapi_extra=openapi.operation(
+        parameters=[openapi.query_parameter("model", "Only those of this model", {"type": "string"}, "delay")],
+        responses=[
+            openapi.answer(200, "The cases", openapi.content(wire.Page, ("one", {"items": [CASE], "next": None}))),
+            openapi.problems("store-unavailable"),
+        ],
+    ),
+)
+async def get_cases(request: Request) -> Response:
+    model = request.query_params.get("model")
+    items = await _documents(shared(request), "case")
+    return _json(wire.Page([doc for doc in items if model is None or doc.get("model") == model]))
+
+
+@router.get(
+    "/v1/cases/{case}",
+    tags=["cases"],
+    summary="One drift case",
+    description="Alarm, confirmation, retraining with its progress, trial, promotion, recovery: times, offsets and numbers",
+    response_class=Response,
+    openapi_extra=openapi.operation(
+        parameters=[openapi.path_parameter("case", "The case's id", "delay-17")],
+        responses=[
+            openapi.answer(
+                200, "The case", {"application/json": {"schema": {"type": "object"}, "examples": {"case": {"value": CASE}}}}
+            ),
+            openapi.problems("not-found", "store-unavailable"),
+        ],
+    ),
+)
+async def get_case(request: Request) -> Response:
+    id = request.path_params["case"]
+    found = await _documents(shared(request), "case", [id])
+    if not found:
+        raise ProblemError("not-found", f"there is no case {id!r}; GET /v1/cases lists them")
+    return _json(found[0])
+
+
+@router.get(
+    "/v1/audit",
+    tags=["cases"],
+    summary="The audit trail",
+    description="Every decision and every request, in order. Send the answer's next as after to go on",
+    response_class=Response,
+    openapi_extra=openapi.operation(
+        parameters=[
+            openapi.query_parameter("limit", "At most so many", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}, 100),
+            openapi.query_parameter("after", "Only those after the one with this id", {"type": "string"}, "41"),
+        ],
+        responses=[
+            openapi.answer(200, "A page", openapi.content(wire.Page, ("one", {"items": [DECISION], "next": "42"}))),
+            openapi.problems("rejected", "store-unavailable"),
+        ],
+    ),
+)
+async def get_audit(request: Request) -> Response:
+    text = request.query_params.get("limit", "100")
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_PAGE:
+        raise ProblemError("rejected", f"limit: write a whole number from 1 to {MAX_PAGE}", {"field": "limit"})
+    items, limit = await _documents(shared(request), "audit"), int(text)
+    after = request.query_params.get("after")
+    if after is not None:
+        ids = [str(doc["id"]) for doc in items]
+        if after not in ids:
+            raise ProblemError("rejected", f"after: there is no entry {after!r}", {"field": "after"})
+        items = items[ids.index(after) + 1 :]
+    page = items[:limit]
+    return _json(wire.Page(page, str(page[-1]["id"]) if len(items) > limit else None))
+
+
+async def ask(request: Request) -> Response:
+    """Write a person's request into the control log; control takes it from there."""
+    hub, name, action = shared(request), request.path_params["model"], request.path_params["action"]
+    hub.holder.shards(name)
+    if action not in ACTIONS:
+        raise ProblemError("not-found", f"there is no action {action!r}; there are {sorted(ACTIONS)}")
+    if content_type(request) != "json":
+        raise ProblemError("media-type", "a request to control is application/json")
+    words = _words(await read_body(request, MAX_ASK_BYTES))
+    asked = records.Request(
+        uuid.uuid4().hex, name, action, _by(request), hub.deps.clock(), words.reason, words.version
+    )
+    offset = await hub.ingest.append_one(CONTROL, Entry(name.encode(), encode(asked)))
+    return _json(wire.Asked(asked.id, name, action, asked.by, asked.at, offset), 202)
+
+
+def _words(body: bytes) -> wire.Ask:
+    if not body.strip():
+        return wire.Ask()
+    try:
+        words = msgspec.json.decode(body, type=wire.Ask)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise explain(body, error) from None
+    if len(words.reason) > MAX_REASON:
+        raise EventError("too_long", "reason", f"has {len(words.reason)} characters, more than {MAX_REASON}")
+    return words
+
+
+def _by(request: Request) -> str:
+    """Who asks, for the audit: the API key's name, and whom it says it speaks for."""
+    user = "".join(c for c in request.headers.get("x-streamlearn-user", "") if c.isprintable())[:MAX_USER].strip()
+    caller = request.scope.get(CALLER)
+    if caller is None:
+        return user or "anonymous"
+    return f"{user} (key {caller})" if user else f"key {caller}"
+
+
+def _ask_route(action: str, summary: str) -> None:
+    async def endpoint(request: Request) -> Response:
+        request.path_params["action"] = action
+        return await ask(request)
+
+    router.add_api_route(
+        f"/v1/models/{{model}}/{action}",
+        endpoint,
+        methods=["POST"],
+        name=f"{action}_model",
+        tags=["requests"],
+        summary=summary,
+        description="Control decides; the audit trail and the case say what came of it. X-Streamlearn-User names who asks",
+        response_class=Response,
+        status_code=202,
+        openapi_extra=openapi.operation(
+            parameters=[_MODEL],
+            body=openapi.content(wire.Ask, ("with a reason", {"reason": "new carrier codes since Monday"}), ("bare", {})),
+            body_required=False,
+            responses=[
+                openapi.answer(202, "Control will see it", openapi.content(wire.Asked, ("asked", ASKED | {"action": action}))),
+                openapi.problems("malformed", "not-found", "rejected", "overloaded", "log-unavailable", "full"),
+            ],
+        ),
+    )
+
+
+for _action, _summary in ACTIONS.items():
+    _ask_route(_action, _summary)

@@ -1,0 +1,196 @@
+"""POST /v1/predict/…: the hot path of serving. It reads what the holder holds and never waits for the log or the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+from fastapi import APIRouter
+from prometheus_client import Counter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .. import wire
+from ..errors import EventError
+from ..events import Features, Limits, Prediction, check_string, explain
+from ..learning.model import Answer
+from . import openapi
+from .deps import Shared
+from .holder import Slot
+from .ingest import content_type, read_body
+from .problems import ProblemError, of_event
+
+BREATH: Final = 50
+router: Final = APIRouter(route_class=openapi.PlainRoute, tags=["predictions"])
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+_one: Final = msgspec.json.Decoder(wire.Instance)
+_many: Final = msgspec.json.Decoder(wire.Batch)
+_encode: Final = msgspec.json.Encoder().encode
+
+_X: Final = {"carrier": "WN", "distance": 239, "hour": 9}
+_ANSWER: Final = {
+    "id": "WN-1203-2011-05-04", "model": "delay", "prediction": False, "probabilities": {"false": 0.81, "true": 0.19},
+    "version": 1, "position": {"log": "3f0c", "stream": "flights", "partition": 0, "offset": 41230},
+    "age_s": 0.31, "degraded": None, "logged": "queued",
+}
+_MODEL: Final = openapi.path_parameter("model", "The model's name in the configuration", "delay")
+_PROBLEMS: Final = openapi.problems("malformed", "not-found", "too-large", "media-type", "rejected", "model", "not-learned")
+
+
+class Desk(NamedTuple):
+    """What answering for one model needs, looked up once."""
+
+    stream: str
+    queued: Counter
+    dropped: Counter
+    off: Counter
+
+
+class Predictor:
+    """Answers questions from what the holder holds. All methods belong to the event loop's thread."""
+
+    def __init__(self, shared: Shared) -> None:
+        settings, count = shared.deps.settings, shared.metrics.predictions.labels
+        limits = settings.limits
+        self.max_body, self.max_batch_body = limits.max_event_bytes, limits.max_body_bytes
+        self.max_instances = settings.serve.max_instances
+        self._limits = Limits(limits.max_features, limits.max_string, limits.max_event_bytes, limits.max_ahead_s)
+        self._holder, self._buffer, self._clock = shared.holder, shared.buffer, shared.deps.clock
+        self._desks = {
+            name: Desk(model.stream, count(name, "queued"), count(name, "dropped"), count(name, "off"))
+            for name, model in settings.models.items()
+        }
+
+    def require(self, model: str) -> None:
+        """Raises ProblemError when there is no such model."""
+        self._holder.shards(model)
+
+    def answer(self, model: str, question: wire.Instance) -> wire.PredictAnswer:
+        """The answer, not yet logged. Raises ProblemError, and EventError for what the model cannot take."""
+        id, key = question.id, question.key
+        slot = self._holder.slot(model, id if key is None else key)
+        served = slot.served
+        if served is None:
+            why = slot.refused or "the model has not learned yet: nothing was published"
+            raise ProblemError("not-learned", f"model {model!r}, shard {slot.shard}: {why}")
+        if question.log:
+            self._check_log(question)
+        y, p = _ask(served.answer, question.x, slot)
+        age = self._clock() - served.current_at
+        return wire.PredictAnswer(
+            id, model, y, p, served.version, served.position, age if age > 0.0 else 0.0, slot.degraded, "off"
+        )
+
+    def hand_over(self, question: wire.Instance, answer: wire.PredictAnswer) -> None:
+        """Give the answer to the log if that was asked for; `answer.logged` then says what became of it."""
+        desk = self._desks[answer.model]
+        if not question.log or question.id is None:
+            desk.off.inc()
+            return
+        record = Prediction(
+            desk.stream, question.id, answer.model, answer.version, answer.prediction, answer.probabilities, question.x,
+            question.ts, question.key or question.id,
+        )
+        answer.logged = self._buffer.offer(record)
+        (desk.queued if answer.logged == "queued" else desk.dropped).inc()
+
+    def _check_log(self, question: wire.Instance) -> None:
+        if not question.id:
+            raise EventError("shape", "id", "is needed to log a prediction: its label is joined by it")
+        check_string("id", question.id, self._limits)
+        if question.key is not None:
+            check_string("key", question.key, self._limits)
+            if not question.key:
+                raise EventError("shape", "key", "is an empty string; leave it out instead")
+
+
+def _ask(answer: Callable[[Features], Answer], x: Features, slot: Slot) -> Answer:
+    try:
+        return answer(x)
+    except EventError as error:
+        if error.reason == "not_finite_prediction":
+            raise ProblemError("model", f"model {slot.model!r}: {error.detail}", {"reason": error.reason}) from None
+        raise
+    except Exception as error:
+        _log.exception("%s/%d could not answer", slot.model, slot.shard)
+        raise ProblemError("model", f"model {slot.model!r}: its pipeline raised {type(error).__name__}") from error
+
+
+def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise explain(body, error) from None
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    if content_type(request) != "json":
+        raise ProblemError("media-type", "questions are application/json")
+    return await read_body(request, limit)
+
+
+@router.post(
+    "/v1/predict/{model}",
+    summary="Predict for one",
+    description="With log: true, the prediction is also handed to the log (never waited for), so that the label that comes "
+    "later under the same id is attributed to what was really shown.",
+    response_class=Response,
+    openapi_extra=openapi.operation(
+        parameters=[_MODEL],
+        body=openapi.content(
+            wire.Instance, ("logged", {"id": "WN-1203-2011-05-04", "x": _X, "log": True}), ("not logged", {"x": _X})
+        ),
+        responses=[
+            openapi.answer(200, "The prediction", openapi.content(wire.PredictAnswer, ("prediction", _ANSWER))), _PROBLEMS,
+        ],
+    ),
+)
+async def predict(request: Request) -> Response:
+    predictor: Predictor = request.app.state.predictor
+    question = _decode(await _body(request, predictor.max_body), _one)
+    answer = predictor.answer(request.path_params["model"], question)
+    predictor.hand_over(question, answer)
+    return Response(_encode(answer), media_type="application/json")
+
+
+@router.post(
+    "/v1/predict/{model}/batch",
+    summary="Predict for several",
+    description="All are answered, in order, or none; a question that cannot be answered is named by its index.",
+    response_class=Response,
+    openapi_extra=openapi.operation(
+        parameters=[_MODEL],
+        body=openapi.content(wire.Batch, ("two", {"instances": [{"x": _X}, {"x": {**_X, "hour": 18}}]})),
+        responses=[
+            openapi.answer(
+                200, "The predictions, in order", openapi.content(wire.BatchAnswer, ("one", {"predictions": [_ANSWER]}))
+            ),
+            _PROBLEMS,
+        ],
+    ),
+)
+async def predict_batch(request: Request) -> Response:
+    predictor: Predictor = request.app.state.predictor
+    model = request.path_params["model"]
+    instances = _decode(await _body(request, predictor.max_batch_body), _many).instances
+    if len(instances) > predictor.max_instances:
+        raise ProblemError("too-large", f"{len(instances)} instances, more than {predictor.max_instances}; send fewer at once")
+    predictor.require(model)
+    answers = []
+    for index, question in enumerate(instances):
+        if index % BREATH == BREATH - 1:
+            await asyncio.sleep(0)  # others have questions, too
+        try:
+            answers.append(predictor.answer(model, question))
+        except EventError as error:
+            raise of_event(error, index) from None
+        except ProblemError as problem:
+            problem.extra.setdefault("index", index)
+            raise
+    for question, answer in zip(instances, answers, strict=True):
+        predictor.hand_over(question, answer)
+    return Response(_encode(wire.BatchAnswer(answers)), media_type="application/json")

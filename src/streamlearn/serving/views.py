@@ -1,0 +1,156 @@
+"""What is known of models, from the holder: the documents that the API shows and the figures that Prometheus scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from .. import wire
+from ..config import Settings
+from ..events import REASONS
+from .holder import Holder, Slot, counters, degraded, lag
+
+
+def model_view(name: str, settings: Settings, holder: Holder, now: float) -> wire.ModelView:
+    """Everything about one model that the service knows now."""
+    model, slots, control = settings.models[name], holder.slots[name], holder.control[name]
+    statuses = [slot.status for slot in slots if slot.status is not None]
+    served = [slot.served for slot in slots if slot.served is not None]
+    return wire.ModelView(
+        name=name,
+        stream=model.stream,
+        task=model.task,
+        pipeline=model.pipeline,
+        ready=len(served) == len(slots),
+        version=max((item.version for item in served), default=None),
+        state=str(control.get("state", "")),
+        case=str(control.get("case", "")),
+        degraded=degraded(slots),
+        n=sum(status.n for status in statuses),
+        lag=lag(slots),
+        pending=sum(status.pending for status in statuses),
+        dead=sum(map(dead_letters, slots)),
+        rate=sum(status.rate for status in statuses),
+        counters=dict(counters(slots)),
+        scores=statuses[0].scores if len(slots) == 1 and statuses else None,
+        control=control,
+        shards=[_shard_view(slot, now) for slot in slots],
+    )
+
+
+def dead_letters(slot: Slot) -> int:
+    """Events that the shard's learner could not learn: its counters named by a reason."""
+    return sum(count for name, count in slot.status.counters.items() if name in REASONS) if slot.status else 0
+
+
+def _shard_view(slot: Slot, now: float) -> wire.ShardView:
+    served, status = slot.served, slot.status
+    return wire.ShardView(
+        shard=slot.shard,
+        version=served.version if served else None,
+        position=served.position if served else None,
+        n=served.n if served else None,
+        age_s=max(0.0, now - served.current_at) if served else None,
+        reported_s=max(0.0, now - status.at) if status else None,
+        degraded=slot.degraded,
+        status=msgspec.to_builtins(status) if status else None,
+    )
+
+
+class LearnerCollector(Collector):
+    """Learners' and models' figures, worked out when they are scraped. Registered once for each app."""
+
+    def __init__(self, settings: Settings, holder: Holder, clock: Any) -> None:
+        self._settings, self._holder, self._clock = settings, holder, clock
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._clock()
+        both = ("model", "shard")
+        gauges = {name: GaugeMetricFamily(f"streamlearn_{name}", text, labels=both) for name, text in _GAUGES.items()}
+        totals = CounterMetricFamily("streamlearn_learner_events", "Learner's counters", labels=("model", "shard", "what"))
+        scores = GaugeMetricFamily("streamlearn_score", "Prequential scores", labels=("model", "shard", "kind", "metric"))
+        quantiles = GaugeMetricFamily(
+            "streamlearn_learner_ms", "Learner's own times, milliseconds", labels=("model", "shard", "what", "quantile")
+        )
+        cases = GaugeMetricFamily("streamlearn_case_open", "1 while a drift case is open", labels=("model",))
+        for name, slots in self._holder.slots.items():
+            cases.add_metric((name,), 1.0 if self._holder.control[name].get("case") else 0.0)
+            for slot in slots:
+                labels = (name, str(slot.shard))
+                for gauge, value in _figures(slot, now).items():
+                    gauges[gauge].add_metric(labels, value)
+                if slot.status is None:
+                    continue
+                for what, count in slot.status.counters.items():
+                    totals.add_metric((*labels, what), count)
+                for kind, metric, value in _scores(slot.status.scores):
+                    scores.add_metric((*labels, kind, metric), value)
+                for what, numbers in (("freshness", slot.status.freshness_ms), ("pause", slot.status.pause_ms)):
+                    for quantile, value in numbers.items():
+                        quantiles.add_metric((*labels, what, quantile), value)
+        store = GaugeMetricFamily("streamlearn_store_down_seconds", "How long the store has been unreachable, 0 when it is not")
+        down = self._holder.store_down_since
+        store.add_metric((), 0.0 if down is None else max(0.0, now - down))
+        yield from (*gauges.values(), totals, scores, quantiles, cases, store)
+
+
+_GAUGES = {
+    "publication_age_seconds": "Time since the learner last stood at what is served",
+    "publication_bytes": "Size of the served publication",
+    "served_version": "Version that is served",
+    "degraded": "1 while answers are degraded",
+    "learned": "Labelled events learned",
+    "events_per_second": "Records taken a second by the learner",
+    "lag": "Records that the learner has still to read",
+    "pending_labels": "Features that wait for their label",
+    "early_labels": "Labels that wait for their features",
+    "dead_letters": "Events that could not be learned",
+    "learner_silent_seconds": "Time since the learner's last status",
+    "checkpoint_age_seconds": "Time since the last checkpoint",
+    "trial_open": "1 while a challenger is on trial",
+}
+
+
+def _figures(slot: Slot, now: float) -> dict[str, float]:
+    figures = {"degraded": 1.0 if slot.degraded else 0.0}
+    if slot.served is not None:
+        figures |= {
+            "publication_age_seconds": max(0.0, now - slot.served.current_at),
+            "publication_bytes": slot.served.size,
+            "served_version": slot.served.version,
+        }
+    status = slot.status
+    if status is not None:
+        figures |= {
+            "learned": status.n,
+            "events_per_second": status.rate,
+            "lag": lag([slot]),
+            "pending_labels": status.pending,
+            "early_labels": status.early,
+            "dead_letters": dead_letters(slot),
+            "learner_silent_seconds": max(0.0, now - status.at),
+            "trial_open": 0.0 if status.shadow is None else 1.0,
+        }
+        if status.checkpoint_at is not None:
+            figures["checkpoint_age_seconds"] = max(0.0, now - status.checkpoint_at)
+    return figures
+
+
+def _scores(scores: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """(kind, metric, value) for the model's own scores and each baseline's."""
+    kinds = {kind: scores.get(kind) for kind in ("cumulative", "window", "fading")}
+    baselines = scores.get("baselines")
+    if isinstance(baselines, dict):
+        kinds |= {f"baseline_{name}": found for name, found in baselines.items()}
+    for kind, found in kinds.items():
+        if isinstance(found, dict):
+            for metric, value in found.items():
+                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                    yield kind, metric, float(value)

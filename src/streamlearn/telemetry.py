@@ -1,0 +1,98 @@
+"""What operators read: structured logs, one JSON object a line, and the metrics of the HTTP side.
+
+Metrics take their registry, so that tests and several apps in one process do not share counters. Nothing here is called
+once per learned event, and nothing here may raise because of what it is given to say.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+LATENCY_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a record: at, level, role, logger, text, whatever came in `extra`, and the traceback if any."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "role": self._role,
+            "logger": record.name,
+            "text": _text(record),
+        }
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD and name not in line}
+        if record.exc_info and record.exc_info[0] is not None:
+            line["trace"] = "".join(traceback.format_exception(*record.exc_info))
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def setup_logging(role: str, stream: TextIO | None = None, level: str = "INFO") -> None:
+    """Send every log record of this process, as JSON lines, to `stream` (default: stderr). Raises ValueError for no level."""
+    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    handler.setFormatter(JsonFormatter(role))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+
+
+class Metrics:
+    """Counters and histograms of the HTTP side. What learners do is read from their statuses when metrics are scraped."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.requests = Histogram(
+            "streamlearn_http_request_seconds",
+            "Requests by route and status, and how long they took",
+            ("method", "route", "status"),
+            buckets=LATENCY_S,
+            registry=registry,
+        )
+        self.events = Counter(
+            "streamlearn_events_posted_total", "Posted events by outcome", ("outcome",), registry=registry
+        )
+        self.rejections = Counter(
+            "streamlearn_events_rejected_total", "Rejected events by reason", ("reason",), registry=registry
+        )
+        self.refusals = Counter(
+            "streamlearn_requests_refused_total", "Requests refused for want of room or of a log", ("why",), registry=registry
+        )
+        self.predictions = Counter(
+            "streamlearn_predictions_total", "Predictions by model and what became of their logging", ("model", "logged"),
+            registry=registry,
+        )
+        self.buffered = Gauge(
+            "streamlearn_prediction_buffer", "Predictions that wait to be written to the log", registry=registry
+        )
+        self.unlogged = Counter(
+            "streamlearn_predictions_lost_total", "Predictions that were to be logged and were not", ("why",), registry=registry
+        )
+        self.publications = Counter(
+            "streamlearn_publications_total", "Publications by model and fate", ("model", "fate"), registry=registry
+        )
+        self.swap = Histogram(
+            "streamlearn_publication_load_seconds", "Time to verify and load a publication", registry=registry
+        )
+
+
+def _text(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError):  # the arguments do not fit the text: say both rather than nothing
+        return f"{record.msg} {record.args!r}"
