@@ -1,0 +1,324 @@
+"""The trial: its formulas against an independent vectorised copy, its error and power by seeded simulation, its verdicts."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamlearn.retrain.trial import BettingProcess, Trial
+
+ALPHA = 0.05
+LEVEL = 6 * ALPHA / math.pi**2
+
+
+def capitals(x: np.ndarray, m: float) -> np.ndarray:
+    """The capital after each bet, for many sequences at once: x and the result have the shape (sequences, bets)."""
+    total, squares, capital = np.zeros(len(x)), np.full(len(x), 0.25), np.ones(len(x))
+    result = np.empty_like(x)
+    for t in range(x.shape[1]):
+        gain = total / (t + 1) - m
+        stake = np.clip(gain / (squares / (t + 1) + gain**2), 0, 0.5 / (1 + m))
+        capital = capital * (1 + stake * (x[:, t] - m))
+        total = total + x[:, t]
+        squares = squares + (x[:, t] - total / (t + 2)) ** 2
+        result[:, t] = capital
+    return result
+
+
+def evidence(x: np.ndarray, m: float) -> np.ndarray:
+    """The average of the odd and the even blocks' capitals after each block; (sequences, an even number of blocks)."""
+    odd, even = capitals(x[:, 0::2], m), capitals(x[:, 1::2], m)
+    before = np.concatenate([np.ones((len(x), 1)), even[:, :-1]], axis=1)
+    result = np.empty_like(x)
+    result[:, 0::2], result[:, 1::2] = (odd + before) / 2, (odd + even) / 2
+    return result
+
+
+def differences(rng: np.random.Generator, runs: int, events: int, disagreement: float, gain: float) -> np.ndarray:
+    """0/1 losses of two models: they disagree this often, and the challenger's error is lower by `gain`."""
+    u = rng.random((runs, events))
+    return np.where(u < (disagreement + gain) / 2, 1.0, np.where(u < disagreement, -1.0, 0.0))
+
+
+def shared_shocks(rng: np.random.Generator, runs: int, events: int, size: int) -> np.ndarray:
+    """Equal models, but `size` consecutive events share one shock: it favours one of them in 4 of 10 disagreements more."""
+    lean = np.repeat(rng.choice([-0.4, 0.4], (runs, events // size + 1)), size, axis=1)
+    shift = rng.integers(size)
+    lean = lean[:, shift : shift + events]
+    disagree = rng.random((runs, events)) < 0.3
+    return np.where(disagree, np.where(rng.random((runs, events)) < 0.5 + lean / 2, 1.0, -1.0), 0.0)
+
+
+def in_blocks(x: np.ndarray, size: int) -> np.ndarray:
+    blocks = x.shape[1] // size // 2 * 2
+    return x[:, : blocks * size].reshape(len(x), blocks, size).mean(axis=2)
+
+
+def promoted(x: np.ndarray, m: float, level: float = LEVEL) -> float:
+    return float((evidence(x, m) >= 1 / level).any(axis=1).mean())
+
+
+def median_events(x: np.ndarray, size: int, level: float) -> float:
+    crossed = evidence(in_blocks(x, size), 0.0) >= 1 / level
+    first = np.where(crossed.any(axis=1), (crossed.argmax(axis=1) + 1.0) * size, np.inf)
+    return float(np.median(first))
+
+
+def noise(runs: int) -> float:
+    return 2 * math.sqrt(ALPHA * (1 - ALPHA) / runs)
+
+
+def feed(trial: Trial, x: np.ndarray, n: int = 10) -> None:
+    for difference in x:
+        trial.add_block(n, n * max(difference, 0.0), n * max(-difference, 0.0))
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.01])
+def test_the_evidence_is_that_of_the_formulas(tolerance: float) -> None:
+    x = in_blocks(differences(np.random.default_rng(1), 6, 3000, 0.2, 0.05), 10)
+    expected = evidence(x, -tolerance)
+    for run, blocks in enumerate(x):
+        trial, path = Trial(ALPHA, tolerance, 1), []
+        for difference in blocks:
+            trial.add_block(10, 10 * max(difference, 0.0), 10 * max(-difference, 0.0))
+            path.append(trial.e)
+        assert path == pytest.approx(expected[run], rel=1e-9)
+        assert trial.peak == pytest.approx(max(1.0, expected[run].max()), rel=1e-9)
+
+
+def test_the_first_bets_by_hand() -> None:
+    process = BettingProcess(0.0)
+    process.bet(1.0)
+    assert process.capital == 1.0
+    # g = 1/2, v = (1/4 + (1 − 1/2)²)/2 = 1/4; g/(v + g²) = 1, clipped to 1/2
+    process.bet(0.5)
+    assert process.capital == pytest.approx(1.25)
+    tolerant = BettingProcess(-0.1)
+    # g = 0.1, v = 1/4; λ = 0.1/0.26, and x − m = 0.3
+    tolerant.bet(0.2)
+    assert tolerant.capital == pytest.approx(1 + 0.1 / 0.26 * 0.3)
+
+
+@given(st.lists(st.floats(-1, 1), max_size=60), st.floats(0, 0.5))
+def test_a_capital_is_never_lost_altogether(outcomes: list[float], tolerance: float) -> None:
+    process = BettingProcess(-tolerance)
+    for x in outcomes:
+        process.bet(x)
+    assert process.capital > 0
+
+
+@given(st.floats(-0.5, 0.5), st.lists(st.floats(-1, 1), max_size=20))
+def test_the_next_bet_is_fair_at_the_edge_of_the_null(m: float, past: list[float]) -> None:
+    """Whatever was seen, outcomes of mean m leave the expected capital where it is."""
+    values = []
+    for x in (-1.0, 1.0):
+        process = BettingProcess(m)
+        for earlier in past:
+            process.bet(earlier)
+        before = process.capital
+        process.bet(x)
+        values.append(process.capital / before)
+    up = (1 + m) / 2
+    assert (1 - up) * values[0] + up * values[1] == pytest.approx(1.0)
+
+
+def test_a_block_may_not_use_the_block_before_it() -> None:
+    """With only one block of each parity nothing has been bet yet, however good the news."""
+    trial = Trial(ALPHA, 0.0, 1)
+    feed(trial, np.array([1.0, 1.0]))
+    assert trial.e == 1.0
+    feed(trial, np.array([1.0]))
+    assert trial.e > 1.0
+
+
+@pytest.mark.parametrize("size", [1, 10, 30])
+def test_equal_models_are_rarely_promoted(size: int) -> None:
+    """Independent losses, 10 % disagreement, 20,000 events, m = 0."""
+    events = 6000 if size == 1 else 20_000
+    x = differences(np.random.default_rng(size), 300, events, 0.1, 0.0)
+    assert promoted(in_blocks(x, size), 0.0, ALPHA) <= ALPHA
+
+
+def test_a_shared_shock_needs_blocks() -> None:
+    """30 events a shock: bets on single events promote falsely at several times the level, blocks of 30 and more do not."""
+    x = shared_shocks(np.random.default_rng(5), 300, 9000, 30)
+    assert promoted(x, 0.0, ALPHA) > 2 * ALPHA
+    for size in (30, 45, 60):
+        assert promoted(in_blocks(x, size), 0.0, ALPHA) <= ALPHA + noise(300)
+
+
+def test_with_a_tolerance_the_null_is_worse_by_it() -> None:
+    """H0 is then "worse by at least 1 point": at its edge hardly ever promoted, while equal models are meant to pass."""
+    rng = np.random.default_rng(7)
+    at_the_edge = in_blocks(differences(rng, 300, 20_000, 0.1, -0.01), 10)
+    equal = in_blocks(differences(rng, 300, 30_000, 0.1, 0.0), 10)
+    assert promoted(at_the_edge, -0.01, ALPHA) <= ALPHA + noise(300)
+    assert promoted(equal, -0.01, ALPHA) >= 0.8
+
+
+@pytest.mark.parametrize(
+    ("gain", "disagreement", "size", "published"),
+    [(0.02, 0.1, 1, 1752), (0.05, 0.2, 1, 571), (0.1, 0.3, 1, 179), (0.02, 0.1, 10, 3405), (0.02, 0.1, 30, 9840)],
+)
+def test_the_power_is_of_the_published_order(gain: float, disagreement: float, size: int, published: int) -> None:
+    """The published medians are those of one process; two, each on every other block, take about twice the events."""
+    x = differences(np.random.default_rng(9), 80, 6 * published // 60 * 60, disagreement, gain)
+    assert published <= median_events(x, size, ALPHA) <= 2.5 * published
+
+
+@pytest.mark.slow
+def test_equal_models_at_full_length() -> None:
+    for size in (1, 10, 30):
+        x = in_blocks(differences(np.random.default_rng(20 + size), 1000, 20_000, 0.1, 0.0), size)
+        assert promoted(x, 0.0, ALPHA) <= ALPHA + noise(1000)
+
+
+def test_later_challengers_need_more() -> None:
+    first, third = Trial(ALPHA, 0.0, 1), Trial(ALPHA, 0.0, 3)
+    assert first.threshold == pytest.approx(1 / LEVEL)
+    assert third.threshold == pytest.approx(9 / LEVEL)
+
+
+def test_crossing_once_is_enough() -> None:
+    trial = Trial(ALPHA, 0.0, 1)
+    feed(trial, np.full(60, 0.3))
+    assert trial.crossed
+    feed(trial, np.full(200, -0.3))
+    assert trial.e < 1 < trial.threshold <= trial.peak
+    assert trial.crossed
+
+
+def test_counts_and_means() -> None:
+    trial = Trial(ALPHA, 0.0, 1)
+    assert (trial.blocks, trial.events, trial.mean_difference, trial.recent(10)) == (0, 0, 0.0, 0.0)
+    for n, champion, challenger in ((10, 5.0, 2.0), (30, 6.0, 9.0), (20, 8.0, 4.0)):
+        trial.add_block(n, champion, challenger)
+    assert (trial.blocks, trial.events) == (3, 60)
+    assert trial.mean_difference == pytest.approx(4 / 60)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, 0.2), (20, 0.2), (21, 0.02), (50, 0.02), (51, 4 / 60), (500, 4 / 60)])
+def test_recent_takes_whole_blocks(n: int, expected: float) -> None:
+    trial = Trial(ALPHA, 0.0, 1)
+    for events, champion, challenger in ((10, 5.0, 2.0), (30, 6.0, 9.0), (20, 8.0, 4.0)):
+        trial.add_block(events, champion, challenger)
+    assert trial.recent(n) == pytest.approx(expected)
+
+
+def test_promote_when_all_agrees() -> None:
+    trial = Trial(ALPHA, 0.01, 1)
+    feed(trial, np.full(99, 0.2))
+    assert trial.crossed
+    assert trial.verdict(1000, 50_000) is None
+    assert "1000 events are the least" in trial.why(1000, 50_000)
+    feed(trial, np.array([0.2]))
+    assert trial.verdict(1000, 50_000) == "promote"
+    assert "lower by 0.2000" in trial.why(1000, 50_000)
+
+
+def test_undecided_is_neither_before_the_horizon_and_rejected_at_it() -> None:
+    trial = Trial(ALPHA, 0.0, 1)
+    feed(trial, np.tile([0.1, -0.1, -0.1, 0.1], 499))
+    assert trial.verdict(1000, 20_000) is None
+    assert trial.why(1000, 20_000).endswith("undecided")
+    feed(trial, np.tile([0.1, -0.1], 2))
+    assert trial.events == 20_000
+    assert trial.verdict(1000, 20_000) == "reject"
+    assert trial.why(1000, 20_000).endswith("undecided at the horizon")
+
+
+def test_a_challenger_that_has_become_worse_waits_and_may_come_back() -> None:
+    trial = Trial(ALPHA, 0.01, 1)
+    feed(trial, np.full(100, 0.2))
+    feed(trial, np.full(100, -0.05))
+    assert trial.crossed
+    assert trial.verdict(1000, 50_000) is None
+    assert "worse by more than the tolerance" in trial.why(1000, 50_000)
+    feed(trial, np.full(100, -0.005))
+    assert trial.verdict(1000, 50_000) == "promote"
+
+
+def test_at_the_horizon_a_win_is_still_a_win_and_a_guard_still_holds() -> None:
+    winner, loser = Trial(ALPHA, 0.01, 1), Trial(ALPHA, 0.01, 1)
+    feed(winner, np.full(200, 0.2))
+    feed(loser, np.concatenate([np.full(100, 0.2), np.full(100, -0.2)]))
+    assert winner.verdict(1000, 2000) == "promote"
+    assert loser.crossed
+    assert loser.verdict(1000, 2000) == "reject"
+
+
+def test_swapped_roles_guard_a_promotion() -> None:
+    """After a promotion the old champion is the challenger: once it is better again, its trial says so."""
+    trial = Trial(ALPHA, 0.0, 1)
+    feed(trial, -np.full(100, 0.1))
+    assert trial.peak == pytest.approx(1.0)
+    back = Trial(ALPHA, 0.0, 1)
+    feed(back, np.full(300, 0.1))
+    assert back.crossed
+
+
+def stitched(x: np.ndarray, alpha: float) -> tuple[float, float]:
+    """The interval by the formulas of the paper, written out anew."""
+    running = np.concatenate([[0.0], np.cumsum(x)[:-1] / np.arange(1, len(x))])
+    v = max(1.0, float(((x - running) ** 2).sum()))
+    ell = 1.4 * math.log(math.log(2 * v)) + math.log(3.105472 / (alpha / 2 * math.log(2) ** 1.4))
+    k1, k2 = (2**0.25 + 2**-0.25) / math.sqrt(2), (math.sqrt(2) + 1) / 2
+    half = (math.sqrt(k1 * k1 * v * ell + k2 * k2 * 4 * ell * ell) + 2 * k2 * ell) / len(x)
+    return x.mean() - half, x.mean() + half
+
+
+def test_the_interval_is_that_of_the_paper() -> None:
+    x = np.random.default_rng(3).uniform(-0.4, 0.6, 4000)
+    trial = Trial(ALPHA, 0.0, 1)
+    assert trial.interval() == (-1.0, 1.0)
+    feed(trial, x)
+    assert trial.interval() == pytest.approx(stitched(x, ALPHA), rel=1e-5)
+
+
+def test_the_interval_covers_at_every_time() -> None:
+    missed = 0
+    for seed in range(40):
+        x = np.random.default_rng(seed).uniform(-0.5, 0.7, 1500)
+        trial = Trial(ALPHA, 0.0, 1)
+        for start in range(0, 1500, 50):
+            feed(trial, x[start : start + 50])
+            lower, upper = trial.interval()
+            missed += not lower <= 0.1 <= upper
+    assert missed == 0
+    assert upper - lower < 0.25
+
+
+def test_numbers_are_json() -> None:
+    trial = Trial(ALPHA, 0.01, 2)
+    feed(trial, np.full(120, 0.1))
+    numbers = json.loads(json.dumps(trial.numbers()))
+    assert numbers["events"] == 1200
+    assert numbers["blocks"] == 120
+    assert numbers["recent"] == pytest.approx(0.1)
+    assert numbers["peak"] == trial.peak
+    assert numbers["threshold"] == trial.threshold
+    assert numbers["interval"] == list(trial.interval())
+    assert set(numbers) >= {"e", "alpha_k", "mean_difference", "tolerance", "k"}
+
+
+@pytest.mark.parametrize(
+    ("n", "champion", "challenger"), [(0, 0.0, 0.0), (10, 11.0, 3.0), (10, -1.0, 3.0), (10, 1.0, math.nan), (5, 2.0, 5.1)]
+)
+def test_an_impossible_block_is_refused_and_changes_nothing(n: int, champion: float, challenger: float) -> None:
+    trial = Trial(ALPHA, 0.0, 1)
+    with pytest.raises(ValueError, match="cannot have loss sums"):
+        trial.add_block(n, champion, challenger)
+    assert trial.blocks == trial.events == 0
+
+
+@pytest.mark.parametrize(
+    ("alpha", "tolerance", "k"), [(0.0, 0.01, 1), (1.0, 0.01, 1), (0.05, -0.1, 1), (0.05, 1.0, 1), (0.05, 0.0, 0)]
+)
+def test_impossible_settings_are_refused(alpha: float, tolerance: float, k: int) -> None:
+    with pytest.raises(ValueError, match="they lie in"):
+        Trial(alpha, tolerance, k)
