@@ -1,4 +1,4 @@
-"""The supervisor with real child processes: restart, backoff, drain, kill, failing for good, and orphans that end themselves."""
+"""The supervisor with real child processes: restart, backoff, drain, kill, failing for good, orphans that end themselves."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_what_does_not_drain_in_time_is_killed_and_named(tmp_path: Path, runs: l
     wait_for((tmp_path / "up").exists)
     assert runs[0].end() == 1
     assert (tmp_path / "asked").exists()
-    assert runs[0].said == ["stubborn did not end within 0.5 s and was killed"]
+    assert runs[0].said == ["killed, since it did not end within 0.5 s: stubborn"]
 
 
 def test_the_second_request_kills_at_once(tmp_path: Path, runs: list[Run]) -> None:

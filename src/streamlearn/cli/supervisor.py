@@ -40,6 +40,9 @@ class Backoff(NamedTuple):
         return min(self.longest, self.first * 2.0 ** min(failures - 1, 30))
 
 
+ORDINARY: Final = Backoff()
+
+
 class _Running:
     """One child's life."""
 
@@ -60,7 +63,7 @@ class Supervisor:
         children: Sequence[Child],
         *,
         say: Callable[[str], None],
-        backoff: Backoff = Backoff(),
+        backoff: Backoff = ORDINARY,
         drain_s: float = 30.0,
         stderr: int | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -144,7 +147,7 @@ class Supervisor:
             kill.wait(TICK_S)
         late = self.pids()
         if late and not kill.is_set():
-            self._say(f"{', '.join(late)} did not end within {self._drain_s:g} s and {'was' if len(late) == 1 else 'were'} killed")
+            self._say(f"killed, since it did not end within {self._drain_s:g} s: {', '.join(late)}")
         self.kill()
         codes = [running.process.returncode for running in alive if running.process is not None]
         return 1 if late or any(code not in (0, -signal.SIGTERM, EXIT_CONFIG) for code in codes) else 0
