@@ -1,0 +1,121 @@
+"""A recipe's name, or an import path, with a task and parameters → a river estimator that takes features as they come.
+
+An error names what is wrong and what to write instead: it is read by whoever writes the configuration. No code comes from
+anywhere but the recipes and what the operator has installed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from river import base
+
+from ..errors import ModelError
+from .catalogue import RECIPES, Recipe
+
+__all__ = ["RECIPES", "Recipe", "build"]
+
+
+def build(pipeline: str, task: str, params: Mapping[str, Any], seed: int) -> base.Estimator:
+    """The estimator of a recipe's name, or of `package.module:function` (called with `params`, and `seed` if it takes it).
+
+    Raises ModelError saying what is wrong and what to write instead.
+    """
+    if ":" in pipeline:
+        return _import(pipeline, task, params, seed)
+    recipe = RECIPES.get(pipeline)
+    if recipe is None:
+        close = difflib.get_close_matches(pipeline, RECIPES, n=3, cutoff=0.5)
+        hint = f"did you mean {_or(close)}?" if close else f"write one of {', '.join(RECIPES)}"
+        raise ModelError(f"there is no recipe {pipeline!r}; {hint} Your own pipeline is named package.module:function.")
+    if task not in recipe.tasks:
+        fitting = [name for name, other in RECIPES.items() if task in other.tasks]
+        raise ModelError(
+            f"the recipe {pipeline!r} is for {_or(sorted(recipe.tasks))}, not for {task}; write one of {', '.join(fitting)}"
+        )
+    try:
+        return recipe.build(task, params, seed)
+    except ModelError as error:
+        raise ModelError(f"the recipe {pipeline!r}: {error}") from None
+
+
+def _import(path: str, task: str, params: Mapping[str, Any], seed: int) -> base.Estimator:
+    function = _find(path)
+    arguments = {**params, "seed": seed} if _takes_seed(function) and "seed" not in params else dict(params)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        signature = None  # some built-ins have none: calling it tells
+    if signature is not None:
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            raise ModelError(f"{path}: {error}; it is {path.partition(':')[2]}{signature}, called with the params") from None
+    try:
+        estimator = function(**arguments)
+    except Exception as error:
+        raise ModelError(f"{path} raised {type(error).__name__}: {error}") from error
+    _check_kind(path, task, estimator)
+    return estimator  # type: ignore[no-any-return]  # _check_kind has seen to it
+
+
+def _find(path: str) -> Callable[..., Any]:
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise ModelError(f"{path!r} is not an import path; write package.module:function")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        what = f"there is no module {error.name!r}" if error.name else str(error)
+        raise ModelError(f"{path}: {what}; install it, or put its folder on PYTHONPATH") from None
+    except Exception as error:
+        raise ModelError(f"{path}: importing {module_name} raised {type(error).__name__}: {error}") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, [name for name in dir(found) if not name.startswith("_")], n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; define it in {module_name}"
+            raise ModelError(f"{path}: {module_name} has no {attribute!r}{hint}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise ModelError(f"{path} is a {type(found).__name__}, not a function; name a function that returns a river estimator")
+    return found  # type: ignore[no-any-return]  # callable, as seen above
+
+
+def _takes_seed(function: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+    return "seed" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _check_kind(path: str, task: str, estimator: Any) -> None:
+    if isinstance(estimator, type) or not isinstance(estimator, base.Estimator):
+        what = f"the class {estimator.__name__}" if isinstance(estimator, type) else f"a {type(estimator).__name__}"
+        raise ModelError(f"{path} returned {what}, not a river estimator; return an instance, such as a pipeline")
+    wanted = base.Regressor if task == "regression" else base.Classifier
+    if not isinstance(estimator, wanted):
+        raise ModelError(
+            f"{path} returned a {_kind(estimator)}, but the task {task} needs a {wanted.__name__.lower()} as the last step"
+        )
+    if task == "multiclass" and not getattr(estimator, "_multiclass", False):
+        raise ModelError(
+            f"{path} returned a classifier of two classes, but the task is multiclass; "
+            "wrap it in river.multiclass.OneVsRestClassifier"
+        )
+
+
+def _kind(estimator: Any) -> str:
+    last = getattr(estimator, "_last_step", estimator)
+    for kind in (base.Classifier, base.Regressor, base.Transformer):
+        if isinstance(estimator, kind):
+            return f"{kind.__name__.lower()} ({type(last).__name__})"
+    return type(last).__name__
+
+
+def _or(names: list[str]) -> str:
+    return " or ".join(names)
