@@ -19,10 +19,15 @@
     │   ├── Corrupt            cut short, altered, or with a wrong length or SHA-256
     │   ├── BadSignature       no known key verifies the header (or a command)
     │   └── Unexpected         sound bytes of another schema, model, version, shard, log or library version
-    └── RetrainError           a retrain job ended without a model: failed, timed out, out of memory, cancelled
+    ├── RetrainError           a retrain job ended without a model: failed, timed out, out of memory, cancelled
+    └── ClientError            what `client` raises
+        ├── Unreachable        the service could not be reached, or broke off, and trying again did not help
+        └── Refused            the service answered with a problem: carries its status and its body
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class StreamlearnError(Exception):
@@ -132,3 +137,19 @@ class RetrainError(StreamlearnError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
+
+
+class ClientError(StreamlearnError):
+    """The client could not do what was asked."""
+
+
+class Unreachable(ClientError):
+    """No answer from the service, however often it was tried."""
+
+
+class Refused(ClientError):
+    """The service said no. `status` is the answer's; `problem` is its RFC 9457 body, empty when it sent none."""
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        super().__init__(f"{status}: {problem.get('title', 'no problem details')}: {problem.get('detail', '')}")
+        self.status, self.problem = status, problem

@@ -12,7 +12,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -20,11 +20,13 @@ from ..config import Settings
 from ..errors import CodecError, LogError, StoreError, StreamlearnError
 from ..events import Features, Position, partition_of
 from ..keys import KeyRing
-from ..learning.model import Answer
 from ..records import Status
 from ..store import Store, codec
 from ..telemetry import Metrics
 from .problems import ProblemError
+
+if TYPE_CHECKING:
+    from ..learning.model import Answer
 
 SLOW_POLL_S: Final = 0.2
 MAX_BACKOFF_S: Final = 2.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
 from fastapi import APIRouter
@@ -16,12 +16,14 @@ from starlette.responses import Response
 from .. import wire
 from ..errors import EventError
 from ..events import Features, Limits, Prediction, check_string, explain
-from ..learning.model import Answer
 from . import openapi
 from .deps import Shared
 from .holder import Slot
 from .ingest import content_type, read_body
 from .problems import ProblemError, of_event
+
+if TYPE_CHECKING:
+    from ..learning.model import Answer
 
 BREATH: Final = 50
 router: Final = APIRouter(route_class=openapi.PlainRoute, tags=["predictions"])

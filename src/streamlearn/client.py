@@ -1,0 +1,333 @@
+"""The typed client of the HTTP API: `Client` waits, `AsyncClient` is awaited, and both run the very same steps.
+
+Each method is written once, as a generator that yields the calls to make and the pauses to take; two small drivers carry
+them out. Overload, a lost log and a full disk are tried again with growing pauses, never sooner than the service asks.
+Events always carry an id, so that trying again never learns one twice.
+
+>>> with Client("http://127.0.0.1:8321") as client:                                                # doctest: +SKIP
+...     client.send([{"stream": "flights", "id": "f1", "x": {"carrier": "WN", "distance": 239}}])
+...     print(client.predict("delay", {"carrier": "WN", "distance": 239}).prediction)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from . import wire
+from .batches import CHUNK_EVENTS, add, chunks, plain
+from .errors import Refused, Unreachable
+from .events import Event, Features
+from .flows import RETRY, Call, Flow, Outcome, Reply, Retry, Run, Wait, describe, fetch
+
+DEFAULT_URL: Final = "http://127.0.0.1:8321"
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Method(Generic[P, T]):
+    """A flow as a method: the answer itself on a `Client`, a coroutine of it on an `AsyncClient`."""
+
+    def __init__(self, flow: Callable[Concatenate[Any, P], Flow[T]]) -> None:
+        self._flow = flow
+        functools.update_wrapper(self, flow)  # type: ignore[arg-type]  # not a function, but documented as one
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: Client, owner: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, instance: AsyncClient, owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        return functools.partial(self._start, instance)
+
+    def _start(self, instance: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+        return instance._run(self._flow(instance, *args, **kwargs))
+
+
+class Api:
+    """The steps of every method. Raises Refused for a problem, Unreachable when there is no answer."""
+
+    def __init__(self, retry: Retry, clock: Callable[[], float], jitter: Callable[[], float]) -> None:
+        self._retry, self._clock, self._jitter = retry, clock, jitter
+
+    @_Method
+    def send(
+        self,
+        events: Iterable[Event | Mapping[str, Any]],
+        chunk: int = CHUNK_EVENTS,
+        on_chunk: Callable[[wire.EventsAnswer], None] | None = None,
+    ) -> Flow[wire.EventsAnswer]:
+        """Post events, `chunk` at a time, each with an id (made when it is missing); `on_chunk` hears of each answer.
+
+        Returns the sum of the answers, indexes counted over all of `events`. Rejected events do not raise. When it does
+        raise, the chunks before are in the log; to send all of it again is harmless if the events had ids of their own.
+        """
+        total = wire.EventsAnswer(0, 0, [], [], {}, {})
+        for start, lines, made in chunks(events, chunk):
+            answer = yield from self._post(start, lines)
+            answer.ids |= made
+            add(total, answer)
+            if on_chunk is not None:
+                on_chunk(answer)
+        return total
+
+    @_Method
+    def predict(
+        self,
+        model: str,
+        x: Features,
+        *,
+        id: str | None = None,
+        key: str | None = None,
+        ts: float | None = None,
+        log: bool = False,
+    ) -> Flow[wire.PredictAnswer]:
+        """Ask `model` about `x`. `log` hands the prediction to the log under `id`, for the label that comes later."""
+        body = msgspec.json.encode(wire.Instance(x, id, key, ts, log), enc_hook=plain)
+        return (yield from self._ask(wire.PredictAnswer, Call("POST", f"/v1/predict/{quote(model, safe='')}", body)))
+
+    @_Method
+    def predict_many(self, model: str, instances: Sequence[wire.Instance]) -> Flow[list[wire.PredictAnswer]]:
+        """Ask `model` several questions at once; all are answered, in order, or none."""
+        body = msgspec.json.encode(wire.Batch(list(instances)), enc_hook=plain)
+        answer = yield from self._ask(wire.BatchAnswer, Call("POST", f"/v1/predict/{quote(model, safe='')}/batch", body))
+        return answer.predictions
+
+    @_Method
+    def models(self) -> Flow[list[wire.ModelView]]:
+        """Every model with its status."""
+        return (yield from self._ask(wire.Models, Call("GET", "/v1/models"))).models
+
+    @_Method
+    def model(self, name: str) -> Flow[wire.ModelView]:
+        """One model with its status."""
+        return (yield from self._ask(wire.ModelView, Call("GET", _path("models", name))))
+
+    @_Method
+    def versions(self, name: str) -> Flow[list[dict[str, Any]]]:
+        """A model's versions."""
+        return (yield from self._ask(wire.Page, Call("GET", _path("models", name, "versions")))).items
+
+    @_Method
+    def cases(self, model: str | None = None) -> Flow[list[dict[str, Any]]]:
+        """Drift cases, oldest first; only those of `model` if given."""
+        query = "" if model is None else f"?model={quote(model)}"
+        return (yield from self._ask(wire.Page, Call("GET", "/v1/cases" + query))).items
+
+    @_Method
+    def case(self, id: str) -> Flow[dict[str, Any]]:
+        """One drift case with everything that happened in it."""
+        return (yield from self._ask(dict[str, Any], Call("GET", _path("cases", id))))
+
+    @_Method
+    def audit(self, limit: int = 100, after: str | None = None) -> Flow[wire.Page]:
+        """A page of decisions and requests, in order; its `next` is the `after` of the page that follows."""
+        query = f"?limit={limit}" + ("" if after is None else f"&after={quote(after, safe='')}")
+        return (yield from self._ask(wire.Page, Call("GET", "/v1/audit" + query)))
+
+    @_Method
+    def request(self, model: str, action: str, reason: str = "", version: int | None = None) -> Flow[wire.Asked]:
+        """Ask control for an action: retrain, cancel, promote, rollback, hold, resume."""
+        return (yield from self._request(model, action, reason, version))
+
+    @_Method
+    def retrain(self, model: str, reason: str = "") -> Flow[wire.Asked]:
+        """Ask for a full retrain and a trial of its result."""
+        return (yield from self._request(model, "retrain", reason, None))
+
+    @_Method
+    def rollback(self, model: str, reason: str = "") -> Flow[wire.Asked]:
+        """Ask for the version before the last promotion."""
+        return (yield from self._request(model, "rollback", reason, None))
+
+    @_Method
+    def ready(self) -> Flow[wire.Ready]:
+        """Whether every model can answer, and what is amiss. Raises Unreachable, and Refused for anything but (not) ready."""
+        return (yield from self._ready())
+
+    @_Method
+    def wait_until_ready(self, timeout_s: float = 60.0, pause_s: float = 0.1) -> Flow[wire.Ready]:
+        """Ask until every model can answer. Raises Unreachable when `timeout_s` have gone by, saying what was missing."""
+        end = self._clock() + timeout_s
+        while True:
+            try:
+                found = yield from self._ready()
+                missing = "; ".join(found.degraded)
+                if found.ready:
+                    return found
+            except Unreachable as error:
+                missing = str(error)
+            if self._clock() >= end:
+                raise Unreachable(f"not ready after {timeout_s:g} s: {missing}")
+            yield Wait(pause_s)
+
+    @_Method
+    def metrics(self) -> Flow[str]:
+        """The metrics, as Prometheus reads them."""
+        return _accept((yield from self._fetch(Call("GET", "/metrics")))).body.decode()
+
+    def _request(self, model: str, action: str, reason: str, version: int | None) -> Flow[wire.Asked]:
+        body = msgspec.json.encode(wire.Ask(reason, version))
+        return (yield from self._ask(wire.Asked, Call("POST", _path("models", model, action), body, repeatable=False)))
+
+    def _ready(self) -> Flow[wire.Ready]:
+        try:
+            reply = yield Call("GET", "/readyz")
+        except httpx.TransportError as error:
+            raise Unreachable(describe(error)) from error
+        assert reply is not None
+        if reply.status != 503:
+            return msgspec.json.decode(_accept(reply).body, type=wire.Ready)
+        problem = _problem(reply)
+        return wire.Ready(False, list(problem.get("reasons", [str(problem.get("detail", "no reason given"))])), {})
+
+    def _ask(self, kind: type[T], call: Call) -> Flow[T]:
+        reply = _accept((yield from self._fetch(call)))
+        return msgspec.json.decode(reply.body, type=kind)
+
+    def _post(self, start: int, lines: Sequence[bytes]) -> Flow[wire.EventsAnswer]:
+        """Post `lines`, in halves when the service says that they are too many at once."""
+        reply = yield from self._fetch(Call("POST", "/v1/events", b"\n".join(lines), "application/x-ndjson"))
+        if reply.status == 413 and len(lines) > 1:
+            half = len(lines) // 2
+            answer = yield from self._post(start, lines[:half])
+            add(answer, (yield from self._post(start + half, lines[half:])))
+            return answer
+        problem = _problem(reply) if reply.status in (400, 413, 422) else {}
+        if reply.status == 413:
+            return wire.EventsAnswer(0, 0, [wire.Rejection(start, "$", "too_large", str(problem.get("detail")))], [], {}, {})
+        body = reply.body if "rejected" in problem else _accept(reply).body
+        answer = msgspec.json.decode(body, type=wire.EventsAnswer)
+        for rejection in answer.rejected:
+            rejection.index += start
+        return answer
+
+    def _fetch(self, call: Call) -> Flow[Reply]:
+        return (yield from fetch(call, self._retry, self._jitter))
+
+
+class Client(Api):
+    """The client that waits. Close it, or use it in a `with` block. `transport` stands in for the network in tests."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        user: str | None = None,
+        retry: Retry = RETRY,
+        timeout_s: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(retry, clock, jitter)
+        self._http = httpx.Client(base_url=url, headers=_headers(api_key, user), timeout=timeout_s, transport=transport)
+        self._sleep = sleep
+
+    def _run(self, flow: Flow[T]) -> T:
+        run, outcome = Run(flow), Outcome()
+        while (step := run.advance(outcome)) is not None:
+            outcome = Outcome()
+            if isinstance(step, Wait):
+                self._sleep(step.seconds)
+                continue
+            try:
+                reply = self._http.request(step.method, step.path, content=step.content, headers=_type_of(step))
+                outcome = Outcome(Reply(reply.status_code, reply.headers, reply.content))
+            except httpx.TransportError as error:
+                outcome = Outcome(error=error)
+        return run.result
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncClient(Api):
+    """The client that is awaited. Close it, or use it in an `async with` block."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        user: str | None = None,
+        retry: Retry = RETRY,
+        timeout_s: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(retry, clock, jitter)
+        self._http = httpx.AsyncClient(base_url=url, headers=_headers(api_key, user), timeout=timeout_s, transport=transport)
+        self._sleep = sleep
+
+    async def _run(self, flow: Flow[T]) -> T:
+        run, outcome = Run(flow), Outcome()
+        while (step := run.advance(outcome)) is not None:
+            outcome = Outcome()
+            if isinstance(step, Wait):
+                await self._sleep(step.seconds)
+                continue
+            try:
+                reply = await self._http.request(step.method, step.path, content=step.content, headers=_type_of(step))
+                outcome = Outcome(Reply(reply.status_code, reply.headers, reply.content))
+            except httpx.TransportError as error:
+                outcome = Outcome(error=error)
+        return run.result
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _path(*parts: str) -> str:
+    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _headers(api_key: str | None, user: str | None) -> dict[str, str]:
+    headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+    return headers if user is None else headers | {"X-Streamlearn-User": user}
+
+
+def _type_of(call: Call) -> dict[str, str]:
+    return {} if call.content is None else {"Content-Type": call.content_type}
+
+
+def _accept(reply: Reply) -> Reply:
+    """The reply, unless it is a problem. Raises Refused."""
+    if reply.status >= 400:
+        raise Refused(reply.status, _problem(reply))
+    return reply
+
+
+def _problem(reply: Reply) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(reply.body)
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
