@@ -15,9 +15,12 @@ from typing import Any
 from river import base
 
 from ..errors import ModelError
+from . import compact
 from .catalogue import RECIPES, Recipe
 
 __all__ = ["RECIPES", "Recipe", "build"]
+
+compact.install()
 
 
 def build(pipeline: str, task: str, params: Mapping[str, Any], seed: int) -> base.Estimator:
