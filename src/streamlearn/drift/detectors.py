@@ -26,7 +26,7 @@ class Detector(Protocol):
         """Take a loss."""
 
 
-def _page_hinkley(**params: float) -> Detector:
+def _page_hinkley(**params: Any) -> Detector:
     detector: Detector = drift.PageHinkley(mode="up", **params)
     return detector
 

@@ -1,0 +1,180 @@
+"""A full batch retrain: replay a partition from where the change began to the log's head, and give back a sealed version.
+
+What comes out depends on the records read and the seed alone: no clock is read, and `created` is the append time of the
+last record. A worker process runs it, since it takes minutes; see `pool` for its limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from pydantic import ValidationError
+
+from streamlearn.config import ModelSettings, StreamSettings
+from streamlearn.errors import ModelError, PositionExpired, RetrainError
+from streamlearn.events import Limits, Position
+from streamlearn.keys import KeyRing
+from streamlearn.learning.trainer import Trainer
+from streamlearn.log import Log
+from streamlearn.store import codec
+
+from .limits import report
+from .pool import Job, Pool
+
+BATCH: Final = 1000
+WARM: Final = ("streamlearn.retrain.job",)  # and with it river, which takes longest
+
+Progress = Callable[[int, int], None]
+
+
+class FitSpec(msgspec.Struct, omit_defaults=True):
+    """What to fit. Offsets are of one partition; `settings`, `stream_settings` and `limits` are the tables as JSON.
+
+    The fit reads [start, until), passes over its pairs again for each further epoch, and then, once each, over what was
+    appended since: to the head until fewer than `catch_up_records` remain or, to make the very same version again, exactly
+    to `stop`.
+    """
+
+    model: str
+    version: int
+    shard: int
+    stream: str
+    partition: int
+    start: int
+    until: int
+    epochs: int
+    seed: int
+    catch_up_records: int
+    settings: dict[str, Any]
+    stream_settings: dict[str, Any]
+    limits: dict[str, Any]
+    stop: int | None = None
+
+    def to_bytes(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> FitSpec:
+        """Raises RetrainError for what is no FitSpec."""
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.DecodeError as error:
+            raise RetrainError("failed", f"not the description of a fit: {error}") from None
+
+
+def fit(spec: FitSpec, open_log: Callable[[], Log], keys: KeyRing, progress: Progress) -> bytes:
+    """The version that `spec` describes, as a sealed blob: parts "model" and "join", and the next offset as its position.
+
+    `progress(done, total)` is told records after every batch. Raises RetrainError: "empty" when fewer than
+    `retrain.min_events` labelled events were learned, "failed" for settings that build no model and for records that the
+    log no longer holds; any other LogError passes through.
+    """
+    settings = _settings(spec)
+    trainer = _trainer(spec, settings)
+    log = open_log()
+    try:
+        return _Fit(spec, trainer, log, progress).run(keys, settings.retrain.min_events)
+    except PositionExpired as error:
+        raise RetrainError("failed", str(error)) from error
+    finally:
+        log.close()
+
+
+class Jobs:
+    """Fits in worker processes, at most `max_workers` at once; the workers are started at once and kept warm."""
+
+    def __init__(self, open_log: Callable[[], Log], keys: KeyRing, max_workers: int = 1) -> None:
+        self._open_log, self._keys = open_log, keys
+        self._pool = Pool(max_workers, WARM)
+        self._pool.warm()
+
+    def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
+        """Begin a fit, or queue it behind others; the result is the sealed version. Raises RetrainError."""
+        return self._pool.submit(time_limit_s, memory_limit_mb, _fit_here, spec.to_bytes(), self._open_log, self._keys)
+
+    def close(self) -> None:
+        """Cancel what runs, and let the workers go."""
+        self._pool.close()
+
+
+class _Fit:
+    def __init__(self, spec: FitSpec, trainer: Trainer, log: Log, progress: Progress) -> None:
+        self._spec, self._trainer, self._log, self._progress = spec, trainer, log, progress
+        self._repeated = 0
+        self._last_ts = 0.0
+
+    def run(self, keys: KeyRing, min_events: int) -> bytes:
+        spec, trainer = self._spec, self._trainer
+        self._read_to(spec.until)
+        for epoch in range(1, spec.epochs):
+            trainer.repeat()
+            self._repeated = epoch * (spec.until - spec.start)
+            self._tell(spec.until)
+        trainer.forget_pairs()
+        if spec.stop is not None:
+            self._read_to(spec.stop)
+        else:
+            self._catch_up()
+        if trainer.learned < min_events:
+            raise RetrainError(
+                "empty",
+                f"{trainer.learned} labelled events in offsets {spec.start} to {trainer.position} of "
+                f"{spec.stream}/{spec.partition}; retrain.min_events asks for {min_events}",
+            )
+        return codec.encode(
+            kind="version",
+            model=spec.model,
+            version=spec.version,
+            shard=spec.shard,
+            generation=0,
+            positions=[Position(self._log.identity, spec.stream, spec.partition, trainer.position)],
+            created=self._last_ts,
+            parts=trainer.parts(),
+            keys=keys,
+            extra={"start": spec.start, "learned": trainer.learned, "skipped": trainer.skipped},
+        )
+
+    def _catch_up(self) -> None:
+        while True:
+            end = self._log.bounds(self._spec.stream, self._spec.partition)[1]
+            if end - self._trainer.position < self._spec.catch_up_records:
+                return
+            self._read_to(end)
+
+    def _read_to(self, end: int) -> None:
+        spec, trainer = self._spec, self._trainer
+        while trainer.position < end:
+            records = self._log.read(spec.stream, spec.partition, trainer.position, min(BATCH, end - trainer.position))
+            if not records:
+                raise RetrainError("failed", f"{spec.stream}/{spec.partition} ends at {trainer.position}, before {end}")
+            trainer.feed(records)
+            self._last_ts = records[-1].ts
+            self._tell(end)
+
+    def _tell(self, end: int) -> None:
+        spec = self._spec
+        repeats = (spec.epochs - 1) * (spec.until - spec.start)
+        self._progress(self._trainer.position - spec.start + self._repeated, max(end, spec.until) - spec.start + repeats)
+
+
+def _settings(spec: FitSpec) -> ModelSettings:
+    try:
+        settings = ModelSettings.model_validate(spec.settings)
+    except ValidationError as error:
+        raise RetrainError("failed", f"the settings of {spec.model} in the description of the fit: {error}") from error
+    retrain = settings.retrain.model_copy(update={"epochs": spec.epochs})
+    return settings.model_copy(update={"seed": spec.seed, "retrain": retrain})
+
+
+def _trainer(spec: FitSpec, settings: ModelSettings) -> Trainer:
+    try:
+        stream, limits = StreamSettings.model_validate(spec.stream_settings), Limits(**spec.limits)
+        return Trainer.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)
+    except (ValidationError, TypeError, ModelError) as error:
+        raise RetrainError("failed", f"version {spec.version} of {spec.model} cannot be built: {error}") from error
+
+
+def _fit_here(spec: bytes, open_log: Callable[[], Log], keys: KeyRing) -> bytes:
+    return fit(FitSpec.from_bytes(spec), open_log, keys, report)
