@@ -7,13 +7,11 @@ for the log or the store.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any, Final
 
-import uvicorn
 from fastapi import FastAPI
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,10 +27,8 @@ from .predictions import PredictionBuffer
 from .views import LearnerCollector
 
 DESCRIPTION: Final = "Post events; models learn from each one as it arrives; ask them for predictions."
-GRACE_S: Final = 10
-_log = logging.getLogger(__name__)
 
-__all__ = ["Deps", "create_app", "run"]
+__all__ = ["Deps", "create_app"]
 
 
 def create_app(deps: Deps) -> FastAPI:
@@ -105,12 +101,3 @@ class Timed:
             if child is None:
                 child = self._children[key] = self._requests.labels(*map(str, key))
             child.observe(perf_counter() - began)
-
-
-def run(app: FastAPI, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight. Blocks; logs go where the process's logging sends them."""
-    config = uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, server_header=False, date_header=False,
-        timeout_graceful_shutdown=GRACE_S, lifespan="on",
-    )
-    uvicorn.Server(config).run()

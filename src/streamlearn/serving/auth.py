@@ -11,6 +11,7 @@ import hmac
 import ipaddress
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -108,15 +109,16 @@ class Gate:
                 host = value.partition(b"://")[2]
             else:
                 continue
-            if host not in _LOCAL and not is_loopback(_without_port(host.decode("latin-1"))):
+            if not _is_local(host):
                 detail = f"the {header.decode()} is not of this machine; to be reached from elsewhere, set API keys"
                 return ProblemError("forbidden", detail)
         return None
 
 
-_LOCAL: Final = frozenset({b"127.0.0.1", b"localhost", b"127.0.0.1:8321", b"localhost:8321"})
-
-
-def _without_port(host: str) -> str:
+@lru_cache(maxsize=256)
+def _is_local(authority: bytes) -> bool:
+    """Whether a host with or without a port is this machine's own."""
+    host = authority.decode("latin-1")
     name, colon, port = host.rpartition(":")
-    return name if colon and port.isdigit() and (name.endswith("]") or ":" not in name) else host
+    with_port = colon and port.isdigit() and (name.endswith("]") or ":" not in name)
+    return is_loopback(name if with_port else host)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from ..config import Settings
 from ..errors import EventError, LogFull, LogUnavailable, Overloaded
@@ -50,18 +50,27 @@ async def read_body(request: Request, limit: int, grown: Callable[[int], None] |
     if announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)
     pieces: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(READ_S):
-            async for piece in request.stream():
-                size += len(piece)
-                if size > limit:
-                    raise _too_large(limit)
-                if grown is not None:
-                    grown(len(piece))
-                pieces.append(piece)
-    except TimeoutError:
-        raise ProblemError("timeout", f"the body was not complete after {READ_S:g} s", headers=_CLOSE) from None
+    size, more, deadline = 0, True, None
+    while more:
+        if deadline is None:  # most bodies come whole: they need no timer
+            message = await request.receive()
+            deadline = asyncio.get_running_loop().time() + READ_S
+        else:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await request.receive()
+            except TimeoutError:
+                raise ProblemError("timeout", f"the body was not complete after {READ_S:g} s", headers=_CLOSE) from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        if grown is not None:
+            grown(len(piece))
+        pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
