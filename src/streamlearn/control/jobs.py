@@ -1,0 +1,144 @@
+"""The fits that the machines want, kept running: one per shard, none twice, none that is no longer wanted.
+
+A fit lives only in this process: after a restart it is begun again, under the same number. What it made is stored before
+its outcome is told, so the decision that follows never names a version that is not there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from ..errors import CodecError, RetrainError
+from ..keys import KeyRing
+from ..retrain.job import FitSpec
+from ..store import Store
+from ..store.codec import open_blob
+from .state import Case, Phase, State
+from .world import Outcome
+
+logger = logging.getLogger("streamlearn.control")
+
+
+class Job(Protocol):
+    """A fit under way, of one shard."""
+
+    def progress(self) -> tuple[int, int]:
+        """Records read, and records to read."""
+
+    def cancel(self) -> None:
+        """Let it end without a result. Cancelling one that is done changes nothing."""
+
+    def done(self) -> bool:
+        """Whether `result` would not wait."""
+
+    def result(self) -> bytes:
+        """The version's blob. Raises RetrainError."""
+
+
+class Jobs(Protocol):
+    """Where fits run: `retrain.job.Jobs`, or what a test puts in its place."""
+
+    def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
+        """Begin a fit. Raises RetrainError."""
+
+
+@dataclass(slots=True)
+class _Run:
+    case: str
+    number: int
+    version: int
+    jobs: dict[int, Job]
+    trained_to: dict[int, int] = field(default_factory=dict)
+    outcome: Outcome | None = None
+
+    def failed(self, error: RetrainError) -> None:
+        self.outcome = Outcome(self.case, self.number, {}, error.reason, error.detail)
+        self.cancel()
+
+    def cancel(self) -> None:
+        for job in self.jobs.values():
+            job.cancel()
+
+
+class Fits:
+    """The running fits by model. `identity` is the log's: a version fitted from another log is not taken."""
+
+    def __init__(self, jobs: Jobs, store: Store, keys: KeyRing, identity: Callable[[], str]) -> None:
+        self._jobs, self._store, self._keys, self._identity = jobs, store, keys, identity
+        self._runs: dict[str, _Run] = {}
+
+    def outcome(self, model: str) -> Outcome | None:
+        """How the model's fit ended, None while it runs."""
+        run = self._runs.get(model)
+        return None if run is None else run.outcome
+
+    def progress(self, model: str) -> tuple[int, int] | None:
+        """Records read and to be read over all shards, None when nothing is being fitted."""
+        run = self._runs.get(model)
+        if run is None:
+            return None
+        each = [job.progress() for job in run.jobs.values()]
+        return sum(done for done, _ in each), sum(total for _, total in each)
+
+    def tend(self, state: State) -> bool:
+        """Begin, follow or cancel the model's fit, as its state wants. True when it has just ended. Raises StoreError."""
+        case, run = state.case, self._runs.get(state.name)
+        wanted = state.phase == Phase.RETRAINING and case is not None and state.settings is not None
+        if run is not None and (not wanted or case is None or (run.case, run.number) != (case.id, case.run)):
+            run.cancel()
+            del self._runs[state.name]
+            run = None
+        if not wanted or case is None:
+            return False
+        if run is None:
+            run = self._begin(state, case)
+        if run.outcome is None:
+            self._follow(state.name, run)
+            return run.outcome is not None
+        return False
+
+    def close(self) -> None:
+        """Cancel everything."""
+        for run in self._runs.values():
+            run.cancel()
+        self._runs.clear()
+
+    def _begin(self, state: State, case: Case) -> _Run:
+        assert state.settings is not None
+        retrain = state.settings.retrain
+        run = self._runs[state.name] = _Run(case.id, case.run, case.version or 0, {})
+        try:
+            for shard in state.shards:
+                spec = msgspec.convert(case.spec(shard), FitSpec)
+                run.jobs[shard] = self._jobs.submit(spec, retrain.time_limit_s, retrain.memory_limit_mb)
+        except RetrainError as error:
+            run.failed(error)
+        logger.info(
+            "fit begun", extra={"model": state.name, "case": case.id, "model_version": case.version, "run": case.run}
+        )
+        return run
+
+    def _follow(self, model: str, run: _Run) -> None:
+        for shard, job in run.jobs.items():
+            if shard in run.trained_to or not job.done():
+                continue
+            try:
+                blob = job.result()
+                sealed = open_blob(
+                    blob, self._keys, kind="version", model=model, shard=shard, log=self._identity(), version=run.version
+                )
+            except RetrainError as error:
+                run.failed(error)
+                return
+            except CodecError as error:
+                run.failed(RetrainError("failed", f"the fit returned bytes that cannot be used: {error}"))
+                return
+            self._store.put_version(model, run.version, shard, blob)
+            run.trained_to[shard] = next(at.offset for at in sealed.header.positions if at.partition == shard)
+        if len(run.trained_to) == len(run.jobs):
+            run.outcome = Outcome(run.case, run.number, dict(run.trained_to))

@@ -1,0 +1,306 @@
+"""The judge of one model: given its state and the world, the next decision, or None. It records and changes nothing.
+
+    steady ─alarm▶ confirm ─window▶ confirmed ▶ retraining ▶ fitted ▶ trial ▶ promoting ▶ recovering ▶ steady
+                      │                 ▲ ▲ backoff │ │ too far behind│  │        │
+                      └▶ rejected,      └─┴─────────┘ └───────────────┘  └▶ closing: detach, then reset ▶ steady
+                         expired: reset
+
+The caller records the decision, folds it back in from the log, and asks again until there is none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..config import ModelSettings
+from ..drift.confirm import confirm, recovered
+from ..records import Decision
+from .fold import RESETS
+from .requests import judge_request
+from .state import Alarm, Case, Order, Phase, State
+from .steps import decision, lose_trial, retrain_failed
+from .world import Outcome, World
+
+CASE_MEMORY: Final = 100_000  # labelled events for which a case counts against the budget of the next
+TRIAL_MEMORY_S: Final = 90 * 86_400.0  # seconds for which a trial counts against the budget of the next
+PATIENCE_S: Final = 7 * 86_400.0  # what has not come a week and two label waits after it was due never will
+GRACE_S: Final = 60.0  # a status may run ahead of the signals of the same events, never by this much
+WINDOWS: Final = 4  # a window that has not come after this many times its labelled events was lost
+
+
+def decide(state: State, world: World) -> Decision | None:
+    """The next step of the model's story, or None while there is nothing to decide. Raises LogError from `world`."""
+    settings = state.settings
+    if settings is None:
+        return judge_request(state, world)
+    if not state.registered:
+        return _register(state, world, settings)
+    if state.held_by_learner is not None and state.held is None:
+        return decision(state, world, "held", why=state.held_by_learner, by="learner")
+    requested = judge_request(state, world)
+    if requested is not None:
+        return requested
+    return _step(state, world, settings) or _let_go(state, world, settings)
+
+
+def _step(state: State, world: World, settings: ModelSettings) -> Decision | None:
+    if state.phase == Phase.STEADY:
+        return _open(state, world)
+    if state.phase == Phase.ROLLING_BACK:
+        return _roll_back(state, world)
+    case = state.case
+    assert case is not None
+    match state.phase:
+        case Phase.CONFIRM:
+            return _confirm(state, case, world, settings)
+        case Phase.CONFIRMED:
+            return _retrain(state, case, world, settings) if world.now >= case.not_before else None
+        case Phase.RETRAINING:
+            return _fitted(state, case, world, settings)
+        case Phase.FITTED:
+            return _try(state, case, world, settings)
+        case Phase.TRIAL:
+            return _judge_trial(state, case, world, settings)
+        case Phase.PROMOTING:
+            return _promote(state, case, world)
+        case Phase.RECOVERING:
+            return _recover(state, case, world, settings)
+    return _finish(state, case, world)
+
+
+def _register(state: State, world: World, settings: ModelSettings) -> Decision:
+    numbers = {
+        "stream": settings.stream, "task": settings.task, "pipeline": settings.pipeline, "partitions": state.partitions
+    }  # fmt: skip
+    return decision(state, world, "registered", version=1, why="the model was first seen in the configuration", numbers=numbers)
+
+
+def _open(state: State, world: World) -> Decision | None:
+    waiting = [alarm for shard, alarm in state.alarms.items() if not state.pending(shard, *RESETS)]
+    if not waiting:
+        return None
+    alarm = min(waiting, key=lambda alarm: alarm.log_offset)
+    signal, data = alarm.signal, alarm.signal.data
+    numbers = {
+        **data, "kind": "drift", "shard": signal.shard, "change_offset": data["change_offset"], "alarm_n": signal.n,
+        "alarm": alarm.log_offset,
+    }  # fmt: skip
+    detector, since = data.get("detector", "a detector"), data["change_offset"]
+    why = f"{detector} on shard {signal.shard} sees the loss rise since offset {since}"
+    return decision(state, world, "case_opened", case=f"{state.name}-{state.cases + 1}", why=why, numbers=numbers)
+
+
+def _confirm(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
+    alarm: Alarm | None = state.alarms.get(case.shard)
+    if alarm is None or alarm.window is None:
+        return _expire(state, case, world, settings)
+    window, drift = alarm.window, settings.drift
+    recent = [n for n in state.drift_cases if state.labelled - n <= CASE_MEMORY]
+    k = max(1, min(len(recent), len(state.drift_cases)))
+    seed = settings.seed + state.cases
+    verdict = confirm(window["loss"], window["ref"], window["fresh"], alpha=drift.alpha, harm=drift.harm, k=k, seed=seed)
+    numbers: dict[str, Any] = {name: value for name, value in verdict._asdict().items() if name not in ("confirmed", "reason")}
+    numbers |= {"k": k, "shard": case.shard, "ref_n": window["ref"]["n"], "fresh_n": window["fresh"]["n"]}
+    if not verdict.confirmed:
+        numbers["command"] = {"verb": "reset", "confirmed": False}
+        return decision(state, world, "rejected", why=verdict.reason, numbers=numbers)
+    numbers["reference"] = {"loss": window["loss"], **window["ref"]}
+    return decision(state, world, "confirmed", why=f"drift confirmed in case {case.id}: {verdict.reason}", numbers=numbers)
+
+
+def _expire(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
+    if not world.up_to_date:
+        return None
+    waited = world.now - state.since
+    labelled = max(world.labelled(case.shard), state.n.get(case.shard, 0)) - case.alarm_n
+    if waited > PATIENCE_S + 2 * settings.label_wait_s:
+        why = f"no fresh window came in {waited:.0f} s"
+    elif waited > GRACE_S and labelled > WINDOWS * settings.drift.window:
+        why = f"no fresh window came in {labelled} labelled events"
+    else:
+        return None
+    numbers = {"waited_s": waited, "labelled": labelled, "command": {"verb": "reset", "confirmed": False}}
+    return decision(state, world, "expired", why=why, numbers=numbers)
+
+
+def _retrain(state: State, case: Case, world: World, settings: ModelSettings, why: str = "") -> Decision:
+    """Fit the case's version: for the first time, again after a failure, or, with a `why`, again to catch up."""
+    bounds = {shard: world.bounds(shard) for shard in state.shards}
+    starts = case.starts or _starts(state, case, world)
+    starts = {shard: min(max(starts.get(shard, 0), bounds[shard][0]), bounds[shard][1]) for shard in state.shards}
+    version = case.version or state.last_version + 1
+    retrain = settings.retrain
+    fit = {
+        "model": state.name, "version": version, "stream": settings.stream, "epochs": retrain.epochs, "seed": settings.seed,
+        "catch_up_records": retrain.catch_up_records, "settings": settings.model_dump(mode="json"),
+        "stream_settings": dict(world.stream_settings), "limits": dict(world.limits),
+    }  # fmt: skip
+    numbers = {
+        "run": case.run + 1, "attempt": case.attempt + (not why), "catch_ups": case.catch_ups + bool(why), "fit": fit,
+        "starts": {str(shard): offset for shard, offset in starts.items()},
+        "until": {str(shard): bounds[shard][1] for shard in state.shards},
+    }  # fmt: skip
+    if not why:
+        origin = "the change point" if case.kind == "drift" else "the last confirmed change, or the oldest record kept"
+        why = f"attempt {case.attempt + 1} of {retrain.attempts}: fit version {version} from {origin}"
+    return decision(state, world, "retrain_started", version=version, why=why, numbers=numbers)
+
+
+def _starts(state: State, case: Case, world: World) -> dict[int, int]:
+    """By shard, where the fit begins: at the change in the shard that saw it, at the same time in the others."""
+    if case.kind == "manual":
+        return dict(state.last_starts)
+    first, end = world.bounds(case.shard)
+    change = max(case.change_offset, first)
+    if change >= end:
+        return {case.shard: end}
+    time = world.time_at(case.shard, change)
+    return {shard: change if shard == case.shard else world.offset_at(shard, time) for shard in state.shards}
+
+
+def _fitted(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
+    outcome: Outcome | None = world.outcome
+    if outcome is None or (outcome.case, outcome.run) != (case.id, case.run):
+        return None
+    if outcome.reason:
+        return retrain_failed(state, case, world, settings, outcome.reason, outcome.detail)
+    trained_to = {str(shard): offset for shard, offset in sorted(outcome.trained_to.items())}
+    numbers = {"run": case.run, "trained_to": trained_to, "took_s": world.now - state.since}
+    return decision(state, world, "retrained", version=case.version, why="the fit ended near the log's head", numbers=numbers)
+
+
+def _try(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
+    if state.watch_from is not None:
+        return _detach(state, world, "the old champion makes room for the next challenger")
+    if any(state.pending(shard, "detach") for shard in state.shards):
+        return None
+    retrain, trial = settings.retrain, settings.trial
+    gaps = {shard: world.bounds(shard)[1] - case.trained_to[shard] for shard in state.shards}
+    if max(gaps.values()) > retrain.max_gap_records:
+        why = f"the log's head is {max(gaps.values())} records ahead, more than {retrain.max_gap_records}"
+        if case.catch_ups < retrain.attempts:
+            return _retrain(state, case, world, settings, f"{why}: catch up")
+        return retrain_failed(state, case, world, settings, "behind", f"{why}, after {case.catch_ups} catch-ups")
+    k = 1 + min(len(state.trials), sum(world.now - at <= TRIAL_MEMORY_S for at in state.trials))
+    trained_to = {str(shard): offset for shard, offset in case.trained_to.items()}
+    specs = {str(shard): case.spec(shard) for shard in case.trained_to}
+    command = {"verb": "try", "version": case.version, "trained_to": trained_to, "specs": specs}
+    numbers = {
+        "k": k, "alpha": trial.alpha, "gaps": {str(shard): gap for shard, gap in gaps.items()}, "command": command,
+        "tolerance": trial.tolerance if case.kind == "drift" else 0.0,  # only a drift makes "not worse" good enough
+    }  # fmt: skip
+    why = f"version {case.version} against version {state.version} on the same events, challenger {k} since the last promotion"
+    return decision(state, world, "trial_started", version=case.version, why=why, numbers=numbers)
+
+
+def _judge_trial(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
+    order, trial = state.orders[case.trial_seq], case.trial
+    assert trial is not None
+    if case.shadow_failed:
+        return lose_trial(state, case, world, f"the challenger failed: {case.shadow_failed}")
+    if order.refused and not order.waiting:
+        return retrain_failed(state, case, world, settings, "refused", _told(order), to_detach=order.applied)
+    if not order.waiting:
+        bounds = settings.trial.min_events, settings.trial.horizon_events
+        verdict = trial.verdict(*bounds)
+        if verdict == "promote":
+            command = {"verb": "promote", "version": case.version}
+            numbers = {**state.trial_numbers, "command": command}
+            return decision(state, world, "trial_won", version=case.version, why=trial.why(*bounds), numbers=numbers)
+        if verdict == "reject":
+            return lose_trial(state, case, world, trial.why(*bounds))
+    if case.blocks.events >= 2 * settings.trial.horizon_events:
+        return lose_trial(state, case, world, "a shard has closed no blocks while the others passed twice the horizon")
+    if world.up_to_date and world.now - state.since > PATIENCE_S + 2 * settings.label_wait_s:
+        return lose_trial(state, case, world, f"undecided after {world.now - state.since:.0f} s")
+    return None
+
+
+def _promote(state: State, case: Case, world: World) -> Decision | None:
+    order = state.orders[state.order]
+    if order.waiting:
+        return None
+    if order.refused:
+        return lose_trial(state, case, world, f"the promotion was refused: {_told(order)}", promoted=order.applied)
+    numbers = {"previous": state.version}
+    return decision(state, world, "promoted", version=case.version, why="every shard serves it", numbers=numbers)
+
+
+def _recover(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
+    if state.reference is None:
+        if not state.recoveries:
+            return _give_up_recovery(state, case, world, settings)
+        fresh = next(iter(state.recoveries.values()))["fresh"]
+        numbers = {"fresh_n": fresh["n"], "fresh_mean": fresh["sum"] / fresh["n"]}
+        return decision(state, world, "recovered", version=state.version, why="no drift was confirmed before", numbers=numbers)
+    shard, reference = state.reference
+    window = state.recoveries.get(shard)
+    if window is None:
+        return _give_up_recovery(state, case, world, settings)
+    fresh, drift = window["fresh"], settings.drift
+    numbers = {
+        "shard": shard, "ref_n": reference["n"], "ref_mean": reference["sum"] / reference["n"], "fresh_n": fresh["n"],
+        "fresh_mean": fresh["sum"] / fresh["n"],
+    }  # fmt: skip
+    means = f"mean loss {numbers['fresh_mean']:.4f} after the promotion, {numbers['ref_mean']:.4f} before the drift"
+    if recovered(reference["loss"], reference, fresh, alpha=drift.alpha, harm=drift.harm, seed=settings.seed + state.cases):
+        return decision(state, world, "recovered", version=state.version, why=means, numbers=numbers)
+    why = f"version {state.version} was promoted in case {case.id}, but has not recovered: {means}"
+    return decision(state, world, "not_recovered", version=state.version, why=why, numbers=numbers)
+
+
+def _give_up_recovery(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
+    if not world.up_to_date:
+        return None
+    waited, labelled = world.now - state.since, _labelled(state, world) - case.promoted_n
+    lost = waited > GRACE_S and labelled > WINDOWS * settings.drift.window * state.partitions
+    if not lost and waited <= PATIENCE_S + 2 * settings.label_wait_s:
+        return None
+    numbers = {"waited_s": waited, "labelled": labelled}
+    why = f"no recovery window came after the promotion of version {state.version}, in {labelled} labelled events"
+    return decision(state, world, "not_recovered", version=state.version, why=why, numbers=numbers)
+
+
+def _finish(state: State, case: Case, world: World) -> Decision | None:
+    if state.orders[state.order].waiting:
+        return None
+    numbers: dict[str, Any] = {"left": len(case.then), "command": case.then[0]}
+    return decision(state, world, "detached", version=case.version, why="the case is closed", numbers=numbers)
+
+
+def _roll_back(state: State, world: World) -> Decision | None:
+    order = state.orders[state.order]
+    if order.waiting:
+        return None
+    if order.refused:
+        why = f"the rollback was refused: {_told(order)}"
+        numbers = {"applied": order.applied, "command": {"verb": "reset", "confirmed": False}}
+        return decision(state, world, "request_refused", case=state.story, why=why, numbers=numbers)
+    back: dict[str, Any] = {"from": state.version}
+    why = f"version {state.previous} serves again instead of version {state.version}"
+    return decision(state, world, "rolled_back", case=state.story, version=state.previous, why=why, numbers=back)
+
+
+def _let_go(state: State, world: World, settings: ModelSettings) -> Decision | None:
+    """The old champion leaves the shadow when it has been watched for long enough, or has failed there."""
+    if state.watch_from is None or state.phase in (Phase.ROLLING_BACK, Phase.PROMOTING, Phase.CLOSING):
+        return None
+    if state.shadow_lost:
+        return _detach(state, world, f"the old champion failed: {state.shadow_lost}")
+    watched = _labelled(state, world) - state.watch_from
+    if watched < settings.trial.watch_events:
+        return None
+    return _detach(state, world, f"the old champion was kept beside the new one for {watched} labelled events")
+
+
+def _detach(state: State, world: World, why: str) -> Decision:
+    numbers = {"lost": bool(state.shadow_lost), "command": {"verb": "detach"}}
+    return decision(state, world, "detached", case=state.story, version=state.shadow, why=why, numbers=numbers)
+
+
+def _labelled(state: State, world: World) -> int:
+    return sum(max(world.labelled(shard), state.n.get(shard, 0)) for shard in state.shards)
+
+
+def _told(order: Order) -> str:
+    return "; ".join(f"shard {shard}: {why}" for shard, why in sorted(order.refused.items()))

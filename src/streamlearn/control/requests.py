@@ -1,0 +1,112 @@
+"""What people ask for: each request is granted by the very step that it asks for, or refused with the reason.
+
+A request is never left lying: whatever phase the model is in, one decision settles it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..records import Decision, Request
+from .fold import FITTING
+from .state import Phase, State
+from .steps import decision, ending, lose_trial
+from .world import World
+
+
+def judge_request(state: State, world: World) -> Decision | None:
+    """The decision that settles the oldest request that waits, or None when none does."""
+    if not state.asked:
+        return None
+    offset, request = next(iter(state.asked.items()))
+    if state.settings is None:
+        answer: Decision | str = f"there is no model {request.model!r} in the configuration"
+    elif request.action not in ACTIONS:
+        answer = f"there is no action {request.action!r}; ask for one of {', '.join(sorted(ACTIONS))}"
+    else:
+        answer = ACTIONS[request.action](state, request, world)
+    if isinstance(answer, str):
+        numbers = {"action": request.action, "id": request.id}
+        answer = decision(state, world, "request_refused", why=answer, numbers=numbers)
+    answer.numbers = {**answer.numbers, "request": offset}
+    answer.by = request.by
+    return answer
+
+
+def _why(request: Request, what: str) -> str:
+    return f"{what}, asked for by {request.by}{f': {request.reason}' if request.reason else ''}"
+
+
+def _doing(state: State) -> str:
+    case = f" in case {state.case.id}" if state.case is not None else ""
+    return f"the model is in phase {state.phase.value!r}{case}"
+
+
+def _retrain(state: State, request: Request, world: World) -> Decision | str:
+    if state.phase != Phase.STEADY:
+        return f"{_doing(state)}: a retrain can begin when that has ended, or was cancelled"
+    case = f"{state.name}-{state.cases + 1}"
+    return decision(state, world, "case_opened", case=case, why=_why(request, "a retrain"), numbers={"kind": "manual"})
+
+
+def _cancel(state: State, request: Request, world: World) -> Decision | str:
+    case = state.case
+    if case is not None and state.phase in FITTING:
+        numbers: dict[str, Any] = {"attempt": case.attempt, "run": case.run, "reason": "cancelled", "final": True}
+        why = _why(request, "the retrain was cancelled")
+        return decision(state, world, "retrain_failed", version=case.version, why=why, numbers=numbers | ending(case, None))
+    if case is not None and state.phase == Phase.TRIAL:
+        return lose_trial(state, case, world, _why(request, "the trial was cancelled"))
+    return f"{_doing(state)}: there is neither a retrain nor a trial to cancel"
+
+
+def _promote(state: State, request: Request, world: World) -> Decision | str:
+    case = state.case
+    if case is None or state.phase != Phase.TRIAL or case.trial is None:
+        return f"{_doing(state)}: only a version on trial can be promoted; to bring the last champion back, roll back"
+    if request.version is not None and request.version != case.version:
+        return f"version {case.version} is on trial, not version {request.version}"
+    order = state.orders[case.trial_seq]
+    if order.waiting or order.refused or case.shadow_failed:
+        return f"version {case.version} does not yet run on every shard"
+    numbers = {**state.trial_numbers, "command": {"verb": "promote", "version": case.version}}
+    return decision(
+        state, world, "trial_won", version=case.version, why=_why(request, "promoted before the trial's end"), numbers=numbers
+    )
+
+
+def _rollback(state: State, request: Request, world: World) -> Decision | str:
+    if state.phase in (Phase.TRIAL, Phase.PROMOTING, Phase.CLOSING, Phase.ROLLING_BACK):
+        return f"{_doing(state)}: roll back when that has ended (a trial can be cancelled)"
+    if state.previous is None:
+        return f"version {state.version} has no champion before it to go back to"
+    if request.version is not None and request.version != state.previous:
+        return f"only the champion before the last promotion can be brought back, version {state.previous}"
+    why = _why(request, f"back from version {state.version} to version {state.previous}")
+    case = None if state.case is not None else state.story
+    numbers = {"command": {"verb": "rollback"}}
+    return decision(state, world, "rollback_started", case=case, version=state.previous, why=why, numbers=numbers)
+
+
+def _hold(state: State, request: Request, world: World) -> Decision | str:
+    if state.held is not None:
+        return f"the model is held already: {state.held}"
+    why = _why(request, "held")
+    return decision(state, world, "held", why=why, numbers={"command": {"verb": "hold", "reason": why}})
+
+
+def _resume(state: State, request: Request, world: World) -> Decision | str:
+    if state.held is None:
+        return "the model is not held"
+    return decision(state, world, "resumed", why=_why(request, "resumed"), numbers={"command": {"verb": "resume"}})
+
+
+ACTIONS: Final[dict[str, Callable[[State, Request, World], Decision | str]]] = {
+    "retrain": _retrain,
+    "cancel": _cancel,
+    "promote": _promote,
+    "rollback": _rollback,
+    "hold": _hold,
+    "resume": _resume,
+}

@@ -1,0 +1,194 @@
+"""What control knows of one model: plain values that only `fold` changes, and nothing that cannot be rebuilt from the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ..config import ModelSettings
+from ..records import Command, Request, Signal
+from ..retrain.trial import Trial
+
+
+class Phase(StrEnum):
+    """Where the story of a model stands. Every phase but the first has an open case, or a rollback under way."""
+
+    STEADY = "steady"
+    CONFIRM = "confirm"  # an alarm opened a case; its fresh window has not come
+    CONFIRMED = "confirmed"  # a retrain is due, at once or after a backoff
+    RETRAINING = "retraining"
+    FITTED = "fitted"  # the new version is stored; it may have fallen too far behind to be tried
+    TRIAL = "trial"
+    PROMOTING = "promoting"
+    RECOVERING = "recovering"
+    CLOSING = "closing"  # the shadow is being let go, then the detectors are reset
+    ROLLING_BACK = "rolling_back"
+
+
+@dataclass(slots=True)
+class Alarm:
+    """A shard's newest alarm that no reset has answered, with its fresh window once that came."""
+
+    log_offset: int  # of the signal, in `_signals`
+    signal: Signal
+    window: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Order:
+    """A command on its way: one record to each of `shards`, with the control-log offset of its decision as `seq`."""
+
+    seq: int
+    arguments: dict[str, Any]
+    shards: tuple[int, ...]
+    answers: dict[int, str] = field(default_factory=dict)  # by shard: "" when applied, else why it was refused
+
+    @property
+    def verb(self) -> str:
+        """What is asked, see `records.Command`."""
+        return str(self.arguments["verb"])
+
+    @property
+    def waiting(self) -> list[int]:
+        """The shards that have not answered."""
+        return [shard for shard in self.shards if shard not in self.answers]
+
+    @property
+    def applied(self) -> list[int]:
+        """The shards that did it."""
+        return [shard for shard in self.shards if self.answers.get(shard) == ""]
+
+    @property
+    def refused(self) -> dict[int, str]:
+        """The shards that would not, and why."""
+        return {shard: why for shard, why in self.answers.items() if why}
+
+
+@dataclass(slots=True)
+class Blocks:
+    """Paired block losses by number and shard, waiting until every shard has reported the same number."""
+
+    shards: int
+    next: int = 0
+    events: int = 0  # in all reports, whether merged or not
+    waiting: dict[int, dict[int, tuple[int, float, float]]] = field(default_factory=dict)
+
+    def add(self, number: int, shard: int, n: int, champion: float, challenger: float) -> list[tuple[int, float, float]]:
+        """The merged blocks (events, champion's loss sum, challenger's) that this report completes, in order."""
+        if number < self.next or shard in self.waiting.setdefault(number, {}):
+            return []
+        self.waiting[number][shard] = (n, champion, challenger)
+        self.events += n
+        merged = []
+        while len(self.waiting.get(self.next, ())) == self.shards:
+            parts = sorted(self.waiting.pop(self.next).items())
+            merged.append(
+                (sum(part[0] for _, part in parts), sum(part[1] for _, part in parts), sum(part[2] for _, part in parts))
+            )
+            self.next += 1
+        return merged
+
+
+@dataclass(slots=True)
+class Case:
+    """One story, from an alarm or a request to its end. `kind` is "drift" or "manual"."""
+
+    id: str
+    kind: str
+    opened_at: float
+    shard: int = -1
+    change_offset: int = 0
+    alarm_n: int = 0
+    reference: dict[str, Any] | None = None
+    version: int | None = None
+    fit: dict[str, Any] = field(default_factory=dict)
+    starts: dict[int, int] = field(default_factory=dict)
+    until: dict[int, int] = field(default_factory=dict)
+    trained_to: dict[int, int] = field(default_factory=dict)
+    run: int = 0
+    attempt: int = 0
+    catch_ups: int = 0
+    not_before: float = 0.0
+    trial: Trial | None = None
+    trial_seq: int = -1
+    blocks: Blocks = field(default_factory=lambda: Blocks(1))
+    shadow_failed: str = ""
+    then: list[dict[str, Any]] = field(default_factory=list)
+    promoted_n: int = 0
+
+    def spec(self, shard: int) -> dict[str, Any]:
+        """The fields of the FitSpec of one shard; once it was fitted, those that make the very same version again."""
+        start, until, stop = self.starts[shard], self.until[shard], self.trained_to.get(shard)
+        return {**self.fit, "shard": shard, "partition": shard, "start": start, "until": until, "stop": stop}
+
+
+@dataclass(slots=True)
+class State:
+    """One model, as its records and signals have it. `n` and `seen` are by shard; offsets are positions in streams."""
+
+    name: str
+    settings: ModelSettings | None  # None: its records are in the log, but the configuration no longer knows it
+    partitions: int = 1
+    phase: Phase = Phase.STEADY
+    since: float = 0.0
+    registered: bool = False
+    version: int = 0
+    previous: int | None = None
+    shadow: int | None = None
+    watch_from: int | None = None  # labelled count from which the old champion stands in the shadow
+    last_version: int = 0
+    cases: int = 0
+    case: Case | None = None
+    story: str = ""  # the case whose promotion is the last one
+    last_starts: dict[int, int] = field(default_factory=dict)
+    drift_cases: list[int] = field(default_factory=list)  # labelled counts of those opened since the last confirmed change
+    trials: list[float] = field(default_factory=list)  # when each trial since the last promotion began
+    reference: tuple[int, dict[str, Any]] | None = None  # (shard, window) from before the drift that is not recovered
+    degraded: str | None = None
+    held: str | None = None
+    held_by_learner: str | None = None
+    alarms: dict[int, Alarm] = field(default_factory=dict)
+    recoveries: dict[int, dict[str, Any]] = field(default_factory=dict)
+    shadow_lost: str = ""
+    orders: dict[int, Order] = field(default_factory=dict)
+    order: int = -1  # the seq that the present phase waits for
+    asked: dict[int, Request] = field(default_factory=dict)
+    request_ids: set[str] = field(default_factory=set)
+    n: dict[int, int] = field(default_factory=dict)
+    seen: dict[int, int] = field(default_factory=dict)
+    offset: int = 0
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """Every shard of the model; a shard's number is its partition."""
+        return tuple(range(self.partitions))
+
+    @property
+    def labelled(self) -> int:
+        """Labelled events over all shards, as far as signals tell."""
+        return sum(self.n.values())
+
+    @property
+    def trial_numbers(self) -> dict[str, Any]:
+        """How the open case's trial stands, {} before it began."""
+        if self.case is None or self.case.trial is None or self.settings is None:
+            return {}
+        return self.case.trial.numbers(self.settings.trial.min_events)
+
+    def pending(self, shard: int, *verbs: str) -> bool:
+        """Whether an order of one of these verbs is on its way to the shard."""
+        return any(order.verb in verbs and shard in order.waiting for order in self.orders.values())
+
+    def commands(self, order: Order) -> list[tuple[int, Command]]:
+        """(shard, command) for every shard that has not answered."""
+        arguments = dict(order.arguments)
+        specs = arguments.pop("specs", {})
+        arguments.pop("shards", None)
+        return [
+            (shard, Command(seq=order.seq, model=self.name, **arguments, **_spec(specs, shard))) for shard in order.waiting
+        ]
+
+
+def _spec(specs: dict[str, Any], shard: int) -> dict[str, Any]:
+    return {"spec": specs[str(shard)]} if specs else {}

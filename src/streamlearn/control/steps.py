@@ -1,0 +1,80 @@
+"""How decisions are put together: the fields that all of them carry, and the endings that several phases share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..config import ModelSettings
+from ..records import Decision
+from .state import Case, State
+from .world import World
+
+
+def decision(
+    state: State,
+    world: World,
+    kind: str,
+    *,
+    case: str | None = None,
+    version: int | None = None,
+    why: str,
+    by: str = "control",
+    numbers: dict[str, Any] | None = None,
+) -> Decision:
+    """A decision on this model, now; `case` defaults to the open one."""
+    if case is None:
+        case = "" if state.case is None else state.case.id
+    labelled = sum(max(world.labelled(shard), state.n.get(shard, 0)) for shard in state.shards)
+    return Decision(
+        model=state.name, kind=kind, at=world.now, case=case, version=version, n=labelled, offset=state.offset,
+        signal=world.signal, by=by, why=why, numbers=numbers or {},
+    )  # fmt: skip
+
+
+def retrain_failed(
+    state: State,
+    case: Case,
+    world: World,
+    settings: ModelSettings,
+    reason: str,
+    detail: str,
+    to_detach: Sequence[int] = (),
+) -> Decision:
+    """A fit, or the attempt to try what it made, failed: to be repeated after a backoff, or the end of the case.
+
+    `to_detach`: the shards that have taken the new version beside their champion, and must let it go.
+    """
+    retrain = settings.retrain
+    final = case.attempt >= retrain.attempts or reason == "behind"
+    numbers: dict[str, Any] = {"attempt": case.attempt, "run": case.run, "reason": reason, "final": final}
+    detach = {"verb": "detach", "shards": list(to_detach)}
+    if final:
+        numbers |= ending(case, detach if to_detach else None)
+    else:
+        numbers["retry_at"] = world.now + retrain.backoff_s * 2.0 ** (case.attempt - 1)
+        if to_detach:
+            numbers["command"] = detach
+    left = "the case is closed" if final else f"attempt {case.attempt + 1} of {retrain.attempts} follows"
+    return decision(state, world, "retrain_failed", version=case.version, why=f"{reason}: {detail}; {left}", numbers=numbers)
+
+
+def lose_trial(state: State, case: Case, world: World, why: str, promoted: Sequence[int] = ()) -> Decision:
+    """The challenger is let go. Shards that have `promoted` it already go back first."""
+    detach = {"verb": "detach"}
+    numbers = state.trial_numbers
+    if promoted:
+        numbers |= {"command": {"verb": "rollback", "shards": list(promoted)}, "then": [detach, reset(case)]}
+    else:
+        numbers |= ending(case, detach)
+    return decision(state, world, "trial_lost", version=case.version, why=why, numbers=numbers)
+
+
+def ending(case: Case, detach: dict[str, Any] | None) -> dict[str, Any]:
+    """The commands that end a case without a promotion: the shadow, if any, goes first."""
+    return {"command": reset(case)} if detach is None else {"command": detach, "then": [reset(case)]}
+
+
+def reset(case: Case) -> dict[str, Any]:
+    """Only a confirmed drift makes the reference before it worthless."""
+    return {"verb": "reset", "confirmed": case.kind == "drift"}

@@ -1,0 +1,129 @@
+"""What the log needs of control: heartbeats for idle partitions, and the end of what is older than its retention.
+
+A heartbeat lets a learner's clock go on when nothing comes. Nothing is trimmed that a learner, a checkpoint in use, a
+waiting label or an open case might still read; when that is not known, nothing is trimmed at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from ..config import Settings
+from ..errors import CodecError
+from ..events import Kind
+from ..keys import KeyRing
+from ..log import Entry, Log
+from ..store import Store
+from ..store.codec import open_blob
+from .sight import Statuses, offset_at, time_at
+from .state import Phase, State
+
+logger = logging.getLogger("streamlearn.control")
+
+PAGE: Final = 500
+EVENTS: Final = (Kind.EVENT, Kind.PREDICTION)
+
+
+@dataclass(slots=True)
+class _Pulse:
+    end: int = -1
+    newest: float = 0.0
+    scanned: int = 0
+    has_events: bool = False
+
+
+class Heartbeats:
+    """Beats in each partition that has events, `every_s` seconds after its last record; 0 beats never."""
+
+    def __init__(self, log: Log, settings: Settings) -> None:
+        self._log, self._every_s = log, settings.control.heartbeat_s
+        self._pulses = {
+            (name, partition): _Pulse() for name, stream in settings.streams.items() for partition in range(stream.partitions)
+        }
+
+    def beat(self, now: float) -> int:
+        """Append what is due; returns how many. Raises LogError, Overloaded."""
+        if not self._every_s:
+            return 0
+        due: dict[str, list[Entry]] = {}
+        for (stream, partition), pulse in self._pulses.items():
+            self._feel(stream, partition, pulse)
+            if pulse.has_events and now - pulse.newest >= self._every_s:
+                due.setdefault(stream, []).append(Entry(b"", b"{}", Kind.HEARTBEAT, partition))
+        for stream, entries in due.items():
+            self._log.append(stream, entries).result()
+        return sum(map(len, due.values()))
+
+    def _feel(self, stream: str, partition: int, pulse: _Pulse) -> None:
+        first, end = self._log.bounds(stream, partition)
+        if end == pulse.end:
+            return
+        if end > first:
+            pulse.newest = time_at(self._log, stream, partition, end - 1)
+        pulse.has_events = pulse.has_events or first > 0
+        while not pulse.has_events and pulse.scanned < end:
+            page = self._log.read(stream, partition, pulse.scanned, PAGE)
+            pulse.has_events = any(record.kind in EVENTS for record in page)
+            pulse.scanned += len(page)
+        pulse.end = end
+
+
+class Trimmer:
+    """Forgets records of the user streams that are older than `log.retention_hours` and needed by nobody; 0 keeps all."""
+
+    def __init__(self, log: Log, store: Store, keys: KeyRing, settings: Settings, statuses: Statuses) -> None:
+        self._log, self._store, self._keys, self._settings, self._statuses = log, store, keys, settings, statuses
+
+    def trim(self, now: float, states: Iterable[State]) -> dict[tuple[str, int], int]:
+        """Trim where that is safe; the first retained offset of each partition that was. Raises LogError, StoreError."""
+        hours = self._settings.log.retention_hours
+        if not hours:
+            return {}
+        states = list(states)
+        trimmed = {}
+        for stream, settings in self._settings.streams.items():
+            readers = [state for state in states if state.settings is not None and state.settings.stream == stream]
+            for partition in range(settings.partitions):
+                before = self._before(stream, partition, now - hours * 3600.0, now, readers)
+                if before is not None:
+                    trimmed[stream, partition] = self._log.trim(stream, partition, before)
+                    logger.info("log trimmed", extra={"stream": stream, "partition": partition, "before": before})
+        return trimmed
+
+    def _before(self, stream: str, partition: int, oldest: float, now: float, readers: list[State]) -> int | None:
+        """The offset below which nothing is needed, None when nothing can or may be trimmed."""
+        first, end = self._log.bounds(stream, partition)
+        before = offset_at(self._log, stream, partition, oldest)
+        if before <= first:
+            return None
+        for state in readers:
+            position = self._needed(state, partition)
+            if position is None or position < first:
+                return None
+            assert state.settings is not None
+            time = now if position >= end else time_at(self._log, stream, partition, position)
+            waiting = offset_at(self._log, stream, partition, time - state.settings.label_wait_s)
+            before = min(before, position, waiting)
+        return before if before > first else None
+
+    def _needed(self, state: State, shard: int) -> int | None:
+        """The lowest offset that a restart of this shard might read from, None when that is not known or not the time."""
+        status = self._statuses.get(state.name, shard)
+        if status is None or status.log != self._log.identity or state.phase != Phase.STEADY or state.alarms:
+            return None
+        good = [info for info in self._store.checkpoints(state.name, shard) if info.set_aside is None]
+        if not good:
+            return None
+        try:
+            blob = self._store.checkpoint(good[-1].id)
+            header = open_blob(
+                blob, self._keys, kind="checkpoint", model=state.name, shard=shard, log=self._log.identity
+            ).header
+        except CodecError as error:
+            about = {"model": state.name, "shard": shard, "error": str(error)}
+            logger.warning("the oldest checkpoint cannot be read", extra=about)
+            return None
+        return min([status.position, *(position.offset for position in header.positions)])
