@@ -31,7 +31,7 @@ from .config_errors import explain
 from .errors import ConfigError
 
 RESERVED: Final = frozenset(
-    f"STREAMLEARN_{name}" for name in ("KEYS", "API_KEYS", "API_KEY", "URL", "DATA", "LOG_LEVEL")
+    f"STREAMLEARN_{name}" for name in ("KEYS", "API_KEYS", "API_KEY", "URL", "CONFIG", "DATA", "LOG_LEVEL")
 )
 PREFIX: Final = "STREAMLEARN_"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")

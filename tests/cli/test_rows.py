@@ -97,6 +97,11 @@ def test_rows_without_an_id_are_named_by_the_files_content(tmp_path: Path) -> No
     assert not set(ids) & {row["id"] for row in read(other) if isinstance(row, dict)}
 
 
+def test_a_label_alone_gets_no_id_that_it_could_not_have(tmp_path: Path) -> None:
+    assert read(write(tmp_path / "f.ndjson", '{"y": 1}')) == [{"stream": "s", "y": 1}]
+    assert read(write(tmp_path / "f.csv", "late\n1\n"), Mapped(label="late")) == [{"stream": "s", "y": 1}]
+
+
 def test_an_empty_id_is_made_up_too(tmp_path: Path) -> None:
     file = write(tmp_path / "f.csv", "id,a\n,1\n")
     [row] = read(file, Mapped(id="id"))

@@ -84,7 +84,7 @@ class Source:
             if row is None:
                 return
             number += 1
-            if isinstance(row, dict) and row.get("id") is None:
+            if isinstance(row, dict) and row.get("id") is None and not _is_label_alone(row):
                 row["id"] = f"{self.name}-{number}"
             yield number, row
 
@@ -244,6 +244,11 @@ def detect(cell: str) -> Scalar:
     if lower in ("", "nan"):
         return None
     return lower == "true" if lower in ("true", "false") else text
+
+
+def _is_label_alone(row: Row) -> bool:
+    """Whether only the id could tell which features it belongs to: none is made up then, and the service refuses it."""
+    return row.get("x") is None and row.get("y") is not None
 
 
 def _as_text(cell: str) -> str | None:

@@ -6,11 +6,15 @@ Heavy libraries are imported when a role needs them, so that a command that only
 from __future__ import annotations
 
 import functools
+import socket
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from ..config import Settings, load
 from ..errors import CodecError, ConfigError
@@ -19,8 +23,6 @@ from ..log import Log
 from ..store import Store
 
 if TYPE_CHECKING:
-    from threading import Event
-
     from ..learning.protocols import ResolveVersion
     from ..records import Command
 
@@ -28,6 +30,7 @@ LOG_FILE = "log.sqlite"
 STORE_FILE = "store.sqlite"
 KEY_FILE = "secret.key"
 MIB = 1 << 20
+GRACE_S = 10
 
 
 class World(NamedTuple):
@@ -125,13 +128,14 @@ def resolver(world: World) -> ResolveVersion:
                 return blob
             except CodecError:
                 pass
-        spec = job.FitSpec.from_bytes(_json(command.spec))
+        spec = job.FitSpec.from_bytes(msgspec.json.encode(command.spec))
+        spec = msgspec.structs.replace(spec, stop=command.trained_to.get(str(shard)))
         return job.fit(spec, log_opener(world.settings), world.keys, lambda done, total: None)
 
     return resolve
 
 
-def run_learner(settings: Settings, environ: Mapping[str, str], stop: Event, reset: Collection[str]) -> None:
+def run_learner(settings: Settings, environ: Mapping[str, str], stop: threading.Event, reset: Collection[str]) -> None:
     """The learn role until `stop` is set; the models in `reset` start over from the first retained record."""
     from ..drift.watch import DriftWatch
     from ..learning.worker import Worker
@@ -141,6 +145,47 @@ def run_learner(settings: Settings, environ: Mapping[str, str], stop: Event, res
             settings, world.log, world.store, world.keys, watches=DriftWatch, resolve=resolver(world), reset=reset
         )
         worker.run(stop)
+
+
+def run_control(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -> None:
+    """The control role until `stop` is set; its retrains run in a pool of one process."""
+    from ..control.loop import Control
+    from ..retrain.job import Jobs
+
+    with opened(settings, environ) as world:
+        jobs = Jobs(log_opener(settings), world.keys)
+        try:
+            Control(settings, world.log, world.store, world.keys, jobs).run(stop)
+        finally:
+            jobs.close()
+
+
+def run_api(world: World, environ: Mapping[str, str], stop: threading.Event, listen: Callable[[], socket.socket]) -> int:
+    """The HTTP API on the socket that `listen` makes, until `stop` is set or a signal comes, then whatever is in flight.
+
+    The exit code: 1 when it could not start.
+    """
+    import uvicorn
+
+    from ..serving.app import Deps, create_app
+    from ..serving.auth import load_api_keys
+
+    app = create_app(Deps(world.settings, world.log, world.store, world.keys, load_api_keys(environ)))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )  # fmt: skip
+
+    def end() -> None:
+        stop.wait()
+        server.should_exit = True
+
+    threading.Thread(target=end, name="end-of-serving", daemon=True).start()
+    with listen() as listening:
+        server.run(sockets=[listening])
+    return 0 if server.started else 1
 
 
 def _file(settings: Settings, name: str) -> Path:
@@ -154,8 +199,3 @@ def _make_folder(folder: Path) -> None:
         problem = f"{folder} cannot be made ({error.strerror})"
         raise ConfigError("data_dir", problem, "Name a folder that can be written") from None
 
-
-def _json(spec: object) -> bytes:
-    import msgspec
-
-    return msgspec.json.encode(spec)

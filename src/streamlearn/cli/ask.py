@@ -1,0 +1,136 @@
+"""`streamlearn retrain MODEL` and `streamlearn rollback MODEL`: ask control for it and, with --wait, follow what comes of it.
+
+Control decides; this only asks, and tells the decisions as they are written down.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import typer
+
+from ..client import Client
+from ..errors import Refused
+from .console import console, say
+from .remote import PATIENT, URL, ApiKey, Url, connected
+
+PAUSE_S: Final = 0.3
+PAGE: Final = 1000
+GOOD: Final = frozenset({"promoted", "recovered", "rolled_back"})
+ENDINGS: Final = {
+    "recovered": "the new version serves, and has proven itself",
+    "not_recovered": "the new version serves, but the losses are as high as before the retrain",
+    "rolled_back": "the version before serves again",
+    "trial_lost": "the new version was not better; the old one goes on serving",
+    "retrain_failed": "no new version came of it; the old one goes on serving",
+    "rejected": "the change was not confirmed",
+    "expired": "the case ran out of time",
+}
+
+Model = Annotated[str, typer.Argument(help="The model's name in the configuration.", show_default=False)]
+Reason = Annotated[str, typer.Option(help="Why, for the audit trail.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow the case to its end. Ctrl-C stops following, not the case.")]
+
+
+def retrain(model: Model, reason: Reason = "", wait: Wait = False, url: Url = URL, api_key: ApiKey = None) -> None:
+    """Ask for a full retrain of MODEL and a trial of the result. With --wait, exits 1 unless the result serves at the end."""
+    _ask(model, "retrain", reason, wait, url, api_key)
+
+
+def rollback(model: Model, reason: Reason = "", wait: Wait = False, url: Url = URL, api_key: ApiKey = None) -> None:
+    """Ask for the version before the last promotion of MODEL. With --wait, exits 1 unless it serves at the end."""
+    _ask(model, "rollback", reason, wait, url, api_key)
+
+
+def _ask(model: str, action: str, reason: str, wait: bool, url: str, api_key: str | None) -> None:
+    with connected(url, api_key) as client:
+        asked = client.request(model, action, reason)
+    say(f"asked for a {action} of {asked.model}: request {asked.request}")
+    if not wait:
+        say(f"To see what comes of it: streamlearn status, or GET {url}/v1/cases?model={asked.model}")
+        return
+    with connected(url, api_key, PATIENT) as client:
+        raise typer.Exit(follow(client, asked.model, action, asked.offset, time.sleep))
+
+
+def follow(client: Client, model: str, action: str, offset: int, sleep: Callable[[float], None]) -> int:
+    """Tell the decisions that the request at `offset` of the control log leads to, until they have ended; the exit code."""
+    case, live = "", console(stderr=True)
+    with live.status("waiting for control") as spinner:
+        for decision in _decisions(client, model, offset, lambda: sleep(PAUSE_S)):
+            if decision is None:
+                if case:
+                    spinner.update(_present(client, case))
+                    ended = _ended(client, case, action)
+                    if ended is not None:
+                        say(f"ended: {ENDINGS.get(ended, ended)}")
+                        return 0 if ended in GOOD else 1
+                continue
+            mine = decision["numbers"].get("request") == offset
+            if not mine and (not case or decision["case"] != case) and decision["kind"] != "rolled_back":
+                continue
+            if mine:
+                case = decision["case"]
+            say(_line(decision))
+            if mine and decision["kind"] == "request_refused":
+                return 1
+            if action == "rollback" and decision["kind"] == "rolled_back":
+                say(f"ended: {ENDINGS['rolled_back']}")
+                return 0
+    raise AssertionError("the audit trail never ends")
+
+
+def _decisions(client: Client, model: str, offset: int, pause: Callable[[], None]) -> Iterator[dict[str, Any] | None]:
+    """The model's decisions after `offset`, and None whenever there are no more for now."""
+    after = None
+    while True:
+        try:
+            page = client.audit(PAGE, after)
+        except Refused as error:
+            if error.status != 422:
+                raise
+            page, after = client.audit(PAGE), None  # the trail was made anew: begin at its start
+        for item in page.items:
+            after = str(item["id"])
+            if item["type"] == "decision" and item["model"] == model and item["offset"] > offset:
+                yield item
+        if page.next is None:
+            yield None
+            pause()
+
+
+def _ended(client: Client, case: str, action: str) -> str | None:
+    """How the case ended, None while it is open (a rollback waits for its own decision)."""
+    if action == "rollback":
+        return None
+    try:
+        found = client.case(case)
+    except Refused:
+        return None
+    return None if found["open"] else str(found["outcome"])
+
+
+def _present(client: Client, case: str) -> str:
+    """What goes on in the case right now, in a line."""
+    try:
+        found = client.case(case)
+    except Refused:
+        return "waiting for control"
+    progress, trial = found.get("progress"), found.get("trial")
+    if progress:
+        done, total = progress["done"], max(1, progress["total"])
+        return f"retraining: {done:,} of {total:,} records ({100 * done // total} %)"
+    if trial:
+        numbers = ", ".join(f"{name} {value:.3g}" for name, value in trial.items() if isinstance(value, int | float))
+        return f"on trial: {numbers}"
+    steps = found.get("steps") or [{"kind": "case opened"}]
+    return str(steps[-1]["kind"]).replace("_", " ")
+
+
+def _line(decision: dict[str, Any]) -> str:
+    at = datetime.fromtimestamp(decision["at"]).strftime("%H:%M:%S")
+    version = f" version {decision['version']}" if decision.get("version") is not None else ""
+    return f"{at}  {decision['kind'].replace('_', ' ')}{version}: {decision['why'] or 'no reason given'}"

@@ -1,0 +1,206 @@
+"""`streamlearn check CONFIG`: everything that is wrong with a configuration at once, each with its key and the fix.
+
+Beyond what loading finds, it builds each pipeline and tries it twice, and looks at the folder, the port, the keys and the log
+as they are. An error: the service would not start or not work. A warning: it would not do what was meant.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ..config import Settings
+from ..config_errors import ConfigErrors
+from ..errors import ConfigError, ModelError, StreamlearnError
+from ..log import INTERNAL
+from .console import console, say, table, warn
+from .roles import Config
+
+HOUR_S: Final = 3600.0
+SPARE_H: Final = 24.0
+
+
+class Finding(NamedTuple):
+    """`level` is "error", "warning" or "note"."""
+
+    level: str
+    key: str
+    text: str
+
+
+def check(config: Config) -> None:
+    """Explain everything that is wrong with CONFIG, and try its pipelines. Exits 1 on an error."""
+    import typer
+
+    from . import wiring
+
+    try:
+        settings = wiring.read_settings(config, os.environ)
+    except ConfigErrors as error:
+        for one in error.errors:
+            warn(f"error: {one}")
+        raise typer.Exit(1) from None
+    found = list(findings(config, settings, os.environ))
+    for finding in found:
+        (say if finding.level == "note" else warn)(f"{finding.level}: {finding.key}: {finding.text}")
+    errors = sum(finding.level == "error" for finding in found)
+    if errors:
+        warn(f"{config}: {errors} error{'s' if errors > 1 else ''}")
+        raise typer.Exit(1)
+    made = table("model", "stream", ">partitions", "task", "pipeline", ">label wait")
+    for name, model in settings.models.items():
+        stream = settings.streams[model.stream]
+        made.add_row(
+            name, model.stream, str(stream.partitions), model.task, model.pipeline, f"{model.label_wait_s / HOUR_S:g} h"
+        )
+    if settings.models:
+        console().print(made)
+    say(f"{config}: ok")
+
+
+def findings(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Everything that is worth saying about a configuration that loads."""
+    yield from _models(config, settings, environ)
+    yield from _folder(settings)
+    yield from _keys(settings, environ)
+    yield from _address(settings, environ)
+    yield from _log(settings)
+    yield from _contradictions(settings)
+
+
+def _models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    from ..drift.detectors import build
+    from .rehearsal import rehearse_twice
+
+    if not settings.models:
+        yield Finding("warning", "models", "there is none: events will be kept, and nothing learned")
+        return
+    for name, model in settings.models.items():
+        for detector in model.drift.detectors:
+            try:
+                build(detector)
+            except ConfigError as error:
+                yield Finding("error", f"models.{name}.{error.key}", f"{error.problem}. {error.fix}")
+    try:
+        first, second = rehearse_twice(config, environ)
+    except ModelError as error:
+        yield Finding("error", "models", str(error))
+        return
+    for name, one in first.items():
+        key, other = f"models.{name}.pipeline", second[name]
+        if not one.built:
+            yield Finding("error", key, one.problem)
+        elif one.problem:
+            own = ":" in settings.models[name].pipeline
+            hint = "; send some events and check again" if one.source == "made-up" else ""
+            level = "warning" if own and one.source == "made-up" else "error"
+            yield Finding(level, key, f"{one.problem}, on {one.source} events{hint}")
+        elif one.digest != other.digest:
+            yield Finding(
+                "error", key,
+                "two runs over the same events differ, so no replay could bring a lost state back. Give all that is random "
+                "in it a fixed seed (a function that takes `seed` is given the model's), and depend on no set's order",
+            )  # fmt: skip
+
+
+def _folder(settings: Settings) -> Iterator[Finding]:
+    folder = settings.data_dir
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        what = "written to" if nearest == folder else f"made in {nearest}"
+        yield Finding("error", "data_dir", f"{folder} cannot be {what} ({error.strerror}). Name a folder that can")
+
+
+def _keys(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    from ..keys import load_keys
+    from . import wiring
+
+    path = settings.data_dir / wiring.KEY_FILE
+    if "STREAMLEARN_KEYS" not in environ and not path.exists():
+        return  # made on first use
+    try:
+        load_keys(environ, path)
+    except ConfigError as error:
+        yield Finding("error", error.key, f"{error.problem}. {error.fix}")
+    except OSError as error:
+        yield Finding("error", str(path), f"cannot be read ({error.strerror}). Mend its owner or its mode")
+
+
+def _address(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    from ..serving.auth import check_bind, load_api_keys
+    from .serve import free_port
+
+    try:
+        check_bind(settings.serve.host, load_api_keys(environ))
+    except ConfigError as error:
+        yield Finding("error", error.key, f"{error.problem}. {error.fix}")
+    try:
+        free_port(settings.serve.host, settings.serve.port)
+    except ConfigError as error:
+        level = "error" if error.key == "serve.host" else "warning"
+        yield Finding(level, error.key, f"{error.problem}. {error.fix}, unless it is this very service that runs")
+
+
+def _log(settings: Settings) -> Iterator[Finding]:
+    from . import wiring
+
+    if not (settings.data_dir / wiring.LOG_FILE).exists():
+        return
+    try:
+        log = wiring.existing_log(settings)
+    except StreamlearnError as error:
+        yield Finding("error", "data_dir", str(error))
+        return
+    try:
+        there = log.streams()
+    except StreamlearnError as error:
+        yield Finding("error", "data_dir", str(error))
+        return
+    finally:
+        log.close()
+    for name, stream in settings.streams.items():
+        partitions = there.get(name, stream.partitions)
+        if partitions != stream.partitions:
+            yield Finding(
+                "error", f"streams.{name}.partitions",
+                f"is {stream.partitions}, but the log in {settings.data_dir} has this stream with {partitions}. "
+                f"Write {partitions}, or take another stream or data_dir",
+            )  # fmt: skip
+    for name in sorted(set(there) - set(settings.streams) - set(INTERNAL)):
+        yield Finding("note", f"streams.{name}", "is in the log but not in the configuration: it is kept, and not read")
+
+
+def _contradictions(settings: Settings) -> Iterator[Finding]:
+    hours = settings.log.retention_hours
+    read = {model.stream for model in settings.models.values()}
+    for name, stream in settings.streams.items():
+        if name not in read and settings.models:
+            yield Finding("note", f"streams.{name}", "no model reads it: its events are kept, and nothing learned")
+        if stream.allowed_lateness_s > 7 * 24 * HOUR_S:
+            key = f"streams.{name}.allowed_lateness_s"
+            yield Finding("warning", key, "is more than a week, and label waits end that much later. It is in seconds")
+    for name, model in settings.models.items():
+        wait = model.label_wait_s / HOUR_S
+        if 0 < hours < wait + SPARE_H:
+            yield Finding(
+                "warning", "log.retention_hours",
+                f"is {hours:g}, but models.{name}.label_wait_s keeps events waiting for {wait:g} h, and a retrain replays "
+                f"more. Write at least {wait + SPARE_H:g}, or 0 to keep everything",
+            )  # fmt: skip
+        if model.retrain.catch_up_records > model.retrain.max_gap_records:
+            yield Finding(
+                "error", f"models.{name}.retrain.catch_up_records",
+                f"is above max_gap_records, {model.retrain.max_gap_records}, so no version could be tried. Write a smaller one",
+            )  # fmt: skip
+        if settings.streams[model.stream].partitions > 1:
+            yield Finding(
+                "note", f"models.{name}",
+                f"its stream has {settings.streams[model.stream].partitions} partitions: each learns its share of the keys and "
+                "answers for them. Events, labels and questions of one thing need the same key",
+            )  # fmt: skip

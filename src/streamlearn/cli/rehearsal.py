@@ -1,0 +1,168 @@
+"""Builds every model's pipeline and lets it predict and learn from a few hundred events: does it work, and twice the same?
+
+`rehearse_twice` runs this module in two processes of their own, under two hash seeds, so that nothing left over in memory makes
+two runs look alike, and a pipeline that hangs or crashes takes nothing along. Events come from the log when it has some, else
+they are made up. Nothing is written but the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ..config import ModelSettings, Settings
+from ..errors import EventError, LogError, ModelError, StreamlearnError
+from ..events import Features, Kind, Scalar, decode_event
+
+EVENTS: Final = 300
+LIMIT_S: Final = 120.0
+HASH_SEEDS: Final = ("1", "2")
+
+
+class Rehearsal(msgspec.Struct):
+    """How a model's rehearsal went. `problem`: "" or what is wrong; `built`: whether the pipeline could be built at all.
+
+    `digest` covers every prediction and the final state; `source` is "log" or "made-up" events.
+    """
+
+    built: bool
+    problem: str
+    digest: str
+    source: str
+
+
+def rehearse_twice(config: Path, environ: Mapping[str, str], limit_s: float = LIMIT_S) -> list[dict[str, Rehearsal]]:
+    """Each model's rehearsal in each of two fresh processes. Raises ModelError when a process did not end well."""
+    with tempfile.TemporaryDirectory() as folder:
+        outs = [Path(folder) / seed for seed in HASH_SEEDS]
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-P", "-m", __name__, str(config), str(out)],
+                env={**environ, "PYTHONHASHSEED": seed},
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            )
+            for seed, out in zip(HASH_SEEDS, outs, strict=True)
+        ]  # fmt: skip
+        try:
+            for process in processes:
+                try:
+                    _, said = process.communicate(timeout=limit_s)
+                except subprocess.TimeoutExpired:
+                    raise ModelError(f"a pipeline did not get through {EVENTS} events within {limit_s:g} s") from None
+                if process.returncode != 0:
+                    last = said.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+                    raise ModelError(f"trying the pipelines ended with exit code {process.returncode}: {last[0]}")
+        finally:
+            for process in processes:
+                process.kill()
+                process.communicate()
+        return [msgspec.json.decode(out.read_bytes(), type=dict[str, Rehearsal]) for out in outs]
+
+
+def rehearse(settings: Settings, name: str, logged: list[tuple[Features, Scalar]]) -> Rehearsal:
+    """Build a model and take it through `logged` events, or made-up ones when there are none."""
+    from ..learning.digest import digest
+    from ..learning.model import Model
+    from ..learning.replay import limits_of
+
+    model = settings.models[name]
+    try:
+        built = Model(model, limits_of(settings))
+    except ModelError as error:
+        return Rehearsal(False, str(error), "", "")
+    source = "log" if logged else "made-up"
+    total = hashlib.sha256()
+    for x, y in logged or made_up():
+        try:
+            (clean, types), label = built.check(x), built.label(_label(model, y))
+            built.accept(types)
+        except EventError:  # the learner would set it aside
+            continue
+        try:
+            total.update(repr(built.predict(clean)).encode())
+            built.learn(clean, label)
+        except Exception as error:
+            return Rehearsal(True, f"raised {type(error).__name__}: {error}", "", source)
+    total.update(digest(built.estimator).encode())
+    return Rehearsal(True, "", total.hexdigest(), source)
+
+
+def made_up() -> Iterator[tuple[Features, Scalar]]:
+    """Events with numbers, a boolean, texts and nulls, and a label of None: whatever fits the model is put in its place."""
+    rng = random.Random(7)
+    for number in range(EVENTS):
+        x: Features = {
+            "number": rng.gauss(10, 3),
+            "count": rng.randrange(100),
+            "flag": rng.random() < 0.5,
+            "text": rng.choice("abcde"),
+            "sparse": rng.random() if rng.random() < 0.5 else None,
+        }
+        if number % 50 == 49:
+            x["number"] = 1e12
+        yield x, None
+
+
+def _label(model: ModelSettings, y: Scalar) -> Scalar:
+    """The label itself, or one made up for an event that has none."""
+    if y is not None:
+        return y
+    if model.task == "regression":
+        return _CHANCE.gauss(0, 1)
+    labels = model.labels or ((False, True) if model.task == "binary" else ("a", "b", "c"))
+    return _CHANCE.choice(labels)
+
+
+_CHANCE = random.Random(11)
+
+
+def _logged(settings: Settings, stream: str) -> list[tuple[Features, Scalar]]:
+    """Events of the log's newest part that have features; none when there is no log."""
+    from . import wiring
+
+    try:
+        log = wiring.existing_log(settings)
+    except StreamlearnError:
+        return []
+    found: list[tuple[Features, Scalar]] = []
+    try:
+        first, end = log.bounds(stream, 0)
+        for record in log.read(stream, 0, max(first, end - 5 * EVENTS), 5 * EVENTS):
+            if record.kind != Kind.EVENT:
+                continue
+            try:
+                event = decode_event(record.value)
+            except EventError:
+                continue
+            if event.x is not None:
+                found.append((event.x, event.y))
+    except LogError:
+        return []
+    finally:
+        log.close()
+    return found[:EVENTS]
+
+
+def main(arguments: list[str]) -> None:
+    """CONFIG OUT: rehearse every model of CONFIG and write the results to OUT."""
+    from . import wiring
+
+    settings = wiring.read_settings(Path(arguments[0]), os.environ)
+    results: dict[str, Any] = {}
+    for name, model in settings.models.items():
+        _CHANCE.seed(11)
+        results[name] = rehearse(settings, name, _logged(settings, model.stream))
+    Path(arguments[1]).write_bytes(msgspec.json.encode(results))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

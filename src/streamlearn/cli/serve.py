@@ -1,0 +1,156 @@
+"""`streamlearn serve CONFIG`: the whole service on one machine, three supervised processes over one data folder.
+
+It starts nothing before it is sure that no other service uses the folder and that the port is free, says in a few lines what
+it started and where to look, and leaves the logs to the roles.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from .. import __version__
+from ..client import Client
+from ..config import Settings
+from ..errors import ConfigError, StreamlearnError
+from .console import say, warn
+from .lifetime import Lifetime
+from .roles import Config, Parent, run_role
+from .supervisor import Child, Supervisor
+
+LOCK_FILE: Final = "serve.lock"
+SLOW_START_S: Final = 20.0
+LOOK_S: Final = 0.2
+BACKLOG: Final = 2048
+
+
+def serve(
+    config: Config,
+    api_only: Annotated[bool, typer.Option("--api-only", help="Run the HTTP API alone, in this process.")] = False,
+    logs: Annotated[Path | None, typer.Option(help="Append the roles' logs to this file instead of stderr.")] = None,
+    parent_pid: Parent = None,
+) -> None:
+    """Run the service: learner, control and HTTP API, supervised. Ctrl-C or SIGTERM drains; a second Ctrl-C kills."""
+    if api_only:
+        run_role("serve", config, parent_pid, _run_api)
+    else:
+        raise typer.Exit(supervise(config, logs, os.environ))
+
+
+def supervise(config: Path, logs: Path | None, environ: Mapping[str, str]) -> int:
+    """Run the three roles until asked to end; the exit code. Raises ConfigErrors before anything was started."""
+    from ..serving.auth import check_bind, load_api_keys
+    from . import wiring
+
+    settings = wiring.read_settings(config, environ)
+    check_bind(settings.serve.host, load_api_keys(environ))
+    life = Lifetime()
+    life.catch_signals()
+    with ExitStack() as stack:
+        wiring.ring(settings, environ)
+        stack.enter_context(only_one(settings.data_dir))
+        port = free_port(settings.serve.host, settings.serve.port)
+        stderr = stack.enter_context(logs.open("ab")).fileno() if logs is not None else None
+        inherited = dict(environ) | {"STREAMLEARN_SERVE__PORT": str(port)}
+        supervisor = Supervisor(roles(config, inherited), say=say, stderr=stderr)
+        supervisor.start()
+        url = f"http://{_host(settings.serve.host)}:{port}"
+        _tell_start(settings, config, supervisor, url, logs, load_api_keys(environ))
+        threading.Thread(target=_tell_ready, args=(url, life), daemon=True).start()
+        code = supervisor.run(life.stop, life.kill)
+    say("ended: every role was drained" if code == 0 else f"ended with exit code {code}")
+    return code
+
+
+def roles(config: Path, environ: Mapping[str, str]) -> list[Child]:
+    """The three roles as child processes of whoever starts them."""
+    # -P: modules that happen to lie in the working directory must not stand in for installed ones.
+    run = [sys.executable, "-P", "-m", "streamlearn"]
+    tail = [str(config.resolve()), "--parent-pid", "{parent}"]
+    return [
+        Child("learn", [*run, "learn", *tail], environ),
+        Child("control", [*run, "control", *tail], environ),
+        Child("serve", [*run, "serve", "--api-only", *tail], environ),
+    ]
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process alone. Raises ConfigError, naming the other one, when it is taken."""
+    with (folder / LOCK_FILE).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            problem = f"{folder} is in use by another streamlearn serve (process {file.read().strip() or 'unknown'})"
+            raise ConfigError("data_dir", problem, "Stop that one, or give this one a folder of its own") from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises ConfigError when the address or port cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except socket.gaierror:
+        raise ConfigError("serve.host", f"{host!r} is no address of this machine", "Write 127.0.0.1, or 0.0.0.0") from None
+    except OSError as error:
+        problem = f"port {port} on {host} cannot be had ({error.strerror or error})"
+        raise ConfigError("serve.port", problem, "Stop what listens there, or write another (0 takes a free one)") from None
+
+
+def free_port(host: str, port: int) -> int:
+    """The port itself, or a free one for 0. Raises ConfigError when it is taken."""
+    with listen(host, port) as taken:
+        return int(taken.getsockname()[1])
+
+
+def _run_api(settings: Settings, life: Lifetime) -> int:
+    from . import wiring
+
+    with wiring.opened(settings, os.environ) as world:
+        return wiring.run_api(world, os.environ, life.stop, lambda: listen(settings.serve.host, settings.serve.port))
+
+
+def _host(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+
+
+def _tell_start(
+    settings: Settings, config: Path, supervisor: Supervisor, url: str, logs: Path | None, keys: Mapping[str, str]
+) -> None:
+    pids = ", ".join(f"{name} (process {pid})" for name, pid in supervisor.pids().items())
+    say(f"streamlearn {__version__}: {config}, data in {settings.data_dir}")
+    say(f"started {pids}; their logs, JSON lines, go to {logs or 'stderr'}")
+    say(f"API: {url}, " + ("with an API key" if keys else "without a key, since only this machine can reach it"))
+
+
+def _tell_ready(url: str, life: Lifetime) -> None:
+    started, told = time.monotonic(), False
+    with Client(url) as client:
+        while not life.stop.wait(LOOK_S):
+            seconds = time.monotonic() - started
+            try:
+                found = client.ready()
+                if found.ready:
+                    say(f"ready after {seconds:.1f} s: every model can answer. See {url}/ and: streamlearn status --url {url}")
+                    return
+                why = "; ".join(found.degraded)
+            except StreamlearnError as error:
+                why = str(error)
+            if seconds > SLOW_START_S and not told:
+                told = True
+                warn(f"not ready after {seconds:.0f} s, still trying: {why}")

@@ -1,0 +1,100 @@
+"""`streamlearn verify CONFIG`: replay the log alone, in one process, and see that the learner's newest checkpoint is the same.
+
+Nothing lost, nothing learned twice, nothing that depends on when or how often a process died: equal digests of named values
+prove it. It reads only, so the service may be up.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from ..errors import CodecError, ConfigError, StoreError
+from .console import console, say, table
+from .roles import Config
+from .wiring import World, opened, read_settings, resolver
+
+
+class Checked(NamedTuple):
+    """One shard: the checkpoint's position and labelled count, and what the comparison showed."""
+
+    model: str
+    shard: int
+    position: int | None
+    learned: int | None
+    verdict: str
+    digest: str
+    seconds: float
+
+
+def verify(
+    config: Config,
+    model: Annotated[str | None, typer.Option(help="Only this model.", show_default=False)] = None,
+) -> None:
+    """Compare every shard's newest checkpoint with a replay of the log. Exits 1 when one differs."""
+    settings = read_settings(Path(config), os.environ)
+    if model is not None and model not in settings.models:
+        raise ConfigError("--model", f"there is no model {model!r}", f"Write one of {sorted(settings.models)}")
+    results = []
+    with opened(settings, os.environ) as world:
+        for name, one in settings.models.items():
+            for shard in range(settings.streams[one.stream].partitions):
+                if model in (None, name):
+                    with console(stderr=True).status(f"replaying {name}/{shard}"):
+                        results.append(check_shard(world, name, shard))
+    made = table("model", ">shard", ">position", ">learned", "verdict", "state digest", ">seconds")
+    for result in results:
+        made.add_row(
+            result.model, str(result.shard), _or_none(result.position), _or_none(result.learned), result.verdict,
+            result.digest[:16], f"{result.seconds:.1f}",
+        )  # fmt: skip
+    console().print(made)
+    bad = [result for result in results if result.verdict == "differs"]
+    if bad:
+        say(f"{len(bad)} of {len(results)} shards differ from a replay of the log: their state is not what the log says")
+        raise typer.Exit(1)
+    say(f"{sum(result.verdict == 'same' for result in results)} of {len(results)} shards verified, none differs")
+
+
+def check_shard(world: World, model: str, shard: int) -> Checked:
+    """Compare one shard. The verdict is "same", "differs", or why it cannot be told. Raises LogError, StoreError."""
+    from ..drift.watch import DriftWatch
+    from ..learning import checkpoint
+    from ..learning.replay import new_learner, replay
+    from ..store.codec import open_blob
+
+    started = time.monotonic()
+
+    def result(verdict: str, position: int | None = None, learned: int | None = None, digest: str = "") -> Checked:
+        return Checked(model, shard, position, learned, verdict, digest, time.monotonic() - started)
+
+    stream = world.settings.models[model].stream
+    for info in world.store.checkpoints(model, shard):
+        if info.set_aside is not None:
+            continue
+        try:
+            sealed = open_blob(world.store.checkpoint(info.id), world.keys, kind="checkpoint", model=model, shard=shard)
+            parts = {name: sealed.part(name) for name in sealed.header.parts}
+        except (CodecError, StoreError):  # altered, or gone since it was listed: the one before it stands
+            continue
+        position = sealed.header.positions[0]
+        if position.log != world.log.identity:
+            return result("taken on another log", position.offset)
+        first = world.log.bounds(stream, shard)[0]
+        if first > 0:
+            return result(f"the log begins at {first}, its past was trimmed", position.offset)
+        kept = new_learner(world.settings, model, shard, first, DriftWatch)
+        checkpoint.load(kept, parts, DriftWatch)
+        again = replay(world.settings, model, shard, world.log, world.keys, DriftWatch, resolver(world), position.offset)
+        digest = checkpoint.digest(kept)
+        verdict = "same" if digest == checkpoint.digest(again) else "differs"
+        return result(verdict, position.offset, kept.n, digest)
+    return result("no checkpoint yet")
+
+
+def _or_none(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
