@@ -19,6 +19,7 @@ from streamlearn.config import DetectorSettings, DriftSettings
 from streamlearn.drift import watch as watch_module
 from streamlearn.drift.confirm import confirm
 from streamlearn.drift.watch import DriftWatch
+from streamlearn.learning.digest import digest
 from streamlearn.learning.protocols import Note, WatchMaker
 
 DEFAULT = DriftSettings()
@@ -333,6 +334,17 @@ def test_a_window_holds_only_what_came_after_its_alarm(plan: list[Step], seed: i
         if note.kind == "alarm":
             assert SMALL.min_reference <= note.data["ref_n"] <= SMALL.max_reference
             assert note.data["change_offset"] == 2 * note.data["change_n"]
+
+
+def test_a_restored_watch_has_the_same_digest() -> None:
+    watch = DriftWatch(DEFAULT, "binary")
+    feed(watch, flips(1, (3000, 0.2)))
+    restored = DriftWatch.restore(DEFAULT, "binary", watch.state())
+    assert digest(restored) == digest(watch)
+    watch.update(1.0, 3001, 3001)
+    assert digest(restored) != digest(watch)
+    restored.update(1.0, 3001, 3001)
+    assert digest(restored) == digest(watch)
 
 
 def test_other_detectors_in_the_settings_start_afresh() -> None:

@@ -1,0 +1,276 @@
+"""The fit: what it reads, where it stops, that equal ranges give equal bytes; and fits in worker processes over a real log."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from streamlearn.config import ModelSettings, StreamSettings
+from streamlearn.errors import LogUnavailable, RetrainError, Unexpected
+from streamlearn.events import Limits
+from streamlearn.keys import KeyRing
+from streamlearn.learning.digest import digest
+from streamlearn.learning.trainer import Trainer
+from streamlearn.log import Entry, Log, Record
+from streamlearn.log.sqlite import SqliteLog
+from streamlearn.retrain.job import BATCH, FitSpec, Jobs, fit
+from streamlearn.store.codec import Sealed, open_blob
+from streamlearn.testing import FakeClock, Faults, MemoryLog
+
+KEYS = KeyRing({"k1": b"0123456789abcdef"})
+
+
+def events(count: int, seed: int = 1) -> list[Entry]:
+    rng, entries = random.Random(seed), []
+    for number in range(count):
+        x = {"a": rng.gauss(0, 1), "b": rng.gauss(0, 1), "kind": rng.choice("pqr")}
+        event = {"stream": "s", "id": f"e{seed}-{number}", "x": x, "y": x["a"] + x["b"] + rng.gauss(0, 0.5) > 0}
+        entries.append(Entry(f"{number}".encode(), msgspec.json.encode(event), partition=0))
+    return entries
+
+
+def spec(until: int, **changes: Any) -> FitSpec:
+    model = {"stream": "s", "task": "binary", "pipeline": "logistic"} | changes.pop("model_settings", {})
+    fields: dict[str, Any] = {
+        "model": "m",
+        "version": 2,
+        "shard": 0,
+        "stream": "s",
+        "partition": 0,
+        "start": 0,
+        "until": until,
+        "epochs": 1,
+        "seed": 7,
+        "catch_up_records": 100,
+        "settings": ModelSettings.model_validate(model).model_dump(mode="json"),
+        "stream_settings": {},
+        "limits": {},
+    }
+    return FitSpec(**fields | changes)
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    made = MemoryLog(clock=FakeClock(1000.0))
+    made.create({"s": 1})
+    made.append("s", events(2500)).result()
+    return made
+
+
+def run(log: MemoryLog, wanted: FitSpec, progress: Callable[[int, int], None] = lambda done, total: None) -> Sealed:
+    blob = fit(wanted, log.reopen, KEYS, progress)
+    return open_blob(blob, KEYS, kind="version", model="m", shard=0, version=2, log=log.identity)
+
+
+def test_a_spec_travels_as_json() -> None:
+    wanted = spec(10, stop=12)
+    assert FitSpec.from_bytes(wanted.to_bytes()) == wanted
+    with pytest.raises(RetrainError, match="missing required field") as caught:
+        FitSpec.from_bytes(b'{"model": "m"}')
+    assert caught.value.reason == "failed"
+
+
+def test_the_version_says_what_it_is(log: MemoryLog) -> None:
+    sealed = run(log, spec(2000))
+    header = sealed.header
+    assert set(header.parts) == {"model", "join"}
+    assert [(at.stream, at.partition, at.offset) for at in header.positions] == [("s", 0, 2500)]
+    assert header.created == 1000.0
+    assert header.extra == {"start": 0, "learned": 2500, "skipped": 0}
+
+
+def test_it_is_signed(log: MemoryLog) -> None:
+    blob = fit(spec(2000), log.reopen, KEYS, lambda done, total: None)
+    with pytest.raises(Unexpected, match="version"):
+        open_blob(blob, KEYS, kind="version", model="m", shard=0, version=3)
+
+
+def test_it_has_learned(log: MemoryLog) -> None:
+    model = pickle.loads(run(log, spec(2000)).part("model"))
+    right = sum(model.answer(x).y == (x["a"] + x["b"] > 0) for x in ({"a": a, "b": a / 2, "kind": "p"} for a in (-2, -1, 1, 2)))
+    assert right == 4
+
+
+def test_equal_ranges_give_equal_bytes(log: MemoryLog) -> None:
+    wanted = spec(2000, stop=2300)
+    first = fit(wanted, log.reopen, KEYS, lambda done, total: None)
+    log.append("s", events(400, seed=2)).result()
+    assert fit(wanted, log.reopen, KEYS, lambda done, total: None) == first
+
+
+@pytest.mark.parametrize("pipeline", ["logistic", "adaptive_random_forest"])
+def test_the_seed_decides(log: MemoryLog, pipeline: str) -> None:
+    def made(seed: int) -> str:
+        wanted = spec(300, stop=300, seed=seed, model_settings={"pipeline": pipeline})
+        return digest(pickle.loads(run(log, wanted).part("model")))
+
+    assert made(7) == made(7)
+    assert (made(7) != made(8)) == (pipeline == "adaptive_random_forest")
+
+
+def test_a_start_and_a_stop_are_kept_to_exactly(log: MemoryLog) -> None:
+    sealed = run(log, spec(1200, start=300, stop=1301))
+    assert sealed.header.positions[0].offset == 1301
+    assert sealed.header.extra["learned"] == 1001
+    assert sealed.header.extra["start"] == 300
+
+
+class GrowingLog(MemoryLog):
+    """Records arrive while it is read: `arrivals` at each look at the end, until they are used up."""
+
+    arrivals: list[int]
+
+    def bounds(self, stream: str, partition: int) -> tuple[int, int]:
+        if self.arrivals:
+            self.append("s", events(self.arrivals.pop(0), seed=3 + len(self.arrivals))).result()
+        return super().bounds(stream, partition)
+
+
+@pytest.mark.parametrize(("arrivals", "position"), [([99], 2500), ([100], 2600), ([300, 150, 99], 2950), ([50, 700], 2500)])
+def test_it_follows_the_head_until_few_records_remain(arrivals: list[int], position: int) -> None:
+    log = GrowingLog(clock=FakeClock(1000.0))
+    log.arrivals = []
+    log.create({"s": 1})
+    log.append("s", events(2500)).result()
+    log.arrivals = list(arrivals)
+    blob = fit(spec(2500), lambda: log, KEYS, lambda done, total: None)
+    sealed = open_blob(blob, KEYS, kind="version", model="m", shard=0)
+    assert sealed.header.positions[0].offset == position
+
+
+def test_epochs_pass_over_what_was_there_at_first(log: MemoryLog) -> None:
+    """Two epochs are: the range, the range again, and what follows once."""
+    two = run(log, spec(2000, epochs=2, stop=2300))
+    settings = ModelSettings.model_validate({**spec(0).settings, "seed": 7})
+    settings = settings.model_copy(update={"retrain": settings.retrain.model_copy(update={"epochs": 2})})
+    trainer = Trainer.new("m", settings, StreamSettings(), Limits(), "s", 0, 0)
+    trainer.feed(log.read("s", 0, 0, 2000))
+    trainer.repeat()
+    trainer.feed(log.read("s", 0, 2000, 300))
+    assert digest(pickle.loads(two.part("model"))) == digest(trainer.model)
+    once = run(log, spec(2000, stop=2300))
+    assert digest(pickle.loads(once.part("model"))) != digest(trainer.model)
+    assert two.header.extra["learned"] == 2300
+
+
+def test_progress_is_told_after_each_batch(log: MemoryLog) -> None:
+    seen: list[tuple[int, int]] = []
+    run(log, spec(2200, start=100), lambda done, total: seen.append((done, total)))
+    assert seen == [(1000, 2100), (2000, 2100), (2100, 2100), (2400, 2400)]
+    seen.clear()
+    run(log, spec(2000, epochs=3), lambda done, total: seen.append((done, total)))
+    assert seen == [(1000, 6000), (2000, 6000), (4000, 6000), (6000, 6000), (6500, 6500)]
+
+
+def test_too_few_labels_make_no_version(log: MemoryLog) -> None:
+    message = "150 labelled events in offsets 0 to 150 of s/0; retrain.min_events asks for 200"
+    with pytest.raises(RetrainError, match=message) as caught:
+        run(log, spec(150, stop=150))
+    assert caught.value.reason == "empty"
+    few = spec(150, stop=150, model_settings={"retrain": {"min_events": 150}})
+    assert run(log, few).header.extra["learned"] == 150
+
+
+def test_an_empty_log_makes_no_version() -> None:
+    log = MemoryLog()
+    log.create({"s": 1})
+    with pytest.raises(RetrainError, match="empty: 0 labelled events"):
+        run(log, spec(0))
+
+
+def test_records_that_are_gone_make_no_version(log: MemoryLog) -> None:
+    log.trim("s", 0, 500)
+    with pytest.raises(RetrainError, match="retained range") as caught:
+        run(log, spec(2000))
+    assert caught.value.reason == "failed"
+    assert run(log, spec(2000, start=500)).header.extra["learned"] == 2000
+
+
+def test_a_log_that_ends_too_early_makes_no_version(log: MemoryLog) -> None:
+    with pytest.raises(RetrainError, match="s/0 ends at 2500, before 2600"):
+        run(log, spec(2600))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings": {"stream": "s", "task": "binary", "pipeline": "logistik"}}, "cannot be built: .*logistic"),
+        ({"settings": {"stream": "s"}}, "settings of m"),
+        ({"limits": {"max_things": 3}}, "cannot be built"),
+        ({"stream_settings": {"partitions": 0}}, "cannot be built"),
+    ],
+)
+def test_what_cannot_be_built_makes_no_version(log: MemoryLog, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RetrainError, match=message) as caught:
+        run(log, spec(2000, **changes))
+    assert caught.value.reason == "failed"
+
+
+def test_a_lost_log_is_the_callers_to_wait_for(log: MemoryLog) -> None:
+    faults = Faults()
+    faults.fail("read", LogUnavailable("locked"), after=1)
+    with pytest.raises(LogUnavailable):
+        fit(spec(2000), lambda: faults.over(log), KEYS, lambda done, total: None)
+
+
+class ClosingLog(MemoryLog):
+    closed = False
+
+    def read(self, stream: str, partition: int, offset: int, limit: int) -> list[Record]:
+        assert limit <= BATCH
+        return super().read(stream, partition, offset, limit)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("until", [2500, 100])
+def test_the_log_is_closed_again(until: int) -> None:
+    log = ClosingLog()
+    log.create({"s": 1})
+    log.append("s", events(until)).result()
+    if until == 100:
+        with pytest.raises(RetrainError, match="empty"):
+            fit(spec(until), lambda: log, KEYS, lambda done, total: None)
+    else:
+        fit(spec(until), lambda: log, KEYS, lambda done, total: None)
+    assert log.closed
+
+
+@pytest.fixture
+def opener(tmp_path: Path) -> Callable[[], Log]:
+    made = functools.partial(SqliteLog, tmp_path / "log.sqlite")
+    log = made()
+    log.create({"s": 1})
+    log.append("s", events(3000)).result(30)
+    log.close()
+    return made
+
+
+@pytest.mark.slow
+def test_jobs_fit_in_another_process_to_the_same_bytes(opener: Callable[[], Log]) -> None:
+    jobs = Jobs(opener, KEYS)
+    try:
+        wanted = spec(2800, stop=2900)
+        job = jobs.submit(wanted, 60, 2048)
+        assert job.result() == fit(wanted, opener, KEYS, lambda done, total: None)
+        assert job.progress() == (2900, 2900)
+        with pytest.raises(RetrainError, match="empty"):
+            jobs.submit(spec(150, stop=150), 60, 2048).result()
+        forest = spec(3000, epochs=50, model_settings={"pipeline": "adaptive_random_forest"})
+        with pytest.raises(RetrainError, match="timeout: not done after 1 s"):
+            jobs.submit(forest, 1, 2048).result()
+        cancelled = jobs.submit(forest, 60, 2048)
+        cancelled.cancel()
+        with pytest.raises(RetrainError, match="cancelled"):
+            cancelled.result()
+        assert jobs.submit(wanted, 60, 2048).result() == job.result()
+    finally:
+        jobs.close()
