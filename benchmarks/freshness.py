@@ -32,7 +32,7 @@ def post(client: httpx.Client, running: Service, body: bytes) -> int:
     """Post a batch; the offset after its last event."""
     answer = client.post(f"{running.url}/v1/events", content=body, headers={"content-type": "application/json"})
     answer.raise_for_status()
-    end: int = answer.json()["positions"]["0"]
+    end: int = answer.json()["positions"]["power"]["0"]
     return end
 
 

@@ -77,9 +77,10 @@ def bare_endpoint(folder: Path, model: Path) -> Iterator[int]:
 
 
 def start(command: list[str], log: Path, extra: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a process whose output goes to `log`."""
+    """Start a process whose output goes to `log`; it finds this package's pipelines."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **(extra or {})}
     with log.open("wb") as file:
-        return subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, **(extra or {})})
+        return subprocess.Popen(command, stdout=file, stderr=file, env=environment)
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
