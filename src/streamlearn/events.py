@@ -49,6 +49,7 @@ REASONS: Final[dict[str, str]] = {
 
 MAX_DEPTH: Final = 32
 INT64: Final = 2**63
+YEAR_1: Final = -62_135_596_800.0
 
 
 class Kind(IntEnum):
@@ -137,12 +138,14 @@ def parse_time(ts: float | str) -> float:
     """Unix seconds, UTC, from Unix seconds or RFC 3339 text (text without a zone is UTC). Raises EventError."""
     if isinstance(ts, str):
         try:
-            moment = datetime.fromisoformat(ts)
+            moment = datetime.fromisoformat(ts.upper())  # RFC 3339 lets t and z be small
         except ValueError:
             raise EventError("time", "ts", f"{ts[:40]!r} is not RFC 3339, such as 2026-01-31T12:00:00Z") from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if not math.isfinite(ts):
         raise EventError("not_finite", "ts", "is NaN or infinite")
+    if ts < YEAR_1:
+        raise EventError("time", "ts", f"{ts:g} lies before the year 1")
     return float(ts)
 
 
@@ -170,6 +173,14 @@ def check_event(event: Event, limits: Limits, now: float) -> None:
             if len(name) > limits.max_string:
                 raise EventError("too_long", "x", f"a feature's name has {len(name)} characters")
     check_scalar("y", event.y, limits)
+    if event.items is not None and _depth_exceeds(event.items, MAX_DEPTH - 1):
+        raise EventError("too_deep", "items", f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _depth_exceeds(value: object, most: int) -> bool:
+    """Whether lists and objects in `value` are nested more than `most` levels deep."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is not None and (most <= 0 or any(_depth_exceeds(one, most - 1) for one in inner))
 
 
 def check_scalar(field: str, value: Scalar, limits: Limits) -> None:
@@ -220,11 +231,18 @@ def _split_leniently(body: bytes, error: Exception) -> Iterator[tuple[int, bytes
     except (ValueError, RecursionError):
         raise explain(body, error) from None
     for index, item in enumerate(items):
-        field = _find_not_finite(item, "")
-        if field is not None:
-            yield index, EventError("not_finite", field or "$", "is NaN or infinite, which JSON does not have; send null")
+        try:
+            field = _find_not_finite(item, "")
+            again = b"" if field is not None else msgspec.json.encode(item)
+        except UnicodeEncodeError:
+            yield index, EventError("malformed", "$", "holds half of a UTF-16 surrogate pair")
+        except RecursionError as deep:
+            yield index, explain(body, deep)
         else:
-            yield index, msgspec.json.encode(item)
+            if field is None:
+                yield index, again
+            else:
+                yield index, EventError("not_finite", field or "$", "is NaN or infinite, which JSON does not have; send null")
 
 
 def _find_not_finite(value: object, path: str) -> str | None:
@@ -245,13 +263,15 @@ def _find_not_finite(value: object, path: str) -> str | None:
 def explain(data: bytes, error: Exception) -> EventError:
     """The EventError that tells a sender what is wrong with `data`, from what the decoder raised."""
     if isinstance(error, UnicodeDecodeError):
-        return EventError("malformed", "$", f"not UTF-8 at byte {error.start}")
+        return EventError("malformed", "$", "not UTF-8")
     if isinstance(error, RecursionError):
         return EventError("too_deep", "$", f"nested deeper than {MAX_DEPTH} levels")
     text = str(error)
     if isinstance(error, msgspec.ValidationError):
         problem, _, path = text.partition(" - at `")
         field = path.rstrip("`").removeprefix("$.") or "$"
+        if "[...]" in field:
+            field = _locate(data) or field
         if "out of range" in problem:
             return EventError("not_finite", field, "the number is too large for a 64-bit float")
         if "missing required field" in problem:
@@ -259,8 +279,22 @@ def explain(data: bytes, error: Exception) -> EventError:
         return EventError("shape", field, problem)
     for name in (b"NaN", b"Infinity"):
         if name in data:
-            return EventError("not_finite", "$", "holds NaN or Infinity, which JSON does not have; send null")
+            field = _locate(data) or "$"
+            return EventError("not_finite", field, "holds NaN or Infinity, which JSON does not have; send null")
     return EventError("malformed", "$", text)
+
+
+def _locate(data: bytes) -> str | None:
+    """The path of the first feature with a wrong shape, else of the first NaN or infinity: the decoder does not name it."""
+    try:
+        tree = json.loads(data)
+        features = tree.get("x") if isinstance(tree, dict) else None
+        for name, value in features.items() if isinstance(features, dict) else ():
+            if isinstance(value, dict | list):
+                return f"x.{name}"
+        return _find_not_finite(tree, "")
+    except (ValueError, RecursionError):
+        return None
 
 
 def new_id() -> str:

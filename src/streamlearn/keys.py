@@ -40,7 +40,7 @@ class KeyRing:
         key = self._keys.get(key_id)
         if key is None:
             raise BadSignature(f"signed with key {key_id!r}, which is not in the key ring {sorted(self._keys)}")
-        if not hmac.compare_digest(hmac.new(key, data, hashlib.sha256).hexdigest(), mac):
+        if not hmac.compare_digest(hmac.new(key, data, hashlib.sha256).hexdigest().encode(), mac.encode()):
             raise BadSignature(f"the signature by key {key_id!r} does not match the content")
 
 
@@ -54,7 +54,9 @@ def load_keys(environ: Mapping[str, str], path: Path) -> KeyRing:
         text = _read_or_make(path)
     keys: dict[str, bytes] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
-        name, _, digits = item.partition(":")
+        name, colon, digits = item.partition(":")
+        if not colon or not name:  # it may be a key without its id: never show it
+            raise ConfigError("STREAMLEARN_KEYS", "holds a key without an id", "Write id:hex,id:hex")
         try:
             keys[name] = bytes.fromhex(digits)
         except ValueError:

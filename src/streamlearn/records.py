@@ -83,7 +83,7 @@ def open_command(data: bytes, keys: KeyRing) -> Command:
         signed = msgspec.json.decode(data, type=_Signed)
         keys.verify(signed.body.encode(), signed.key, signed.mac)
         return msgspec.json.decode(signed.body, type=Command)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadSignature(f"not a signed command: {error}") from None
 
 
