@@ -70,7 +70,7 @@ def test_rejected_rows_are_named_by_number_and_kept(make, tmp_path: Path, capsys
         "row 3: $: has 1 cells, the header 2 [shape]",
         "row 6: x.v: is negative [out_of_range]",
     ]
-    assert err.splitlines()[-1] == f"3 rows were rejected (2 out_of_range, 1 shape); they are in {rejects}"
+    assert err.splitlines()[-1] == f"rejected 3 rows (2 out_of_range, 1 shape); written to {rejects}"
     kept = [json.loads(line) for line in rejects.read_text().splitlines()]
     assert [one["row"] for one in kept] == [2, 3, 6]
     assert kept[0]["event"]["x"] == {"v": -1, "w": 0}
@@ -82,7 +82,7 @@ def test_many_rejected_rows_are_counted_not_listed(make, capsys: pytest.CaptureF
     err = capsys.readouterr().err
     assert err.count("row ") == 10
     assert "… and 30 more" in err
-    assert "40 rows were rejected (40 out_of_range); --rejects FILE keeps them" in err
+    assert "rejected 40 rows (40 out_of_range); --rejects FILE keeps them" in err
 
 
 def test_a_batch_of_bad_rows_alone_is_not_posted(make) -> None:

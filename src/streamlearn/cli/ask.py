@@ -70,14 +70,15 @@ def follow(client: Client, model: str, action: str, offset: int, sleep: Callable
                         return 0 if ended in GOOD else 1
                 continue
             mine = decision["numbers"].get("request") == offset
-            if not mine and (not case or decision["case"] != case) and decision["kind"] != "rolled_back":
+            back = action == "rollback" and decision["kind"] == "rolled_back"
+            if not mine and not back and (not case or decision["case"] != case):
                 continue
             if mine:
                 case = decision["case"]
             say(_line(decision))
             if mine and decision["kind"] == "request_refused":
                 return 1
-            if action == "rollback" and decision["kind"] == "rolled_back":
+            if back:
                 say(f"ended: {ENDINGS['rolled_back']}")
                 return 0
     raise AssertionError("the audit trail never ends")
@@ -85,18 +86,20 @@ def follow(client: Client, model: str, action: str, offset: int, sleep: Callable
 
 def _decisions(client: Client, model: str, offset: int, pause: Callable[[], None]) -> Iterator[dict[str, Any] | None]:
     """The model's decisions after `offset`, and None whenever there are no more for now."""
-    after = None
+    after, seen = None, offset
     while True:
         try:
             page = client.audit(PAGE, after)
         except Refused as error:
             if error.status != 422:
                 raise
-            page, after = client.audit(PAGE), None  # the trail was made anew: begin at its start
+            page = client.audit(PAGE, None)  # the trail was made anew: begin at its start
         for item in page.items:
             after = str(item["id"])
-            if item["type"] == "decision" and item["model"] == model and item["offset"] > offset:
-                yield item
+            if item["offset"] > seen:
+                seen = item["offset"]
+                if item["type"] == "decision" and item["model"] == model:
+                    yield item
         if page.next is None:
             yield None
             pause()

@@ -16,7 +16,7 @@ from ..config import Settings
 from ..config_errors import ConfigErrors
 from ..errors import ConfigError, ModelError, StreamlearnError
 from ..log import INTERNAL
-from .console import console, say, table, warn
+from .console import console, counted, say, table, warn
 from .roles import Config
 
 HOUR_S: Final = 3600.0
@@ -48,7 +48,7 @@ def check(config: Config) -> None:
         (say if finding.level == "note" else warn)(f"{finding.level}: {finding.key}: {finding.text}")
     errors = sum(finding.level == "error" for finding in found)
     if errors:
-        warn(f"{config}: {errors} error{'s' if errors > 1 else ''}")
+        warn(f"{config}: {counted(errors, 'error')}")
         raise typer.Exit(1)
     made = table("model", "stream", ">partitions", "task", "pipeline", ">label wait")
     for name, model in settings.models.items():

@@ -31,6 +31,11 @@ def warn(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def counted(count: int, noun: str) -> str:
+    """The number with its noun, in the plural unless it is one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def console(stderr: bool = False) -> Console:
     """A console for tables and progress on the stream as it is now."""
     stream = sys.stderr if stderr else sys.stdout

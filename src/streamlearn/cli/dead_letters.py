@@ -17,7 +17,7 @@ import typer
 from ..errors import ConfigError
 from ..events import REASONS
 from ..log import Log
-from .console import Commands, console, say, table
+from .console import Commands, console, counted, say, table
 from .letters import Letter, letters, replay
 
 SHORT: Final = 60
@@ -93,11 +93,11 @@ def replay_letters(
         found = letters(log)
         chosen = [_find(found, number) for number in numbers] if numbers else found
         done = replay(log, _select(chosen, reason, model), again, time.time)
-    say(f"{done.appended} records replayed")
+    say(f"{counted(done.appended, 'record')} replayed")
     if done.before:
-        say(f"{done.before} letters were replayed before and passed over; --again replays them too")
+        say(f"{counted(done.before, 'letter')} passed over, replayed before; --again replays them too")
     if done.never:
-        say(f"{done.never} letters hold commands that nobody signed, which are never replayed")
+        say(f"{counted(done.never, 'letter')} passed over: commands that nobody signed are never replayed")
 
 
 @contextmanager

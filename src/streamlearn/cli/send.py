@@ -18,7 +18,7 @@ from rich.text import Text
 
 from ..errors import EventError, StreamlearnError
 from ..wire import EventsAnswer
-from .console import console, say, warn
+from .console import console, counted, say, warn
 from .rows import Row, Source
 
 SHOWN: Final = 10  # rejected rows told one by one
@@ -150,8 +150,8 @@ def _tell(source: Source, tally: Tally, seconds: float, rejects: Path | None) ->
         warn(f"warning: {text}")
     if tally.rejected:
         by_reason = ", ".join(f"{count} {reason}" for reason, count in tally.reasons.most_common())
-        kept = f"they are in {rejects}" if rejects else "--rejects FILE keeps them"
-        warn(f"{tally.rejected} rows were rejected ({by_reason}); {kept}")
+        kept = f"written to {rejects}" if rejects else "--rejects FILE keeps them"
+        warn(f"rejected {counted(tally.rejected, 'row')} ({by_reason}); {kept}")
     rows = tally.accepted + tally.duplicate + tally.rejected
     say(
         f"{source.path.name}: {tally.accepted} accepted, {tally.duplicate} repeated, {tally.rejected} rejected "

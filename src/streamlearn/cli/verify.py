@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from ..errors import CodecError, ConfigError, StoreError
-from .console import console, say, table
+from .console import console, counted, say, table
 from .roles import Config
 from .wiring import World, opened, read_settings, resolver
 
@@ -55,9 +55,9 @@ def verify(
     console().print(made)
     bad = [result for result in results if result.verdict == "differs"]
     if bad:
-        say(f"{len(bad)} of {len(results)} shards differ from a replay of the log: their state is not what the log says")
+        say(f"{len(bad)} of {counted(len(results), 'shard')} differ: their state is not what a replay of the log gives")
         raise typer.Exit(1)
-    say(f"{sum(result.verdict == 'same' for result in results)} of {len(results)} shards verified, none differs")
+    say(f"{sum(result.verdict == 'same' for result in results)} of {counted(len(results), 'shard')} verified, none differs")
 
 
 def check_shard(world: World, model: str, shard: int) -> Checked:
