@@ -1,0 +1,250 @@
+"""The holder: loading, swapping, refusing, age, silence of the store and of learners, and its background thread."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from streamlearn.errors import LogUnavailable, StoreUnavailable
+from streamlearn.keys import KeyRing
+from streamlearn.serving.problems import ProblemError
+
+
+@pytest.fixture
+def holder(world: Any) -> Any:
+    """A holder that only polls when it is told."""
+    world.make()
+    world.poll()
+    return world.hub.holder
+
+
+def test_nothing_is_served_before_a_publication(world: Any, holder: Any) -> None:
+    slot = holder.slot("delay", None)
+    assert slot.served is None
+    assert holder.ready() == [
+        "model 'delay', shard 0: nothing published yet",
+        *(f"model 'ctr', shard {shard}: nothing published yet" for shard in range(4)),
+    ]
+
+
+def test_a_publication_is_loaded_and_the_next_replaces_it(world: Any, holder: Any, doubled: Any) -> None:
+    world.publish(version=1, offset=10, n=4)
+    holder.poll(0.0)
+    first = holder.slot("delay", None).served
+    assert (first.version, first.position.offset, first.n, first.created) == (1, 10, 4, world.clock())
+    assert first.answer({}) == (False, {"false": 0.75, "true": 0.25})
+    world.publish(version=2, offset=20, content=doubled(p=0.9))
+    holder.poll(0.0)
+    second = holder.slot("delay", None).served
+    assert (second.version, second.position.offset) == (2, 20)
+    assert second.answer({})[0] is True
+    assert world.metric("streamlearn_publications_total", model="delay", fate="loaded") == 2
+
+
+def test_what_has_not_changed_is_not_loaded_again(world: Any, holder: Any) -> None:
+    world.publish()
+    holder.poll(0.0)
+    served = holder.slot("delay", None).served
+    holder.poll(0.0)
+    assert holder.slot("delay", None).served is served
+    assert world.metric("streamlearn_publications_total", model="delay", fate="loaded") == 1
+
+
+def corrupt(blob: bytes) -> bytes:
+    return blob[:-3] + bytes([blob[-3] ^ 1]) + blob[-2:]
+
+
+@pytest.mark.parametrize("what", ["flipped", "cut", "empty", "foreign key", "other model", "other shard", "other log", "not a model"])
+def test_a_bad_publication_is_refused_aloud_and_the_last_good_one_stays(
+    world: Any, holder: Any, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    world.publish(version=1)
+    holder.poll(0.0)
+    good = world.blob(version=2)
+    bad = {
+        "flipped": lambda: corrupt(good),
+        "cut": lambda: good[:-10],
+        "empty": lambda: b"",
+        "foreign key": lambda: world.blob(keys=KeyRing({"k1": b"f" * 32})),
+        "other model": lambda: world.blob("ctr"),
+        "other shard": lambda: world.blob("delay", 1),
+        "other log": lambda: world.blob(log="another"),
+        "not a model": lambda: world.blob(content={"weights": 1}),
+    }[what]()
+    world.memory_store.put_publication("delay", 0, 1, bad)
+    holder.poll(0.0)
+    slot = holder.slot("delay", None)
+    assert slot.served.version == 1
+    assert "was refused" in slot.degraded[0]
+    assert "the last good one stays" in caplog.text
+    holder.poll(0.0)
+    assert world.metric("streamlearn_publications_total", model="delay", fate="refused") == 1  # not looked at twice
+    world.publish(version=3)
+    holder.poll(0.0)
+    assert (slot.served.version, slot.degraded) == (3, None)
+
+
+def test_bytes_that_no_key_signed_are_never_unpickled(world: Any, holder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(data: bytes) -> None:
+        raise AssertionError("unpickled")
+
+    monkeypatch.setattr("streamlearn.serving.holder.pickle.loads", never)
+    world.memory_store.put_publication("delay", 0, 1, world.blob(keys=KeyRing({"evil": b"e" * 32})))
+    world.memory_store.put_publication("ctr", 0, 1, corrupt(world.blob("ctr")))
+    holder.poll(0.0)
+    assert holder.slot("delay", None).refused
+    assert holder.slots["ctr"][0].refused
+
+
+def test_a_first_publication_that_is_bad_is_why_the_model_is_not_ready(world: Any, holder: Any) -> None:
+    world.publish_all()
+    world.memory_store.put_publication("delay", 0, 1, b"rubbish")
+    holder.poll(0.0)
+    [reason] = holder.ready()
+    assert "delay" in reason
+    assert "refused" in reason
+
+
+def test_the_store_is_lost_and_found(world: Any, holder: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    world.publish()
+    world.report()
+    holder.poll(0.0)
+    world.store_faults.fail("publication", StoreUnavailable("gone"), times=2)
+    holder.poll(0.0)
+    world.clock.advance(7)
+    holder.poll(0.0)
+    slot = holder.slot("delay", None)
+    assert slot.served.version == 1
+    assert slot.degraded == ["the store has been unreachable for 7 s"]
+    assert caplog.text.count("the store cannot be reached") == 1
+    holder.poll(0.0)
+    assert slot.degraded is None
+    assert holder.store_down_since is None
+    assert "the store is back after 7.0 s" in caplog.text
+
+
+def test_a_lost_log_does_not_set_a_publication_aside(world: Any, holder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> str:
+        raise LogUnavailable("gone")
+
+    world.publish()
+    monkeypatch.setattr(holder, "_identity", lost)
+    holder.poll(0.0)
+    assert holder.slot("delay", None).served is None
+    monkeypatch.undo()
+    holder.poll(0.0)
+    assert holder.slot("delay", None).served.version == 1
+
+
+def test_a_silent_learner_is_said_with_for_how_long(world: Any, holder: Any) -> None:
+    world.publish()
+    world.report()
+    holder.poll(0.0)
+    world.clock.advance(15)
+    holder.poll(0.0)
+    assert holder.slot("delay", None).degraded is None
+    world.clock.advance(5)
+    holder.poll(0.0)
+    assert holder.slot("delay", None).degraded == ["the learner has not reported for 20 s"]
+    world.report()
+    holder.poll(0.0)
+    assert holder.slot("delay", None).degraded is None
+
+
+def test_a_publication_without_any_status_is_degraded_once_it_is_old(world: Any, holder: Any) -> None:
+    world.publish()
+    holder.poll(0.0)
+    assert holder.slot("delay", None).degraded is None
+    world.clock.advance(16)
+    holder.poll(0.0)
+    assert holder.slot("delay", None).degraded == ["the learner has not reported"]
+
+
+def test_a_held_learner_and_a_confirmed_drift_are_both_said(world: Any, holder: Any) -> None:
+    world.publish()
+    world.report(held="broken input")
+    world.view("model", "delay", {"state": "retraining", "case": "delay-1", "degraded": "drift confirmed"})
+    holder.poll(0.0)
+    assert holder.slot("delay", None).degraded == ["drift confirmed", "learning is held: broken input"]
+
+
+@pytest.mark.parametrize(
+    ("status", "current"),
+    [
+        ({"position": 10, "end": 10}, True),  # nothing new
+        ({"position": 14, "end": 14, "n": 5}, True),  # it read on, and there was nothing to learn
+        ({"position": 14, "end": 14, "n": 6}, False),  # it learned since
+        ({"position": 14, "end": 14, "n": 5, "version": 2}, False),  # another champion since
+        ({"position": 10, "end": 12}, False),  # it is behind
+        ({"position": 10, "end": 10, "log": "another"}, False),
+    ],
+)
+def test_the_age_counts_from_when_the_learner_last_stood_at_what_is_served(
+    world: Any, holder: Any, status: dict[str, Any], current: bool
+) -> None:
+    world.publish(offset=10, n=5)
+    holder.poll(0.0)
+    made = world.clock()
+    world.clock.advance(3)
+    world.report(**status)
+    holder.poll(0.0)
+    assert holder.slot("delay", None).served.current_at == (world.clock() if current else made)
+
+
+def test_statuses_and_views_are_looked_at_less_often_than_publications(world: Any, holder: Any) -> None:
+    due = holder.poll(0.0)
+    assert due == pytest.approx(world.clock() + 0.2)
+    world.publish()
+    world.report()
+    assert holder.poll(due) == due
+    slot = holder.slot("delay", None)
+    assert slot.served is not None
+    assert slot.status is None
+    world.clock.advance(0.3)
+    holder.poll(due)
+    assert slot.status is not None
+
+
+def test_statuses_of_models_and_shards_that_are_not_configured_and_rubbish_are_let_be(
+    world: Any, holder: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.report("gone")
+    world.report("delay", 5)
+    world.memory_store.put_status("ctr", 0, 1, b"{}")
+    world.report("ctr", 1)
+    world.view("model", "gone", {"state": "steady"})
+    holder.poll(0.0)
+    assert "its status cannot be read" in caplog.text
+    assert holder.slots["ctr"][1].status is not None
+    assert set(holder.control) == {"delay", "ctr"}
+
+
+def test_a_key_is_needed_only_where_there_are_several_shards(world: Any, holder: Any) -> None:
+    assert holder.slot("delay", None) is holder.slot("delay", "any")
+    with pytest.raises(ProblemError, match="4 shards"):
+        holder.slot("ctr", None)
+    with pytest.raises(ProblemError, match="there is no model 'nope'"):
+        holder.slot("nope", "a")
+
+
+def test_the_thread_picks_up_what_is_published_and_outlives_a_fault(world: Any, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+    monkeypatch.setattr("streamlearn.serving.holder.MAX_BACKOFF_S", 0.01)
+    world.make()
+    holder = world.hub.holder
+    holder.start()
+    try:
+        world.store_faults.fail("publication", ValueError("a bug"), times=1)
+        world.publish(version=9)
+        give_up = time.monotonic() + 10
+        while holder.slot("delay", None).served is None:
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        assert holder.slot("delay", None).served.version == 9
+    finally:
+        holder.close()
+    assert "polling the store failed" in caplog.text
+    assert not holder._thread.is_alive()
+    holder.close()
