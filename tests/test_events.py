@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,6 +52,15 @@ def refused(data: bytes) -> tuple[str, str]:
     return caught.value.reason, caught.value.field
 
 
+def reason_of(call: Callable[[], object]) -> str | None:
+    """The reason for which `call` refuses, None when it does not; any other exception fails the test."""
+    try:
+        call()
+    except EventError as error:
+        return error.reason
+    return None
+
+
 # -- accepted
 
 
@@ -86,7 +96,11 @@ def test_encode_leaves_out_what_is_not_set() -> None:
 @given(
     st.dictionaries(
         st.text(max_size=8),
-        st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
         max_size=5,
     )
 )
@@ -216,10 +230,7 @@ def test_nan_that_did_not_come_as_json() -> None:
 
 @given(st.binary(max_size=80) | st.text(max_size=80).map(str.encode))
 def test_noise_is_refused_in_our_own_words(data: bytes) -> None:
-    try:
-        accept(data)
-    except EventError as error:
-        assert error.reason in REASONS
+    assert reason_of(lambda: accept(data)) in {None, *REASONS}
 
 
 json_values = st.recursive(
@@ -232,12 +243,11 @@ fields = st.sampled_from(["stream", "id", "ts", "key", "x", "y", "user", "item",
 
 @given(st.dictionaries(fields, json_values, max_size=6))
 def test_any_json_is_accepted_or_refused_in_our_own_words(tree: dict[str, Any]) -> None:
-    try:
-        event = accept(json.dumps(tree).encode())
-    except EventError as error:
-        assert error.reason in REASONS
-    else:
-        assert event.x is None or all(not isinstance(v, float) or math.isfinite(v) for v in event.x.values())
+    data = json.dumps(tree).encode()
+    reason = reason_of(lambda: accept(data))
+    assert reason in {None, *REASONS}
+    if reason is None:
+        assert all(not isinstance(value, float) or math.isfinite(value) for value in (accept(data).x or {}).values())
 
 
 # -- predictions
@@ -296,10 +306,7 @@ def test_text_and_seconds_agree(moment: datetime) -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_time_or_an_event_error(text: str) -> None:
-    try:
-        assert math.isfinite(parse_time(text))
-    except EventError as error:
-        assert error.reason == "time"
+    assert reason_of(lambda: math.isfinite(parse_time(text))) in {None, "time"}
 
 
 # -- request bodies
@@ -348,13 +355,12 @@ def test_an_array_with_nan_and_half_a_surrogate() -> None:
 def test_an_array_with_nan_and_deep_nesting(depth: int) -> None:
     """Wherever Python's own limit falls, the answer is in our words."""
     body = b"[NaN," + b"[" * depth + b"]" * depth + b"]"
-    try:
-        found = split(body)
-    except EventError as error:
-        assert error.reason in ("too_deep", "not_finite")
-    else:
-        assert found[0] == (0, ("not_finite", "$"))
-        assert found[1][1] == ("too_deep", "$") or found[1][1] == b"[" * depth + b"]" * depth
+    reason = reason_of(lambda: split(body))
+    assert reason in {None, "too_deep", "not_finite"}
+    if reason is None:
+        (_, first), (_, second) = split(body)
+        assert first == ("not_finite", "$")
+        assert second in {("too_deep", "$"), b"[" * depth + b"]" * depth}
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,8 @@ def test_what_is_no_control_record(data: bytes) -> None:
 
 
 def test_fields_of_a_later_streamlearn_are_passed_over() -> None:
-    assert decode_control(b'{"type":"claim","model":"m","shard":0,"holder":"h","at":1.0,"colour":"red"}') == Claim("m", 0, "h", 1.0)
+    data = b'{"type":"claim","model":"m","shard":0,"holder":"h","at":1.0,"colour":"red"}'
+    assert decode_control(data) == Claim("m", 0, "h", 1.0)
 
 
 # -- signals, dead letters, status

@@ -8,6 +8,7 @@ replaced under it. What the tables mean is for the log and the store to know.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import sqlite3
@@ -15,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -202,20 +203,34 @@ class SqliteFile:
 
     def _open(self) -> None:
         """Make or check the file, and keep one connection to it, so that its WAL stays while this process lives."""
-        connection: sqlite3.Connection | None = None
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = self._connect("rwc")
-            self._make_or_check(connection)
-            found = os.stat(self.path)
-        except BaseException as error:
-            if connection is not None:
-                connection.close()
-            if isinstance(error, (sqlite3.Error, OSError)):
+        with ExitStack() as undo:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._clear_leftovers()
+                connection = undo.enter_context(closing(self._connect("rwc")))
+                self._make_or_check(connection)
+                found = os.stat(self.path)
+            except (sqlite3.Error, OSError) as error:
                 raise self.explain(error) from error
-            raise
+            undo.pop_all()
         self._file = (found.st_dev, found.st_ino)
         self._writer = connection
+
+    def _clear_leftovers(self) -> None:
+        """When somebody removed the file but not its WAL and index, these must not be taken for those of the new file.
+
+        SQLite sees to it for a WAL alone, not for an index that another process still holds.
+        """
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if not self.path.exists():
+                for name in (self.wal_path, f"{self.path}-shm"):
+                    with suppress(FileNotFoundError):
+                        os.unlink(name)
+                self.path.touch()
+        finally:
+            os.close(folder)
 
     def _make_or_check(self, connection: sqlite3.Connection) -> None:
         if self._is_blank(connection):

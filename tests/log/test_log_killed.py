@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_processes_append_and_are_killed(tmp_path: Path) -> None:
     again.close()
     assert first == 0
     assert [record.offset for record in records] == list(range(end))
-    assert all(a.ts <= b.ts for a, b in zip(records, records[1:], strict=False))
+    assert all(a.ts <= b.ts for a, b in pairwise(records))
 
     names = [record.value.split(b" ")[:3] for record in records]
     assert len(set(map(tuple, names))) == len(names), "something is there twice"
