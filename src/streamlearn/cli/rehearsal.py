@@ -80,10 +80,10 @@ def rehearse(settings: Settings, name: str, logged: list[tuple[Features, Scalar]
     except ModelError as error:
         return Rehearsal(False, str(error), "", "")
     source = "log" if logged else "made-up"
-    total = hashlib.sha256()
+    total, chance = hashlib.sha256(), random.Random(11)
     for x, y in logged or made_up():
         try:
-            (clean, types), label = built.check(x), built.label(_label(model, y))
+            (clean, types), label = built.check(x), built.label(y if y is not None else _some_label(model, chance))
             built.accept(types)
         except EventError:  # the learner would set it aside
             continue
@@ -97,7 +97,7 @@ def rehearse(settings: Settings, name: str, logged: list[tuple[Features, Scalar]
 
 
 def made_up() -> Iterator[tuple[Features, Scalar]]:
-    """Events with numbers, a boolean, texts and nulls, and a label of None: whatever fits the model is put in its place."""
+    """Events with numbers, a boolean, texts and nulls, an odd value now and then, and no label."""
     rng = random.Random(7)
     for number in range(EVENTS):
         x: Features = {
@@ -112,17 +112,11 @@ def made_up() -> Iterator[tuple[Features, Scalar]]:
         yield x, None
 
 
-def _label(model: ModelSettings, y: Scalar) -> Scalar:
-    """The label itself, or one made up for an event that has none."""
-    if y is not None:
-        return y
+def _some_label(model: ModelSettings, chance: random.Random) -> Scalar:
+    """A label that fits the model, for an event that has none."""
     if model.task == "regression":
-        return _CHANCE.gauss(0, 1)
-    labels = model.labels or ((False, True) if model.task == "binary" else ("a", "b", "c"))
-    return _CHANCE.choice(labels)
-
-
-_CHANCE = random.Random(11)
+        return chance.gauss(0, 1)
+    return chance.choice(model.labels or ((False, True) if model.task == "binary" else ("a", "b", "c")))
 
 
 def _logged(settings: Settings, stream: str) -> list[tuple[Features, Scalar]]:
@@ -159,7 +153,6 @@ def main(arguments: list[str]) -> None:
     settings = wiring.read_settings(Path(arguments[0]), os.environ)
     results: dict[str, Any] = {}
     for name, model in settings.models.items():
-        _CHANCE.seed(11)
         results[name] = rehearse(settings, name, _logged(settings, model.stream))
     Path(arguments[1]).write_bytes(msgspec.json.encode(results))
 

@@ -108,7 +108,7 @@ def listen(host: str, port: int) -> socket.socket:
     except socket.gaierror:
         raise ConfigError("serve.host", f"{host!r} is no address of this machine", "Write 127.0.0.1, or 0.0.0.0") from None
     except OSError as error:
-        problem = f"port {port} on {host} cannot be had ({error.strerror or error})"
+        problem = f"port {port} on {host} cannot be had ({os.strerror(error.errno or 0)})"
         raise ConfigError("serve.port", problem, "Stop what listens there, or write another (0 takes a free one)") from None
 
 
