@@ -99,6 +99,11 @@ def install(app: FastAPI, *, secured: bool) -> None:
             found = get_openapi(
                 title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
             )
+            for route in app.routes:
+                if isinstance(route, PlainRoute) and route.include_in_schema:
+                    for method in route.methods:
+                        # Once more, and whole: FastAPI drops the nulls from examples.
+                        found["paths"][route.path_format][method.lower()].update(route.openapi_extra or {})
             components = found.setdefault("components", {})
             components.setdefault("schemas", {}).update(COMPONENTS)
             if secured:

@@ -241,7 +241,10 @@ def _ask_route(action: str, summary: str) -> None:
             body_required=False,
             responses=[
                 openapi.answer(202, "Control will see it", openapi.content(wire.Asked, ("asked", ASKED | {"action": action}))),
-                openapi.problems("malformed", "not-found", "rejected", "overloaded", "log-unavailable", "full"),
+                openapi.problems(
+                    "malformed", "not-found", "timeout", "too-large", "media-type", "rejected", "overloaded", "log-unavailable",
+                    "full",
+                ),
             ],
         ),
     )

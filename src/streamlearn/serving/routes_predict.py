@@ -40,7 +40,9 @@ _ANSWER: Final = {
     "age_s": 0.31, "degraded": None, "logged": "queued",
 }
 _MODEL: Final = openapi.path_parameter("model", "The model's name in the configuration", "delay")
-_PROBLEMS: Final = openapi.problems("malformed", "not-found", "too-large", "media-type", "rejected", "model", "not-learned")
+_PROBLEMS: Final = openapi.problems(
+    "malformed", "not-found", "timeout", "too-large", "media-type", "rejected", "model", "not-learned"
+)
 
 
 class Desk(NamedTuple):
