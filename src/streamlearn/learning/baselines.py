@@ -11,30 +11,24 @@ import msgspec
 
 
 class Baselines(msgspec.Struct, array_like=True):
-    """`last` and `usual` answer the next question; None before the first label. `most` is the place of `usual`."""
+    """`last` and `usual` answer the next question; None before the first label. `most` is how often `usual` came."""
 
     task: str
     last: Any = None
     usual: Any = None
     n: int = 0
-    classes: list[Any] = []
-    counts: list[int] = []
+    counts: dict[Any, int] = {}
     most: int = 0
 
     def learn(self, y: Any) -> None:
         """A label became known."""
         self.last = y
-        self.n += 1
         if self.task == "regression":
+            self.n += 1
             usual = self.usual or 0.0
-            self.usual = usual + (y - usual) / self.n
+            self.usual = usual + (y / self.n - usual / self.n)  # this way the difference of two huge labels stays finite
             return
-        try:
-            place = self.classes.index(y)
-        except ValueError:
-            place = len(self.classes)
-            self.classes.append(y)
-            self.counts.append(0)
-        count = self.counts[place] = self.counts[place] + 1
-        if self.usual is None or count > self.counts[self.most]:
-            self.usual, self.most = y, place
+        counts = self.counts
+        counts[y] = count = counts.get(y, 0) + 1
+        if count > self.most:
+            self.usual, self.most = y, count

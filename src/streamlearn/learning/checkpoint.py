@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ..errors import Unexpected
+from ..errors import Corrupt, Unexpected
 from ..keys import KeyRing
 from ..store.codec import open_blob
 from .baselines import Baselines
@@ -24,9 +24,10 @@ from .learner import DELAYS, Learner
 from .loss import Scaled
 from .model import Model
 from .paired import PairedBlocks
-from .pending import Join, JoinState
+from .pending import Join
 from .protocols import WatchMaker
 from .scores import Scores
+from .waiting import JoinState
 
 _MODELS: Final = ("champion", "shadow", "parked")
 
@@ -49,6 +50,7 @@ class _Rest(msgspec.Struct):
     held_from: int | None
     held_ranges: list[tuple[int, int]]
     n: int
+    odd_in_a_row: int
     signal_seq: int
     last_command: int
     outcomes: dict[int, list[float]]
@@ -71,28 +73,45 @@ def parts(learner: Learner) -> dict[str, bytes]:
 
 
 def load(learner: Learner, kept: Mapping[str, bytes], watches: WatchMaker) -> None:
-    """Make a new learner the one whose `parts` were kept. Raises Unexpected when the model's task or labels changed."""
-    rest = msgspec.msgpack.decode(kept["rest"], type=_Rest)
+    """Make a new learner the one whose `parts` were kept.
+
+    Raises Unexpected when the model's task, stream or labels changed, Corrupt for what cannot be brought back, such as a
+    pickle of a class that is gone: that learner is then spoilt.
+    """
+    try:
+        rest = msgspec.msgpack.decode(kept["rest"], type=_Rest)
+    except (KeyError, msgspec.DecodeError) as error:
+        raise Corrupt(f"{learner.name}: the part 'rest' cannot be read: {error}") from error
     settings = learner.settings
     if (rest.task, rest.stream, rest.labels) != (settings.task, settings.stream, list(settings.labels)):
         raise Unexpected(
             f"{learner.name}: the checkpoint is of task {rest.task!r} on stream {rest.stream!r} with labels {rest.labels}; "
             "give the changed model a new name"
         )
+    try:
+        _restore(learner, kept, rest, watches)
+    except Exception as error:  # unpickling may raise anything
+        raise Corrupt(f"{learner.name}: the checkpoint cannot be brought back: {error!r}") from error
+    learner.bind()
+
+
+def _restore(learner: Learner, kept: Mapping[str, bytes], rest: _Rest, watches: WatchMaker) -> None:
     learner.join.load(kept["join"])
     learner.scores = Scores.restore(kept["scores"])
-    learner.watch = watches.restore(settings.drift, learner.loss.kind, kept["watch"])
+    if rest.scale is not None:
+        learner.loss = rest.scale
+    learner.watch = watches.restore(learner.settings.drift, learner.loss.kind, kept["watch"])
     for name in _MODELS:
-        setattr(learner, name, pickle.loads(kept[name]) if name in kept else None)
+        model: Model | None = pickle.loads(kept[name]) if name in kept else None
+        if model is not None:
+            model.bound(learner.limits)
+        setattr(learner, name, model)
     for name in (
         "version", "shadow_version", "parked_version", "shadow_was_champion", "blocks", "baselines", "in_order",
-        "held", "held_from", "held_ranges", "n", "signal_seq", "last_command", "outcomes",
+        "held", "held_from", "held_ranges", "n", "odd_in_a_row", "signal_seq", "last_command", "outcomes",
     ):  # fmt: skip
         setattr(learner, name, getattr(rest, name))
     learner.delays = deque(rest.delays, maxlen=DELAYS)
-    if rest.scale is not None:
-        learner.loss = rest.scale
-    learner.bind()
 
 
 def digest(learner: Learner) -> str:
@@ -126,6 +145,7 @@ def _rest(learner: Learner) -> bytes:
             learner.held_from,
             learner.held_ranges,
             learner.n,
+            learner.odd_in_a_row,
             learner.signal_seq,
             learner.last_command,
             learner.outcomes,
@@ -151,4 +171,4 @@ def ledger(blob: bytes, keys: KeyRing, model: str, shard: int) -> Ledger:
     state = msgspec.msgpack.decode(sealed.part("join"), type=JoinState)
     rest = msgspec.msgpack.decode(sealed.part("rest"), type=_Rest)
     labels = Join.labels_of(state)
-    return Ledger(state.position, rest.n, labels, len(state.order), len(state.early), state.counters)
+    return Ledger(state.position, rest.n, labels, len(state.pending), len(state.early), state.counters)

@@ -12,6 +12,7 @@ from typing import Final
 
 from ..records import Command
 from .learner import Learner
+from .model import Model
 from .paired import PairedBlocks
 from .trainer import Trainer
 
@@ -57,6 +58,7 @@ def _try(learner: Learner, command: Command, trainer: Trainer | None) -> None:
     if trainer is None or command.version is None:
         raise Refusal("unknown_version", "the command names no version that could be loaded or made again")
     _park_old_champion(learner)
+    trainer.model.adopt(learner.champion)
     learner.shadow, learner.shadow_version = trainer.model, command.version
     learner.shadow_was_champion = False
     learner.blocks = PairedBlocks(command.seq, block_size(learner))
@@ -73,25 +75,27 @@ def _detach(learner: Learner, command: Command, trainer: Trainer | None) -> None
 def _promote(learner: Learner, command: Command, trainer: Trainer | None) -> None:
     if learner.shadow is None or learner.shadow_version != command.version:
         raise Refusal("not_in_trial", f"version {command.version} is not the shadow ({learner.shadow_version} is)")
+    former = learner.champion
     _swap(learner)
     learner.shadow_was_champion = True
     learner.blocks = PairedBlocks(command.seq, block_size(learner))
-    _serve_anew(learner)
+    _serve_anew(learner, former)
 
 
 def _roll_back(learner: Learner, command: Command, trainer: Trainer | None) -> None:
+    former = learner.champion
     if learner.shadow is not None and learner.shadow_was_champion:
         _swap(learner)
         learner.parked, learner.parked_version = learner.shadow, learner.shadow_version
     elif learner.parked is not None and learner.parked_version is not None:
-        champion, version = learner.champion, learner.version
+        version = learner.version
         learner.champion, learner.version = learner.parked, learner.parked_version
-        learner.parked, learner.parked_version = champion, version
+        learner.parked, learner.parked_version = former, version
     else:
         raise Refusal("no_previous", "no earlier champion is kept: nothing was promoted since the learner began")
     learner.shadow = learner.shadow_version = learner.blocks = None
     learner.shadow_was_champion = False
-    _serve_anew(learner)
+    _serve_anew(learner, former)
 
 
 def _hold(learner: Learner, command: Command, trainer: Trainer | None) -> None:
@@ -105,6 +109,7 @@ def _resume(learner: Learner, command: Command, trainer: Trainer | None) -> None
         raise Refusal("not_held", "the model is not held")
     if command.mode != "skip":
         raise Refusal("unknown_mode", f"a held range can only be skipped, not {command.mode!r}")
+    learner.odd_in_a_row = 0
     learner.resume()
 
 
@@ -125,8 +130,10 @@ def _park_old_champion(learner: Learner) -> None:
         learner.parked, learner.parked_version = learner.shadow, learner.shadow_version
 
 
-def _serve_anew(learner: Learner) -> None:
+def _serve_anew(learner: Learner, former: Model) -> None:
     """Another champion serves: a hold was the former one's, and its losses say nothing of this one's."""
+    learner.champion.adopt(former)
+    learner.odd_in_a_row = 0
     if learner.held is not None:
         learner.resume()
     learner.watch.begin_recovery(learner.n)

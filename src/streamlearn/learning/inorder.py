@@ -10,19 +10,25 @@ import msgspec
 
 
 class InOrder(msgspec.Struct, array_like=True):
-    """`next` is the seq of the first question not settled; `settled` holds what came before its turn, None for no loss."""
+    """`next` is the seq of the first question not settled; `settled` holds what came before its turn, None for no loss.
 
+    It never holds more than `most`: beyond that the first question is passed over, and its loss, when it comes, dropped.
+    """
+
+    most: int
     next: int = 1
     settled: dict[int, tuple[float, int] | None] = {}
 
     def settle(self, seq: int, loss: tuple[float, int] | None) -> None:
         """A question has its (loss, log offset), or will have none."""
-        self.settled[seq] = loss
+        if seq >= self.next:
+            self.settled[seq] = loss
 
     def released(self) -> Iterator[tuple[float, int]]:
         """The (loss, offset) of every question whose turn has come, in order."""
-        while self.next in self.settled:
-            loss = self.settled.pop(self.next)
+        settled = self.settled
+        while self.next in settled or len(settled) > self.most:
+            loss = settled.pop(self.next, None)
             self.next += 1
             if loss is not None:
                 yield loss

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ..config import ModelSettings, StreamSettings
 from ..errors import EventError
@@ -21,11 +21,13 @@ from .inorder import InOrder
 from .loss import make_loss
 from .model import Model
 from .paired import PairedBlocks
-from .pending import Entry, Join
+from .pending import Join
 from .protocols import Watch, WatchMaker
 from .scores import Scores
+from .waiting import Entry
 
-DELAYS = 1000
+DELAYS: Final = 1000
+ODD_IN_A_ROW: Final = 10  # one odd event may have no finite prediction; this many in a row tell of a ruined model
 
 
 class Learner:
@@ -57,28 +59,32 @@ class Learner:
         self.loss = make_loss(model)
         self.watch: Watch = watches.new(model.drift, self.loss.kind)
         self.baselines = Baselines(model.task)
-        self.in_order = InOrder() if model.default_label is not None else None
+        self.in_order = InOrder(model.max_pending) if model.default_label is not None else None
         self.held: str | None = None
         self.held_from: int | None = None
         self.held_ranges: list[tuple[int, int]] = []
         self.n = 0
         self.signal_seq = 0
+        self.odd_in_a_row = 0
         self.last_command = -1
         self.outcomes: dict[int, list[float]] = {}
         self.delays: deque[int] = deque(maxlen=DELAYS)
         self.signals: list[Signal] = []
         self.dead: list[DeadLetter] = []
-        self._ts = 0.0
+        self._record = Record(start, 0.0, Kind.EVENT, b"", b"")
         self.bind()
 
     def bind(self) -> None:
         """Resolve what the hot path calls; to be called whenever a part was replaced."""
-        self.clean: Callable[[Features], Features] = self.champion.clean
+        self.check: Callable[[Features], tuple[Features, dict[str, str]]] = self.champion.check
         self.label: Callable[[Any], Any] = self.champion.label
+        self.accept: Callable[[dict[str, str]], None] = self.champion.accept
         self._predict = self.champion.predict
         self._learn = self.champion.learn
         self._score = self.scores.add
         self._update = self.watch.update
+        self._loss = self.loss.__call__
+        self._learn_scale = self.loss.learn
 
     @property
     def position(self) -> int:
@@ -92,12 +98,12 @@ class Learner:
 
     def step(self, record: Record) -> None:
         """Take one record that is not a command. Never raises for what it holds."""
-        self._ts = record.ts
+        self._record = record
         self.join.push(record)
 
     def skip(self, record: Record) -> None:
         """Move past a command's record, so that what it causes is dated by it."""
-        self._ts = record.ts
+        self._record = record
         self.join.position = record.offset + 1
 
     # What the join drives.
@@ -108,10 +114,12 @@ class Learner:
             entry.y, entry.p = self._predict(entry.x)
         except EventError as error:
             if error.reason == "not_finite_prediction":
-                self.hold(error.detail)
+                self._count_odd(error.detail)
             raise
         except Exception as error:
             raise EventError("unlearnable", "x", f"predicting raised {error!r}") from error
+        if self.odd_in_a_row:
+            self.odd_in_a_row = 0
         entry.version = self.version
         entry.last, entry.majority = self.baselines.last, self.baselines.usual
         if self.shadow is not None and self.blocks is not None:
@@ -123,13 +131,18 @@ class Learner:
             entry.trial = self.blocks.trial
             entry.block = self.blocks.ask()
 
-    def answer(self, entry: Entry, y: Any) -> None:
+    def _count_odd(self, detail: str) -> None:
+        self.odd_in_a_row += 1
+        if self.odd_in_a_row == ODD_IN_A_ROW:
+            self.hold(f"{ODD_IN_A_ROW} predictions in a row were not finite; of the last one, {detail}")
+
+    def answer(self, entry: Entry, y: Any) -> bool:
         """Score, detect, learn. An exception of the pipeline makes a dead letter, never a crash loop."""
         self.n = n = self.n + 1
         self.delays.append(self.join.seq - entry.seq)
         self._score(y, entry.y, entry.p, entry.last, entry.majority)
         self.baselines.learn(y)
-        loss = self.loss(y, entry.y) if entry.version == self.version else None
+        loss = self._loss(y, entry.y) if entry.version == self.version else None
         if self.in_order is not None:
             self.in_order.settle(entry.seq, None if loss is None else (loss, entry.offset))
             self._release()
@@ -141,21 +154,21 @@ class Learner:
             self._attribute(entry, y)
         if entry.trial >= 0:
             self._settle(entry, y)
-        self.loss.learn(y)
-        if self.held is None:
-            self._teach(entry, y)
-
-    def _teach(self, entry: Entry, y: Any) -> None:
+        self._learn_scale(y)
+        if self.held is not None:
+            return True
+        taught = True
         try:
             self._learn(entry.x, y)
         except Exception as error:
-            self._refuse_entry(entry, f"learning raised {error!r}")
-            return
+            taught = False
+            self._refuse_entry(entry, y, f"learning raised {error!r}")
         if self.shadow is not None:
             try:
                 self.shadow.learn(entry.x, y)
             except Exception as error:
                 self.drop_shadow(f"learning raised {error!r}")
+        return taught
 
     def unanswered(self, entry: Entry) -> None:
         """No label will come: the question's block must not wait for it."""
@@ -183,20 +196,22 @@ class Learner:
             )
         )
 
-    def _refuse_entry(self, entry: Entry, detail: str) -> None:
-        value = encode(Event(self.join.stream, entry.id, entry.ts, x=entry.x))
-        self.refuse(Record(entry.offset, self._ts, Kind.EVENT, entry.id.encode(), value), "unlearnable", detail)
+    def _refuse_entry(self, entry: Entry, y: Any, detail: str) -> None:
+        """Features and label, when they came apart, make one event again: what a person can mend and send."""
+        record = self._record
+        if entry.offset != record.offset:
+            event = Event(self.join.stream, entry.id, entry.ts, entry.key, entry.x, self.champion.unlabel(y))
+            record = Record(entry.offset, record.ts, Kind.EVENT, (entry.key or entry.id).encode(), encode(event))
+        self.refuse(record, "unlearnable", detail)
 
     def _attribute(self, entry: Entry, y: Any) -> None:
-        model, version, served = entry.served
-        if model != self.name:
-            return
+        version, served = entry.served
         try:
             loss = self.loss(y, self.champion.label(served))
         except EventError:
             return
         if loss is not None:
-            row = self.outcomes.setdefault(version, [0, 0.0])
+            row = self.outcomes.setdefault(version, [0.0, 0.0])
             row[0] += 1
             row[1] += loss
 
@@ -245,7 +260,8 @@ class Learner:
 
     def tell(self, kind: str, data: dict[str, Any]) -> None:
         """Leave a signal for control."""
+        ts = self._record.ts
         self.signals.append(
-            Signal(self.name, self.join.partition, self.signal_seq, kind, self.version, self.position, self.n, self._ts, data)
+            Signal(self.name, self.join.partition, self.signal_seq, kind, self.version, self.position, self.n, ts, data)
         )
         self.signal_seq += 1

@@ -52,10 +52,12 @@ class Scaled(msgspec.Struct, array_like=True):
         """Take a label into the scale, while it is not frozen."""
         if self.scale is not None:
             return
-        self.n += 1
         step = y - self.mean
-        self.mean += step / self.n
-        self.squares += step * (y - self.mean)
+        mean = self.mean + step / (self.n + 1)
+        squares = self.squares + step * (y - mean)
+        if not math.isfinite(squares):  # a label near the largest float would make the scale infinite
+            return
+        self.n, self.mean, self.squares = self.n + 1, mean, squares
         if self.n >= SCALE_LABELS and self.squares > 0:
             self.scale = SCALE_DEVIATIONS * math.sqrt(self.squares / self.n)
 

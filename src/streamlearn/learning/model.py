@@ -17,6 +17,7 @@ from .recipes import build
 
 NUMBER: Final = "number"
 STRING: Final = "string"
+MAX_TYPES: Final = 100_000
 _KINDS: Final[Mapping[type, str]] = {float: NUMBER, int: NUMBER, bool: NUMBER, str: STRING}
 
 
@@ -32,16 +33,19 @@ class Model:
 
     def __init__(self, settings: ModelSettings, limits: Limits) -> None:
         self.task = settings.task
-        self.estimator = build(settings.pipeline, settings.task, settings.params, settings.seed)
+        self.estimator: Any = build(settings.pipeline, settings.task, settings.params, settings.seed)
         self.types: dict[str, str] = {}
-        self.max_features = limits.max_features
-        self.max_string = limits.max_string
+        self.bound(limits)
         self.labels: tuple[Any, ...] = settings.labels or ((False, True) if settings.task == "binary" else ())
         self.label_type: str | None = None
         self.proba = settings.task != "regression" and _has_probabilities(self.estimator)
-        self._codes: dict[Any, bool] = (
-            {label: index == 1 for index, label in enumerate(self.labels)} if settings.task == "binary" else {}
-        )
+        # What each declared label is taught as: true or false, or itself (so that 1.0 and true are taught as the label 1).
+        binary = settings.task == "binary"
+        self._codes: dict[Any, Any] = {label: index == 1 if binary else label for index, label in enumerate(self.labels)}
+
+    def bound(self, limits: Limits) -> None:
+        """Hold features to these limits from now on; a model that was kept may have been made under others."""
+        self.max_features, self.max_string = limits.max_features, limits.max_string
 
     def check(self, x: Features) -> tuple[Features, dict[str, str]]:
         """`x` without nulls, and the types of the features never seen before. Raises EventError; changes nothing."""
@@ -64,6 +68,8 @@ class Model:
             elif value is None:
                 nulls = True
                 continue
+            elif types.get(name) is NUMBER:  # a boolean
+                continue
             self._check_one(name, value, fresh)
         return ({k: v for k, v in x.items() if v is not None} if nulls else x), fresh
 
@@ -82,39 +88,45 @@ class Model:
                 "feature_type", f"x.{name}", f"was a {known} and is now the {kind} {value!r}; send a {known}, or rename it"
             )
 
-    def clean(self, x: Features) -> Features:
-        """`x` checked, without nulls; the types of new features are remembered. Raises EventError."""
-        x, fresh = self.check(x)
-        if fresh:
-            # The constants, not equal strings, so that the `is` tests above hold after a pickle too.
-            self.types.update({name: NUMBER if kind == NUMBER else STRING for name, kind in fresh.items()})
-        return x
+    def accept(self, types: Mapping[str, str]) -> None:
+        """Remember the types of new features, once they were accepted; beyond MAX_TYPES names they go unchecked."""
+        for name, kind in types.items():
+            if len(self.types) < MAX_TYPES or name in self.types:
+                # The constants, not equal strings, so that the `is` tests above hold after a pickle too.
+                self.types[name] = NUMBER if kind == NUMBER else STRING
+
+    def adopt(self, former: Model) -> None:
+        """Take over the stream's types from the model that watched it until now: they rule over those of a shorter past."""
+        self.accept(former.types)
+        self.label_type = former.label_type or self.label_type
 
     def label(self, y: Scalar) -> Any:
         """`y` as the estimator takes it: bool, the class, or float. Raises EventError for a label that cannot be one."""
-        if self.task == "binary":
+        if self._codes:
             try:
                 return self._codes[y]
             except KeyError:
-                raise EventError("unknown_label", "y", f"is {y!r}; this model's labels are {list(self.labels)}") from None
+                detail = f"is {_brief(y)}; this model's labels are {list(self.labels)}"
+                raise EventError("unknown_label", "y", detail) from None
+        if type(y) is int and not -INT64 <= y < INT64:
+            raise EventError("out_of_range", "y", "does not fit 64 bits; send it as a string or a float")
         if self.task == "regression":
             if isinstance(y, (bool, str)) or y is None:
-                raise EventError("unknown_label", "y", f"is {y!r}; a regression model's label is a number")
+                raise EventError("unknown_label", "y", f"is {_brief(y)}; a regression model's label is a number")
             return float(y)
-        if self.labels:
-            if y not in self.labels:
-                raise EventError("unknown_label", "y", f"is {y!r}; this model's labels are {list(self.labels)}")
-        elif isinstance(y, float):
+        if y is None or isinstance(y, float):
             raise EventError("unknown_label", "y", f"is {y!r}; a class is a string, an integer or a boolean")
-        else:
-            kind = type(y).__name__
-            if self.label_type is None:
-                self.label_type = kind
-            elif kind != self.label_type:
-                raise EventError("unknown_label", "y", f"is the {kind} {y!r}; labels were of type {self.label_type}")
-            if isinstance(y, str) and len(y) > self.max_string:
-                raise EventError("too_long", "y", f"has {len(y)} characters, more than {self.max_string}")
+        if isinstance(y, str) and len(y) > self.max_string:
+            raise EventError("too_long", "y", f"has {len(y)} characters, more than {self.max_string}")
+        kind = type(y).__name__
+        if kind != self.label_type and self.label_type is not None:
+            raise EventError("unknown_label", "y", f"is the {kind} {_brief(y)}; labels were of type {self.label_type}")
         return y
+
+    def unlabel(self, y: Any) -> Scalar:
+        """The user's label for what `label` gave."""
+        label: Scalar = self.labels[1 if y else 0] if self.task == "binary" else y
+        return label
 
     def predict(self, x: Features) -> tuple[Any, Any]:
         """(prediction, probabilities) for a cleaned `x`: binary (bool, P(positive)), multiclass (class or None, dict),
@@ -122,29 +134,36 @@ class Model:
         if self.task == "binary":
             if self.proba:
                 shares = self.estimator.predict_proba_one(x)
-                p = shares.get(True, 0.0) if shares else 0.5
+                p = float(shares.get(True, 0.0)) if shares else 0.5
             else:
                 p = 1.0 if self.estimator.predict_one(x) else 0.0
             if not 0.0 <= p <= 1.0:
-                raise _not_finite(p)
-            return p > 0.5, float(p)
+                if not math.isfinite(p):
+                    raise _not_finite(p)
+                p = 1.0 if p > 0.5 else 0.0  # sums of shares are rounded
+            return p > 0.5, p
         if self.task == "regression":
             value = float(self.estimator.predict_one(x) or 0.0)
             if not math.isfinite(value):
                 raise _not_finite(value)
             return value, None
         if not self.proba:
-            return self.estimator.predict_one(x), None
+            return _plain(self.estimator.predict_one(x)), None
         probabilities = self.estimator.predict_proba_one(x)
         if not probabilities:
             return None, None
-        if not math.isfinite(sum(probabilities.values())):
+        total = sum(probabilities.values())
+        if not math.isfinite(total):
             raise _not_finite(probabilities)
+        if type(total) is not float:
+            probabilities = {_plain(label): float(share) for label, share in probabilities.items()}
         return max(probabilities, key=probabilities.__getitem__), dict(probabilities)
 
     def learn(self, x: Features, y: Any) -> None:
         """Teach the estimator one cleaned `x` with its translated label."""
         self.estimator.learn_one(x, y)
+        if self.label_type is None:
+            self.label_type = type(y).__name__
 
     def answer(self, x: Features) -> Answer:
         """Predict for `x` as it came. Raises EventError; never learns, and changes nothing."""
@@ -156,7 +175,7 @@ class Model:
             return Answer(positive if y else negative, shares)
         if p is None:
             return Answer(y, None)
-        return Answer(y, {_text(label): float(share) for label, share in p.items()})
+        return Answer(y, {_text(label): share for label, share in p.items()})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -166,6 +185,16 @@ class Model:
 def _text(label: Any) -> str:
     """A label as a JSON key: true and false as JSON writes them."""
     return str(label).lower() if isinstance(label, bool) else str(label)
+
+
+def _brief(y: object) -> str:
+    text = repr(y)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _plain(label: Any) -> Any:
+    """A label as JSON and MessagePack know it: numpy's scalars as Python's."""
+    return label.item() if hasattr(label, "item") else label
 
 
 def _not_finite(value: object) -> EventError:

@@ -7,9 +7,11 @@ blocks, since labels are delayed). Nothing here decides anything.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+MAX_OPEN: Final = 10_000
 
 
 class Block(msgspec.Struct, array_like=True):
@@ -23,7 +25,10 @@ class Block(msgspec.Struct, array_like=True):
 
 
 class PairedBlocks(msgspec.Struct, array_like=True):
-    """The blocks of one trial. `trial` is the seq of the command that began it, `size` the questions in a block."""
+    """The blocks of one trial. `trial` is the seq of the command that began it, `size` the questions in a block.
+
+    At most MAX_OPEN are open: beyond that the oldest is closed with what it has, and what is answered later is left out.
+    """
 
     trial: int
     size: int
@@ -46,7 +51,9 @@ class PairedBlocks(msgspec.Struct, array_like=True):
 
     def answer(self, number: int, champion: float, challenger: float) -> None:
         """A question of that block got its label: each side's loss in [0, 1]."""
-        block = self.open[number]
+        block = self.open.get(number)
+        if block is None:
+            return
         block.settled += 1
         block.n += 1
         block.champion += champion
@@ -57,14 +64,16 @@ class PairedBlocks(msgspec.Struct, array_like=True):
 
     def give_up(self, number: int) -> None:
         """A question of that block will never have a label."""
-        self.open[number].settled += 1
+        block = self.open.get(number)
+        if block is not None:
+            block.settled += 1
 
     def take_closed(self) -> list[dict[str, Any]]:
         """The blocks closed since the last call, in order, as the data of "block" signals."""
         closed: list[dict[str, Any]] = []
         while True:
             block = self.open.get(self.closed)
-            if block is None or block.settled < self.size:
+            if block is None or (block.settled < self.size and len(self.open) <= MAX_OPEN):
                 return closed
             del self.open[self.closed]
             closed.append(

@@ -1,7 +1,7 @@
 """The label join: which records are accepted, which features wait for a label, which label belongs to which features.
 
 The same rules teach a live learner and a retrain that replays the log, so they live here once and drive a `Handler`.
-Nothing here predicts, scores or learns, and the only clock is event time (the largest accepted `ts` less the allowed
+Nothing here predicts, scores or learns, and the only clock is event time (the largest sound `ts` less the allowed
 lateness). Every rule has a counter; what cannot be used is refused with a reason of `events.REASONS`.
 
     features (x)          first of its id: asked, then waits; a repeat is dropped (`duplicate_features`)
@@ -11,92 +11,31 @@ lateness). Every rule has a counter; what cannot be used is refused with a reaso
     both                  asked and answered at once
     wait over             the default label is learned (`defaulted`), or the features are let go (`expired`)
     too many waiting      the oldest is treated as if its wait were over (`pushed_out`)
-    logged prediction     its features count as x when none came before; it is kept for the outcome
+    logged prediction     its features count as x when none came before; it is kept for the outcome, or counted
+                          (`repeated_predictions`, `unattributed_predictions`, `other_predictions` of another model)
+    interaction alone     nothing to learn here (`ignored`)
     late event            learned all the same, counted (`late_events`); it does not move the clock
     heartbeat             an idle partition's clock advances by the append time that passed
+
+A record whose shape, time and values are sound moves the clock, also when it is then refused for what is known of its id.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any, Final, Protocol
+from collections import OrderedDict
+from typing import Any, Final
 
 import msgspec
 
 from ..config import ModelSettings, StreamSettings
 from ..errors import EventError
-from ..events import Event, Features, Kind, Limits, decode_event, decode_prediction, parse_time, partition_of
+from ..events import Event, Kind, Limits, Prediction, decode_event, decode_prediction, parse_time, partition_of
 from ..log import Record
+from .waiting import EXPIRED, WAITING, Early, Entry, Handler, JoinState
 
-WAITING: Final = b"waiting"  # bytes, which JSON does not have, so no label can be mistaken for them
-EXPIRED: Final = b"expired"
-
-
-class Entry(msgspec.Struct, array_like=True):
-    """Features on their way to a label. `seq` counts the shard's questions; the rest is what was predicted at the time."""
-
-    id: str
-    x: Any
-    offset: int
-    ts: float
-    deadline: float
-    seq: int = 0
-    version: int = 0
-    y: Any = None
-    p: Any = None
-    last: Any = None
-    majority: Any = None
-    shadow_y: Any = None
-    shadow_p: Any = None
-    trial: int = -1
-    block: int = -1
-    served: Any = None
-    done: bool = False
-
-
-class Early(msgspec.Struct, array_like=True):
-    """A label that came before its features."""
-
-    id: str
-    y: Any
-    deadline: float
-    offset: int
-    ts: float
-    key: bytes
-    raw: bytes
-
-
-class JoinState(msgspec.Struct, array_like=True):
-    """All that a join remembers, as a checkpoint keeps it."""
-
-    position: int
-    newest: float | None
-    last_append: float
-    seq: int
-    order: list[Entry]
-    early: list[Early]
-    young: tuple[list[str], list[Any]]
-    old: tuple[list[str], list[Any]]
-    counters: dict[str, int]
-
-
-class Handler(Protocol):
-    """What a join drives. `clean`, `label` and `question` may raise EventError; `answer` and `unanswered` never do,
-    since they are also called for other events than the one at hand."""
-
-    def clean(self, x: Features) -> Features: ...
-    def label(self, y: Any) -> Any: ...
-    def question(self, entry: Entry) -> None:
-        """Features were accepted: predict."""
-
-    def answer(self, entry: Entry, y: Any) -> None:
-        """Their label is known: score, detect, learn."""
-
-    def unanswered(self, entry: Entry) -> None:
-        """Their label never came, and there is no default."""
-
-    def refuse(self, record: Record, reason: str, detail: str) -> None:
-        """A record, or the part of it that cannot be used, goes to the dead letters."""
+_EVENT: Final = int(Kind.EVENT)
+_PREDICTION: Final = int(Kind.PREDICTION)
+_HEARTBEAT: Final = int(Kind.HEARTBEAT)
 
 
 class Join:
@@ -111,11 +50,10 @@ class Join:
         self.newest: float | None = None
         self.seq = 0
         self.counters: dict[str, int] = {}
-        self.pending: dict[str, Entry] = {}
-        self.early: dict[str, Early] = {}
+        # Both in the order in which they came, which is that of their deadlines.
+        self.pending: OrderedDict[str, Entry] = OrderedDict()
+        self.early: OrderedDict[str, Early] = OrderedDict()
         self._handler = handler
-        self._order: deque[Entry] = deque()
-        self._early_order: deque[Early] = deque()
         self._young: dict[str, Any] = {}
         self._old: dict[str, Any] = {}
         self._last_append = 0.0
@@ -137,131 +75,170 @@ class Join:
         """Take the next record of the partition. Never raises for what a record holds."""
         self.position = record.offset + 1
         try:
-            if record.kind == Kind.EVENT:
+            kind = record.kind
+            if kind == _EVENT:
                 self._event(record)
-            elif record.kind == Kind.PREDICTION:
+            elif kind == _PREDICTION:
                 self._prediction(record)
-            elif record.kind == Kind.HEARTBEAT:
+            elif kind == _HEARTBEAT:
                 self._heartbeat(record.ts)
+            else:
+                raise EventError("shape", "kind", f"is {kind}, which no learner knows")
         except EventError as error:
             self._handler.refuse(record, error.reason, f"{error.field}: {error.detail}")
+        except Exception as error:  # met again at every restart, it would be a crash loop
+            self._handler.refuse(record, "unlearnable", f"raised {error!r}")
 
     def _event(self, record: Record) -> None:
         if len(record.value) > self._max_bytes:
-            raise EventError("too_large", "$", f"has {len(record.value)} bytes, more than {self._max_bytes}")
+            raise _too_large(record, self._max_bytes)
         event = decode_event(record.value)
         ts = self._check(event, record)
-        x, y = event.x, event.y
+        x, y, id = event.x, event.y, event.id
+        label = None if y is None else self._handler.label(y)
         if x is not None:
-            x = self._handler.clean(x)
-        if y is not None:
-            y = self._handler.label(y)
-        elif x is None:
+            x, types = self._handler.check(x)
+        elif y is None:
+            if event.item is None and event.items is None and event.action is None:
+                raise EventError("empty", "x", "the event has neither x, y nor an interaction")
             self._count("ignored")
             return
-        id = event.id or f"{self.partition}-{record.offset}"
+        elif id is None:
+            raise EventError("shape", "id", "a label alone needs the id of its features")
+        if id is None:
+            id = f"@{self.partition}/{record.offset}"
         self._advance(ts, record.ts)
-        known = self._young.get(id)
-        if known is None:
-            known = self._old.get(id)
         if x is None:
-            self._label(id, y, known, ts, record)
-        elif known is not None:
+            self._label(id, y, label, record)
+        elif id in self._young or id in self._old or id in self.pending:
             self._count("duplicate_features")
-            if y is not None:
-                self._label(id, y, known, ts, record)
+            if label is not None:
+                self._label(id, y, label, record)
         else:
-            self._features(id, x, y, ts, record.offset)
+            self._features(Entry(id, x, record.offset, ts, 0.0, 0, event.key), types, label)
 
-    def _check(self, event: Event, record: Record) -> float:
+    def _check(self, event: Event | Prediction, record: Record) -> float:
         """The event's time. Raises EventError for what needs neither model nor state to be seen wrong."""
         if event.stream != self.stream:
             raise EventError("unknown_stream", "stream", f"is {event.stream!r} on the log of {self.stream!r}")
-        for name, value in (("id", event.id), ("key", event.key)):
-            if value is not None and len(value) > self._max_string:
-                raise EventError("too_long", name, f"has {len(value)} characters, more than {self._max_string}")
-        if self.partitions > 1 and partition_of(record.key, self.partitions) != self.partition:
-            owner = partition_of(record.key, self.partitions)
+        id, key = event.id, event.key
+        if id is not None and not 0 < len(id) <= self._max_string:
+            raise self._wrong_name("id", id)
+        if key is not None and not 0 < len(key) <= self._max_string:
+            raise self._wrong_name("key", key)
+        if self.partitions > 1 and (owner := partition_of(record.key, self.partitions)) != self.partition:
             raise EventError("misrouted", "key", f"belongs to partition {owner}; partition by murmur2 of the key")
-        if event.id is None and event.x is None and event.y is not None:
-            raise EventError("shape", "id", "a label alone needs the id of its features")
-        if event.ts is None:
+        ts = event.ts
+        if ts is None:
             return record.ts
-        ts = parse_time(event.ts)
+        if type(ts) is not float:
+            ts = parse_time(ts)
         if ts > record.ts + self._max_ahead:
             raise EventError("future", "ts", f"lies {ts - record.ts:.0f} s ahead of its append time")
         return ts
 
-    def _features(self, id: str, x: Features, y: Any, ts: float, offset: int) -> None:
-        newest = self.newest if self.newest is not None else ts
-        entry = Entry(id, x, offset, ts, newest + self._wait, self.seq + 1)
-        self._handler.question(entry)
-        self.seq += 1
-        early = self.early.pop(id, None) if self.early else None
-        if early is not None and y is None:
-            y = early.y
-            self._count("early_labels")
-        if y is not None:
-            self._remember(id, y)
-            entry.done = True
-            self._handler.answer(entry, y)
-            return
-        self._remember(id, WAITING)
-        self.pending[id] = entry
-        self._order.append(entry)
-        if len(self.pending) > self._max_pending:
-            self._let_go_of_oldest()
+    def _wrong_name(self, field: str, value: str) -> EventError:
+        if not value:
+            return EventError("shape", field, "is an empty string; leave it out instead")
+        return EventError("too_long", field, f"has {len(value)} characters, more than {self._max_string}")
 
-    def _label(self, id: str, y: Any, known: Any, ts: float, record: Record) -> None:
+    def _features(self, entry: Entry, types: dict[str, str], label: Any) -> None:
+        newest = self.newest
+        entry.deadline = (entry.ts if newest is None else newest) + self._wait
+        entry.seq = self.seq + 1
+        self._handler.question(entry)
+        self.seq = entry.seq
+        if types:
+            self._handler.accept(types)
+        if self.early:
+            label = self._meet_early(entry.id, label)
+        if label is not None:
+            self._answer(entry, label)
+            return
+        self._remember(entry.id, WAITING)
+        self.pending[entry.id] = entry
+        if len(self.pending) > self._max_pending:
+            self._give_up(self.pending.popitem(last=False)[1], "pushed_out")
+
+    def _meet_early(self, id: str, label: Any) -> Any:
+        """The label of features that have just come: their own, else the one that waited for them."""
+        early = self.early.pop(id, None)
+        if early is None:
+            return label
+        try:
+            waited = self._handler.label(early.y)
+            if label is None:
+                self._count("early_labels")
+                return waited
+            if waited != label:
+                raise EventError("correction", "y", f"{early.y!r}, which came before its features, contradicts {label!r}")
+            self._count("duplicate_labels")
+        except EventError as error:
+            self._refuse_early(early, error.reason, f"{error.field}: {error.detail}")
+        return label
+
+    def _label(self, id: str, y: Any, label: Any, record: Record) -> None:
         entry = self.pending.pop(id, None)
         if entry is not None:
-            entry.done = True
-            self._remember(id, y)
-            self._handler.answer(entry, y)
-            if self._order[0].done:
-                self._order.popleft()
-        elif known is None:
-            self._keep_early(id, y, ts, record)
+            self._answer(entry, label)
+            return
+        known = self._young.get(id)
+        if known is None:
+            known = self._old.get(id)
+        if known is None:
+            self._keep_early(id, y, record)
         elif known == EXPIRED:
             raise EventError("late", "y", f"the wait for it was over ({self._wait:g} s of event time, or too many waiting)")
-        elif known == y and type(known) is type(y):
+        elif known == label and type(known) is type(label):
             self._count("duplicate_labels")
         else:
-            raise EventError("correction", "y", f"{y!r} contradicts {known!r}, which was learned for this id")
+            raise EventError("correction", "y", f"{label!r} contradicts {known!r}, which was learned for this id")
 
-    def _keep_early(self, id: str, y: Any, ts: float, record: Record) -> None:
+    def _answer(self, entry: Entry, label: Any) -> None:
+        if self._handler.answer(entry, label):
+            self._remember(entry.id, label)
+        else:  # so that it can be sent again, once whatever refused it is mended
+            self._young.pop(entry.id, None)
+            self._old.pop(entry.id, None)
+
+    def _keep_early(self, id: str, y: Any, record: Record) -> None:
         known = self.early.get(id)
         if known is not None:
             if known.y != y:
                 raise EventError("correction", "y", f"{y!r} contradicts {known.y!r}, which waits for its features")
             self._count("duplicate_labels")
             return
-        newest = self.newest if self.newest is not None else ts
-        early = Early(id, y, newest + self._wait, record.offset, record.ts, record.key, record.value)
-        self.early[id] = early
-        self._early_order.append(early)
+        deadline = (self.newest or 0.0) + self._wait
+        self.early[id] = Early(id, y, deadline, record.offset, record.ts, record.key, record.value)
         if len(self.early) > self._max_pending:
-            self._orphan(next(iter(self.early.values())))
+            self._orphan(self.early.popitem(last=False)[1])
 
     def _prediction(self, record: Record) -> None:
+        if len(record.value) > self._max_bytes:
+            raise _too_large(record, self._max_bytes)
         prediction = decode_prediction(record.value)
+        ts = self._check(prediction, record)
         id = prediction.id
-        known = self._young.get(id)
-        if known is None:
-            known = self._old.get(id)
-        if known is None and prediction.x is not None:
-            x = self._handler.clean(prediction.x)
-            ts = prediction.ts if prediction.ts is not None else self.newest
-            if prediction.ts is not None and prediction.ts <= record.ts + self._max_ahead:
-                self._advance(prediction.ts, record.ts)
-            self._features(id, x, None, ts if ts is not None else record.ts, record.offset)
+        x, types = (None, {}) if prediction.x is None else self._handler.check(prediction.x)
+        if prediction.ts is not None:
+            self._advance(ts, record.ts)
+        elif self.newest is not None:  # asked at another time than that of the events: it says nothing of their clock
+            ts = self.newest
+        served = [prediction.version, prediction.y] if prediction.model == self._handler.name else None
+        if served is None:
+            self._count("other_predictions")
+        if x is not None and not (id in self._young or id in self._old or id in self.pending):
+            self._features(Entry(id, x, record.offset, ts, 0.0, 0, prediction.key, served=served), types, None)
+            return
         entry = self.pending.get(id)
+        if served is None:
+            return
         if entry is None:
             self._count("unattributed_predictions")
-        elif entry.served is None:
-            entry.served = [prediction.model, prediction.version, prediction.y]
-        else:
+        elif entry.served is not None:
             self._count("repeated_predictions")
+        else:
+            entry.served = served
 
     def _heartbeat(self, appended: float) -> None:
         if self.newest is not None and appended > self._last_append:
@@ -271,52 +248,45 @@ class Join:
         self._last_append = appended
         newest = self.newest
         if newest is None or ts > newest:
-            self.newest = newest = ts
-            self._expire(newest - self._lateness)
+            self.newest = ts
+            if self.pending or self.early:
+                self._expire(ts - self._lateness)
         elif ts < newest - self._lateness:
             self._count("late_events")
 
     def _expire(self, clock: float) -> None:
-        order = self._order
-        while order and (order[0].done or order[0].deadline < clock):
-            entry = order.popleft()
-            if not entry.done:
-                self._give_up(entry, "expired")
-        early = self._early_order
-        while early and (early[0].deadline < clock or early[0].id not in self.early):
-            label = early.popleft()
-            if self.early.get(label.id) is label:
-                self._orphan(label)
-
-    def _let_go_of_oldest(self) -> None:
-        while True:
-            entry = self._order.popleft()
-            if not entry.done:
-                self._give_up(entry, "pushed_out")
-                return
+        pending, early = self.pending, self.early
+        while pending and next(iter(pending.values())).deadline < clock:
+            self._give_up(pending.popitem(last=False)[1], "expired")
+        while early and next(iter(early.values())).deadline < clock:
+            self._orphan(early.popitem(last=False)[1])
 
     def _give_up(self, entry: Entry, why: str) -> None:
-        del self.pending[entry.id]
-        entry.done = True
+        """`entry` is out of `pending`, and no label will come."""
         self._count(why)
-        if self._default is None:
-            self._remember(entry.id, EXPIRED)
-            self._handler.unanswered(entry)
-        else:
-            y = self._handler.label(self._default)
-            self._count("defaulted")
-            self._remember(entry.id, y)
-            self._handler.answer(entry, y)
+        if self._default is not None:
+            try:
+                label = self._handler.label(self._default)
+            except EventError:  # the labels turned out to be of another type than the default
+                self._count("default_unusable")
+            else:
+                self._count("defaulted")
+                self._answer(entry, label)
+                return
+        self._remember(entry.id, EXPIRED)
+        self._handler.unanswered(entry)
 
     def _orphan(self, early: Early) -> None:
-        del self.early[early.id]
-        key = early.key.decode(errors="replace")
-        self._handler.refuse(
-            Record(early.offset, early.ts, Kind.EVENT, early.key, early.raw),
+        """`early` is out of `self.early`, and no features will come."""
+        self._refuse_early(
+            early,
             "orphan",
             f"y: no features with id {early.id!r} came on this partition; they were never sent, came too early, "
-            f"or carried another key than {key!r}",
+            f"or carried another key than {early.key.decode(errors='replace')!r}",
         )
+
+    def _refuse_early(self, early: Early, reason: str, detail: str) -> None:
+        self._handler.refuse(Record(early.offset, early.ts, Kind.EVENT, early.key, early.raw), reason, detail)
 
     def _remember(self, id: str, value: Any) -> None:
         young = self._young
@@ -336,13 +306,10 @@ class Join:
 
     def state(self) -> bytes:
         """Everything, as MessagePack: what a checkpoint or a version's part "join" holds."""
-        order = [entry for entry in self._order if not entry.done]
-        early = [label for label in self._early_order if self.early.get(label.id) is label]
-        tables = [(list(table), list(table.values())) for table in (self._young, self._old)]
+        young, old = ((list(table), list(table.values())) for table in (self._young, self._old))
+        pending, early = list(self.pending.values()), list(self.early.values())
         return msgspec.msgpack.encode(
-            JoinState(
-                self.position, self.newest, self._last_append, self.seq, order, early, tables[0], tables[1], self.counters
-            )
+            JoinState(self.position, self.newest, self._last_append, self.seq, pending, early, young, old, self.counters)
         )
 
     def load(self, state: bytes) -> None:
@@ -350,10 +317,14 @@ class Join:
         kept = _decoder.decode(state)
         self.position, self.newest, self._last_append = kept.position, kept.newest, kept.last_append
         self.seq, self.counters = kept.seq, kept.counters
-        self._order, self.pending = deque(kept.order), {entry.id: entry for entry in kept.order}
-        self._early_order, self.early = deque(kept.early), {label.id: label for label in kept.early}
+        self.pending = OrderedDict((entry.id, entry) for entry in kept.pending)
+        self.early = OrderedDict((label.id, label) for label in kept.early)
         self._young = dict(zip(*kept.young, strict=True))
         self._old = dict(zip(*kept.old, strict=True))
+
+
+def _too_large(record: Record, most: int) -> EventError:
+    return EventError("too_large", "$", f"has {len(record.value)} bytes, more than {most}")
 
 
 _decoder: Final = msgspec.msgpack.Decoder(JoinState)

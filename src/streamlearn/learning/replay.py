@@ -7,9 +7,10 @@ A replay of the same log ends in the same state (`checkpoint.digest`), which is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from ..config import Settings
-from ..errors import BadSignature, CodecError, ConfigError, RetrainError
+from ..errors import BadSignature, ConfigError, LogUnavailable, PositionExpired, StoreUnavailable
 from ..events import Kind, Limits
 from ..keys import KeyRing
 from ..log import Log, Record
@@ -20,7 +21,8 @@ from .learner import Learner
 from .protocols import ResolveVersion, WatchMaker
 from .trainer import Trainer
 
-BATCH = 1000
+BATCH: Final = 1000
+_COMMAND: Final = int(Kind.COMMAND)
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -41,11 +43,11 @@ def new_learner(settings: Settings, name: str, shard: int, start: int, watches: 
 def advance(
     learner: Learner, records: Sequence[Record], settings: Settings, log: Log, keys: KeyRing, resolve: ResolveVersion
 ) -> None:
-    """Take `records` in order. Raises LogError or StoreError while a version is fetched: `learner.position` is then still
-    that of the command, which is met again."""
+    """Take `records` in order. Raises LogUnavailable or StoreUnavailable while a version is fetched: `learner.position` is
+    then still that of the command, which is met again."""
     step = learner.step
     for record in records:
-        if record.kind != Kind.COMMAND:
+        if record.kind != _COMMAND:
             step(record)
             continue
         try:
@@ -75,14 +77,24 @@ def _bring_up(
             resolve(command, shard), keys, kind="version", model=learner.name, shard=shard, version=command.version
         )
         parts = {name: sealed.part(name) for name in ("model", "join")}
-    except (CodecError, RetrainError) as error:
-        return Refusal("unknown_version", str(error))
+    except (LogUnavailable, StoreUnavailable):
+        raise
+    except Exception as error:  # whatever it is, the next try would meet it again, and the command must have an answer
+        return Refusal("unknown_version", f"version {command.version} cannot be had: {error}")
     stream = settings.streams[model.stream]
-    trainer = Trainer.restore(learner.name, model, stream, limits_of(settings), model.stream, shard, parts)
+    try:
+        trainer = Trainer.restore(learner.name, model, stream, limits_of(settings), model.stream, shard, parts)
+    except Exception as error:  # unpickling may raise anything: the class of a pipeline's step may be gone
+        return Refusal("unknown_version", f"version {command.version} cannot be brought back: {error!r}")
     if trainer.position > offset:
         return Refusal("unknown_version", f"the version has read to {trainer.position}, beyond the command at {offset}")
-    while trainer.position < offset:
-        trainer.feed(log.read(model.stream, shard, trainer.position, min(BATCH, offset - trainer.position)))
+    if offset - trainer.position > model.retrain.max_gap_records:
+        return Refusal("gap", f"the version has read to {trainer.position} only, and the command is at {offset}")
+    try:
+        while trainer.position < offset:
+            trainer.feed(log.read(model.stream, shard, trainer.position, min(BATCH, offset - trainer.position)))
+    except PositionExpired as error:
+        return Refusal("gap", str(error))
     return trainer
 
 

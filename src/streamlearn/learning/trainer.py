@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ..config import ModelSettings, StreamSettings
 from ..events import Features, Kind, Limits
 from ..log import Record
 from .model import Model
-from .pending import Entry, Join
+from .pending import Join
+from .waiting import Entry
+
+_COMMAND: Final = int(Kind.COMMAND)
 
 
 class Trainer:
-    """A model and the join that feeds it. `learned` counts labelled events, `skipped` those that raised."""
+    """A model and the join that feeds it. `learned` counts labelled events, `skipped` those that raised.
+
+    What the live learner's pipeline could not predict or learn is learned here when this model can: it is another model.
+    """
 
     def __init__(
         self,
+        name: str,
         model: ModelSettings,
         stream: StreamSettings,
         limits: Limits,
@@ -30,10 +37,11 @@ class Trainer:
         start: int,
         fitted: Model,
     ) -> None:
+        self.name = name
         self.model = fitted
         self.learned = 0
         self.skipped = 0
-        self.clean, self.label = fitted.clean, fitted.label
+        self.check, self.label, self.accept = fitted.check, fitted.label, fitted.accept
         self._join = Join(self, model, stream, limits, (stream_name, partition), start)
         self._pairs: list[tuple[Features, Any]] | None = [] if model.retrain.epochs > 1 else None
 
@@ -49,7 +57,7 @@ class Trainer:
         start: int,
     ) -> Trainer:
         """A trainer of a model that has seen nothing, reading from offset `start`. Raises ModelError."""
-        return cls(model, stream, limits, stream_name, partition, start, Model(model, limits))
+        return cls(name, model, stream, limits, stream_name, partition, start, Model(model, limits))
 
     @classmethod
     def restore(
@@ -63,7 +71,8 @@ class Trainer:
         parts: Mapping[str, bytes],
     ) -> Trainer:
         """The trainer whose `parts()` were given; they must come from a verified blob, since one is a pickle."""
-        trainer = cls(model, stream, limits, stream_name, partition, 0, pickle.loads(parts["model"]))
+        trainer = cls(name, model, stream, limits, stream_name, partition, 0, pickle.loads(parts["model"]))
+        trainer.model.bound(limits)
         trainer._join.load(parts["join"])
         trainer._pairs = None
         return trainer
@@ -77,7 +86,7 @@ class Trainer:
         """Take records in order; returns how many labelled events were learned from them."""
         before = self.learned
         for record in records:
-            if record.kind == Kind.COMMAND:
+            if record.kind == _COMMAND:
                 self._join.position = record.offset + 1
             else:
                 self._join.push(record)
@@ -86,7 +95,10 @@ class Trainer:
     def repeat(self) -> None:
         """One more pass over all pairs learned so far; only kept when the model's `retrain.epochs` is above 1."""
         for x, y in self._pairs or ():
-            self.model.learn(x, y)
+            try:
+                self.model.learn(x, y)
+            except Exception:
+                self.skipped += 1
 
     def forget_pairs(self) -> None:
         """No more passes will come: what follows is learned once, as it arrives."""
@@ -101,16 +113,17 @@ class Trainer:
     def question(self, entry: Entry) -> None:
         """Nothing is predicted here."""
 
-    def answer(self, entry: Entry, y: Any) -> None:
+    def answer(self, entry: Entry, y: Any) -> bool:
         """Learn; an event that the pipeline cannot take is skipped and counted, as the learner dead-letters it."""
         try:
             self.model.learn(entry.x, y)
         except Exception:
             self.skipped += 1
-            return
+            return False
         self.learned += 1
         if self._pairs is not None:
             self._pairs.append((entry.x, y))
+        return True
 
     def unanswered(self, entry: Entry) -> None:
         """Nothing to learn."""

@@ -1,7 +1,7 @@
 """The learn role: claims its shards, recovers them, and turns them until told to stop.
 
-A lost log or store is waited for with growing pauses, and nothing is lost meanwhile; a newer writer (`Fenced`) or anything
-unforeseen ends the process loudly, and recovery is the ordinary start.
+A lost log or store is waited for with growing pauses (see `shard.py`), and nothing is lost meanwhile; a newer writer (`Fenced`)
+or anything unforeseen ends the process loudly, and recovery is the ordinary start.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
 
 from ..config import Settings
-from ..errors import LogUnavailable, StoreFull, StoreUnavailable
+from ..errors import StreamlearnError
 from ..keys import KeyRing
 from ..log import Log
 from ..store import Store
@@ -24,7 +23,6 @@ from .protocols import ResolveVersion, WatchMaker
 from .shard import Deps, Shard
 
 logger = logging.getLogger("streamlearn.learn")
-LONGEST_PAUSE: Final = 5.0
 
 
 class Worker:
@@ -60,18 +58,9 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Learn until `stop` is set, then drain: the last checkpoint holds all that was read."""
-        pause = 0.0
         try:
             while not stop.is_set():
-                try:
-                    busy = self.turn()
-                    pause = 0.0
-                except (LogUnavailable, StoreUnavailable, StoreFull) as error:
-                    pause = min(LONGEST_PAUSE, pause * 2 or 0.1)
-                    logger.warning("waiting", extra={"why": str(error), "seconds": pause})
-                    stop.wait(pause)
-                    continue
-                if not busy:
+                if not self.turn():
                     stop.wait(self._settings.learn.poll_ms / 1000)
             self.close()
         finally:
@@ -85,6 +74,13 @@ class Worker:
         return busy
 
     def close(self) -> None:
-        """Drain every shard."""
+        """Drain every shard. Raises the first of what went wrong, once all were asked."""
+        errors = []
         for shard in self.shards:
-            shard.close()
+            try:
+                shard.close()
+            except StreamlearnError as error:
+                logger.error("not drained", extra={"model": shard.model, "shard": shard.shard, "why": str(error)})
+                errors.append(error)
+        if errors:
+            raise errors[0]

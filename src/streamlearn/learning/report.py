@@ -1,0 +1,79 @@
+"""What a shard says of itself about once a second: its learner's state in numbers that people and dashboards read.
+
+Nothing here decides anything, and nothing is kept but the last count, for the rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from ..records import Status
+from .learner import Learner
+from .paired import PairedBlocks
+
+
+class Pace:
+    """Labelled events a second since it was last asked. `now` is by a monotonic timer."""
+
+    def __init__(self, now: float, n: int) -> None:
+        self._from = (now, n)
+
+    def rate(self, now: float, n: int) -> float:
+        """`n` is the labelled events so far."""
+        then, before = self._from
+        self._from = (now, n)
+        return (n - before) / (now - then) if now > then else 0.0
+
+
+def status(
+    learner: Learner,
+    *,
+    generation: int,
+    log: str,
+    end: int,
+    at: float,
+    stopped: str | None,
+    rate: float,
+    ages: Collection[float],
+    pauses: Mapping[str, float],
+    checkpoint_at: float | None,
+) -> Status:
+    """The status of a shard. `ages` are seconds from append to learned, `pauses` seconds that the loop did not learn."""
+    join = learner.join
+    fresh, delays = sorted(ages), sorted(learner.delays)
+    return Status(
+        model=learner.name,
+        shard=join.partition,
+        generation=generation,
+        version=learner.version,
+        shadow=learner.shadow_version,
+        position=learner.position,
+        end=end,
+        log=log,
+        at=at,
+        n=learner.n,
+        clock=join.clock,
+        held=stopped or learner.held,
+        counters=dict(join.counters),
+        pending=len(join.pending),
+        early=len(join.early),
+        scores=learner.scores.view(),
+        shadow_scores={} if learner.blocks is None else _paired(learner.blocks),
+        delay={"p50": quantile(delays, 0.5), "p95": quantile(delays, 0.95)},
+        rate=rate,
+        freshness_ms={"p50": 1000 * quantile(fresh, 0.5), "p99": 1000 * quantile(fresh, 0.99)},
+        pause_ms={name: 1000 * seconds for name, seconds in pauses.items()},
+        checkpoint_at=checkpoint_at,
+        outcomes={str(version): [row[0], row[1]] for version, row in learner.outcomes.items()},
+    )
+
+
+def quantile(ordered: list[float] | list[int], share: float) -> float:
+    """The value below which about `share` of the ordered values lie; 0 without any."""
+    return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))]) if ordered else 0.0
+
+
+def _paired(blocks: PairedBlocks) -> dict[str, float]:
+    """Mean losses of champion and challenger on the same events."""
+    n = max(1, blocks.n)
+    return {"n": blocks.n, "champion": blocks.champion / n, "challenger": blocks.challenger / n}
