@@ -126,7 +126,9 @@ class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=T
     """One step of control's state machine: what was decided, why, by which numbers. `case` joins the steps of one story.
 
     `kind`: registered, case_opened, confirmed, rejected, expired, retrain_started, retrained, retrain_failed, trial_started,
-    trial_won, trial_lost, promoted, recovered, not_recovered, rolled_back, detached, held, resumed, request_refused.
+    trial_won, trial_lost, promoted, recovered, not_recovered, rollback_started, rolled_back, detached, held, resumed,
+    request_refused. `signal`: the newest offset of `_signals` that had been read. `numbers` also hold what is to be done:
+    `command` (sent with this record's offset as its seq), `then` (commands after it), `request` (the offset it settles).
     """
 
     model: str

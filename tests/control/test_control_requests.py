@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from streamlearn.errors import RetrainError
+
 
 def refused(stage: Any, action: str, **fields: Any) -> str:
     decision = stage.ask(action, **fields)
@@ -95,8 +97,6 @@ def test_cancel_a_retrain(stage: Any) -> None:
 
 
 def test_cancel_between_two_attempts(stage: Any) -> None:
-    from streamlearn.errors import RetrainError
-
     stage.jobs.errors.append(RetrainError("failed", "x"))
     stage.learner.drift()
     stage.until("retrain_failed")
@@ -284,10 +284,23 @@ def test_a_repeated_request_is_settled_once(stage: Any) -> None:
 
 
 @pytest.mark.parametrize("action", ["retrain", "cancel", "promote", "rollback", "hold", "resume"])
-def test_each_request_is_settled_by_exactly_one_decision(stage: Any, action: str) -> None:
-    for kind in ("registered", "case_opened", "retrain_started", "trial_started", "promoted", "recovered"):
-        if kind == "case_opened":
-            stage.learner.drift()
-        if kind in ("registered", "case_opened") or "recovered" not in stage.kinds():
-            stage.settle() if stage.kinds() and kind not in stage.kinds() and kind != "case_opened" else stage.turn()
-        stage.ask(action)
+@pytest.mark.parametrize(
+    "kind",
+    ["registered", "case_opened", "retrain_started", "retrain_failed", "trial_started", "trial_won", "promoted", "recovered"],
+)
+def test_whenever_it_comes_a_request_is_settled_at_once_and_the_story_ends(stage: Any, kind: str, action: str) -> None:
+    stage.jobs.errors.append(RetrainError("failed", "as told"))
+    stage.until("registered")
+    if kind != "registered":
+        stage.learner.alarm()
+        stage.until("case_opened")
+    if kind not in ("registered", "case_opened"):
+        stage.learner.window()
+        stage.until(kind)
+    stage.ask(action)
+    stage.learner.window()
+    stage.settle(400)
+    assert stage.state().phase.value in ("steady", "confirm")
+    assert not stage.state().asked
+    assert stage.learner.version == stage.state().version
+    assert (stage.learner.held is None) == (stage.state().held is None)

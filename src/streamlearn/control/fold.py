@@ -36,9 +36,7 @@ def apply(state: State, offset: int, decision: Decision) -> bool:
     handler, phases = _HANDLERS.get(decision.kind, (None, ANY))
     if handler is None or not _fits(state, decision, phases):
         return False
-    request = decision.numbers.get("request")
-    if request is not None:
-        del state.asked[request]
+    state.asked.pop(decision.numbers.get("request", -1), None)
     before = state.phase
     handler(state, offset, decision)
     command = decision.numbers.get("command")
@@ -55,7 +53,7 @@ def apply(state: State, offset: int, decision: Decision) -> bool:
 
 def _fits(state: State, decision: Decision, phases: frozenset[Phase]) -> bool:
     request = decision.numbers.get("request")
-    if request is not None and request not in state.asked:
+    if request is not None and request not in state.asked and not _ends_rollback(state, decision):
         return False
     if state.phase not in phases or (not state.registered and decision.kind not in ("registered", "request_refused")):
         return False
@@ -84,8 +82,14 @@ def _fits(state: State, decision: Decision, phases: frozenset[Phase]) -> bool:
         case "rollback_started":
             return state.previous is not None
         case "request_refused":
-            return request is not None or state.phase == Phase.ROLLING_BACK
+            return request is not None
     return True
+
+
+def _ends_rollback(state: State, decision: Decision) -> bool:
+    """The request was granted once, and is refused after all: by the learners."""
+    asked = decision.numbers.get("request") == state.rolling_back_for
+    return decision.kind == "request_refused" and state.phase == Phase.ROLLING_BACK and asked
 
 
 def _registered(state: State, offset: int, decision: Decision) -> None:
@@ -176,7 +180,7 @@ def _promoted(state: State, offset: int, decision: Decision) -> None:
     state.previous, state.version = state.version, case.version or 0
     state.shadow, state.watch_from = state.previous, decision.n
     state.shadow_lost = ""
-    state.held = state.held_by_learner = None  # a hold was the former champion's
+    _end_hold(state)
     state.story = case.id
     state.trials.clear()
     case.promoted_n = decision.n
@@ -197,12 +201,14 @@ def _not_recovered(state: State, offset: int, decision: Decision) -> None:
 def _rollback_started(state: State, offset: int, decision: Decision) -> None:
     if state.case is not None:
         _close(state)
+    state.rolling_back_for = decision.numbers["request"]
     state.phase = Phase.ROLLING_BACK
 
 
 def _rolled_back(state: State, offset: int, decision: Decision) -> None:
     state.version, state.previous = decision.version or 0, None
-    state.shadow = state.watch_from = state.held = state.held_by_learner = None
+    state.shadow = state.watch_from = None
+    _end_hold(state)
     _close(state)
 
 
@@ -219,15 +225,21 @@ def _detached(state: State, offset: int, decision: Decision) -> None:
 
 
 def _held(state: State, offset: int, decision: Decision) -> None:
-    state.held, state.held_by_learner = decision.why, None
+    state.held, state.held_at, state.held_by_learner = decision.why, offset, None
 
 
 def _resumed(state: State, offset: int, decision: Decision) -> None:
     state.held = state.held_by_learner = None
 
 
+def _end_hold(state: State) -> None:
+    """A hold was the former champion's: a swap ends it, unless it was asked for after the swap, and came after it."""
+    if state.held_at < state.order:
+        state.held = None
+
+
 def _request_refused(state: State, offset: int, decision: Decision) -> None:
-    if state.phase == Phase.ROLLING_BACK and "request" not in decision.numbers:
+    if _ends_rollback(state, decision):
         state.phase = Phase.STEADY
 
 
@@ -301,6 +313,9 @@ def _answer(state: State, signal: Signal, answer: str) -> None:
         order.answers[shard] = answer if order.seq == seq else "skipped: a later command was answered first"
         if order.verb in RESETS:
             state.alarms.pop(shard, None)
+        doubt = state.held_doubts.pop(shard, None) if order.verb in ("promote", "rollback") else None
+        if doubt is not None and answer and state.held is None:
+            state.held_by_learner = doubt
         if not order.waiting and order.seq != state.order:
             del state.orders[order.seq]
 
@@ -316,8 +331,13 @@ def _block(state: State, log_offset: int, signal: Signal) -> None:
 
 
 def _held_itself(state: State, log_offset: int, signal: Signal) -> None:
-    if state.held is None and not state.pending(signal.shard, "hold", "resume"):
-        state.held_by_learner = f"shard {signal.shard}: {signal.data['reason']}"
+    shard, why = signal.shard, f"shard {signal.shard}: {signal.data['reason']}"
+    if state.held is not None or state.pending(shard, "hold", "resume"):
+        return
+    if state.pending(shard, "promote", "rollback"):
+        state.held_doubts[shard] = why
+    else:
+        state.held_by_learner = why
 
 
 def _shadow_failed(state: State, log_offset: int, signal: Signal) -> None:

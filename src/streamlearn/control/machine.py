@@ -274,7 +274,8 @@ def _roll_back(state: State, world: World) -> Decision | None:
         return None
     if order.refused:
         why = f"the rollback was refused: {_told(order)}"
-        numbers = {"applied": order.applied, "command": {"verb": "reset", "confirmed": False}}
+        reset = {"verb": "reset", "confirmed": False}
+        numbers = {"request": state.rolling_back_for, "applied": order.applied, "command": reset}
         return decision(state, world, "request_refused", case=state.story, why=why, numbers=numbers)
     back: dict[str, Any] = {"from": state.version}
     why = f"version {state.previous} serves again instead of version {state.version}"

@@ -147,13 +147,16 @@ class State:
     reference: tuple[int, dict[str, Any]] | None = None  # (shard, window) from before the drift that is not recovered
     degraded: str | None = None
     held: str | None = None
+    held_at: int = -1  # the control-log offset of the decision that says so
     held_by_learner: str | None = None
+    held_doubts: dict[int, str] = field(default_factory=dict)  # by shard: it held itself, but a swap on its way may end that
     alarms: dict[int, Alarm] = field(default_factory=dict)
     recoveries: dict[int, dict[str, Any]] = field(default_factory=dict)
     shadow_lost: str = ""
     orders: dict[int, Order] = field(default_factory=dict)
     order: int = -1  # the seq that the present phase waits for
     asked: dict[int, Request] = field(default_factory=dict)
+    rolling_back_for: int = -1  # the request behind the rollback under way
     request_ids: set[str] = field(default_factory=set)
     n: dict[int, int] = field(default_factory=dict)
     seen: dict[int, int] = field(default_factory=dict)

@@ -117,13 +117,19 @@ class Trimmer:
         good = [info for info in self._store.checkpoints(state.name, shard) if info.set_aside is None]
         if not good:
             return None
+        ends = {good[0].id, good[-1].id}  # a shard that was started over has its lowest position in the newest one
         try:
-            blob = self._store.checkpoint(good[-1].id)
-            header = open_blob(
-                blob, self._keys, kind="checkpoint", model=state.name, shard=shard, log=self._log.identity
-            ).header
+            offsets = [offset for id in ends for offset in self._read_to(id, state.name, shard)]
         except CodecError as error:
             about = {"model": state.name, "shard": shard, "error": str(error)}
-            logger.warning("the oldest checkpoint cannot be read", extra=about)
+            logger.warning("a checkpoint cannot be read, so the log is not trimmed", extra=about)
             return None
-        return min([status.position, *(position.offset for position in header.positions)])
+        return min([status.position, *offsets])
+
+    def _read_to(self, checkpoint: int, model: str, shard: int) -> list[int]:
+        """The positions in a checkpoint's header. Raises CodecError."""
+        identity = self._log.identity
+        sealed = open_blob(
+            self._store.checkpoint(checkpoint), self._keys, kind="checkpoint", model=model, shard=shard, log=identity
+        )
+        return [position.offset for position in sealed.header.positions]

@@ -1,0 +1,170 @@
+"""What people see: documents that follow the control log, and are made again when the store has lost them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from streamlearn.control.views import audit_id
+from streamlearn.log import CONTROL, Entry
+from streamlearn.records import Claim
+
+
+def test_the_case_tells_its_story_in_order(stage: Any) -> None:
+    stage.learner.drift()
+    stage.until("recovered")
+    stage.turn()
+    case = stage.view("case", "m-1")
+    kinds = [step["kind"] for step in case["steps"]]
+    assert kinds == stage.kinds()[1:]
+    assert [step["control"] for step in case["steps"]] == sorted(step["control"] for step in case["steps"])
+    assert all(step["why"] for step in case["steps"])
+    confirmed = case["steps"][1]
+    assert confirmed["numbers"]["p"] <= confirmed["numbers"]["level"]
+    assert (case["outcome"], case["open"], case["version"]) == ("recovered", False, 2)
+    assert case["opened_at"] < case["closed_at"]
+
+
+def test_the_progress_of_a_fit_is_shown_and_not_logged(stage: Any) -> None:
+    stage.jobs.polls = 9
+    stage.learner.drift()
+    stage.until("retrain_started")
+    seen = []
+    while stage.kinds()[-1] == "retrain_started":
+        stage.turn()
+        seen.append(stage.view("case", "m-1")["progress"])
+    shown = [progress["done"] for progress in seen if progress]
+    assert shown == sorted(shown)
+    assert len(set(shown)) > 3
+    assert all(progress["total"] == 10 for progress in seen if progress)
+    stage.until("recovered")
+    stage.turn()
+    assert stage.view("case", "m-1")["progress"] is None
+
+
+def test_the_trial_is_shown_while_it_goes_on_and_kept_at_its_end(stage: Any) -> None:
+    stage.learner.drift()
+    stage.until("trial_started")
+    seen = []
+    while "trial_won" not in stage.kinds():
+        stage.turn()
+        seen.append(stage.view("case", "m-1")["trial"]["events"])
+    assert seen == sorted(seen)
+    assert seen[-1] > seen[0]
+    won = stage.until("trial_won")
+    stage.until("recovered")
+    stage.turn()
+    assert stage.view("case", "m-1")["trial"]["events"] == won.numbers["events"]
+
+
+def test_the_model_says_where_it_stands(stage: Any) -> None:
+    stage.jobs.polls = 4
+    stage.learner.drift()
+    seen = []
+    for _ in range(70):
+        stage.turn()
+        seen.append(stage.view("model")["state"])
+    order = list(dict.fromkeys(seen))
+    assert order == ["retraining", "trial", "watch"]
+    assert stage.view("model")["shadow"] == 1
+    stage.learner.post(500)
+    stage.settle()
+    model = stage.view("model")
+    assert (model["state"], model["version"], model["previous"], model["shadow"]) == ("steady", 2, 1, None)
+    assert (model["stream"], model["task"], model["case"]) == ("clicks", "binary", "")
+
+
+def test_versions_have_parents_and_fates(stage: Any) -> None:
+    stage.learner.alarm(change_offset=800)
+    stage.learner.window()
+    stage.until("recovered")
+    stage.turn()
+    second = stage.view("version", "m@2")
+    assert (second["parent"], second["reason"], second["fate"]) == (1, "m-1", "champion")
+    assert second["window"]["starts"] == {"0": 800}
+    assert second["trained_to"]["0"] >= 1000
+    assert second["created"] <= second["fitted_at"]
+    assert stage.view("version", "m@1")["fate"] == "previous"
+
+
+def test_every_control_record_is_in_the_audit_trail(stage: Any) -> None:
+    claim = Claim("m", 0, "host-1", 5.0)
+    stage.log.append(CONTROL, [Entry(b"", msgspec.json.encode(claim), partition=0)]).result()
+    request = stage.request("promote")
+    stage.settle()
+    audit = {id: doc for (kind, id), doc in stage.views().items() if kind == "audit"}
+    assert list(audit) == [audit_id(offset) for offset in range(stage.log.bounds(CONTROL, 0)[1])]
+    assert [doc["type"] for doc in audit.values()] == ["claim", "request", "decision", "decision"]
+    assert all(doc["id"] == id for id, doc in audit.items())
+    assert audit[audit_id(0)]["holder"] == "host-1"
+    assert (audit[audit_id(1)]["request"], audit[audit_id(1)]["by"]) == (request.id, "ann")
+
+
+def test_a_record_that_took_no_effect_says_so(stage: Any) -> None:
+    stage.settle()
+    again = stage.decisions()[0]
+    stage.log.append(CONTROL, [Entry(b"", msgspec.json.encode(again), partition=0)]).result()
+    stage.settle()
+    assert [doc["took_effect"] for (kind, _), doc in stage.views().items() if kind == "audit"] == [True, False]
+
+
+def test_a_store_emptied_while_control_runs_gets_the_same_views_again(stage: Any) -> None:
+    stage.learner.drift()
+    stage.until("trial_started")
+    stage.learner.trial = -1  # no more blocks: what is shown stands still
+    stage.settle()
+    before = stage.views()
+    assert before
+    stage.store.empty()
+    stage.turn()
+    stage.turn()
+    assert stage.views() == before
+    assert stage.store.view_offset() == stage.log.bounds(CONTROL, 0)[1]
+
+
+def test_a_store_emptied_while_control_was_down_gets_the_same_views_again(make_stage: Callable[..., Any]) -> None:
+    stage = make_stage(models=("m", "other"))
+    for learner in stage.learners:
+        learner.drift()
+    stage.until("recovered")
+    stage.until("recovered", model="other")
+    stage.settle()
+    before = stage.views()
+    stage.store.empty()
+    stage.kill()
+    stage.settle()
+    assert stage.views() == before
+
+
+def test_views_of_a_longer_log_than_this_one_are_thrown_away(stage: Any) -> None:
+    stage.settle()
+    before = stage.views()
+    stage.store.put_views({("case", "ghost-1"): b"{}", ("audit", audit_id(70)): b"{}"}, 71)
+    stage.kill()
+    stage.settle()
+    assert stage.views() == before
+
+
+def test_a_restart_writes_again_only_what_the_store_lacks(stage: Any) -> None:
+    stage.learner.drift()
+    stage.until("recovered")
+    stage.settle()
+    before = stage.views()
+    put: list[str] = []
+    stage.kill()
+    put_views = stage.store.put_views
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(stage.store, name)
+
+        def put_views(self, docs: Any, offset: int) -> None:
+            put.extend(kind for kind, _ in docs)
+            put_views(docs, offset)
+
+    stage.control._store = Watched()
+    stage.settle()
+    assert set(put) == {"model", "case", "version"}
+    assert stage.views() == before

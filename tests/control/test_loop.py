@@ -1,0 +1,212 @@
+"""The loop: what cannot be read is passed over, what cannot be had is waited for, and nothing is lost by either."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from streamlearn.control.loop import Control
+from streamlearn.errors import LogFull, LogUnavailable, Overloaded, StoreFull, StoreUnavailable
+from streamlearn.events import Kind
+from streamlearn.log import CONTROL, SIGNALS, Entry
+from streamlearn.records import Command, Decision, open_command
+
+
+def test_control_makes_the_streams_that_it_reads(stage: Any) -> None:
+    assert {CONTROL, SIGNALS, "clicks"} <= set(stage.log.streams())
+
+
+def test_damaged_records_are_passed_over_and_told(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    for stream in (CONTROL, SIGNALS):
+        stage.log.append(stream, [Entry(b"", b"{not json", partition=0)]).result()
+    stage.log.append(SIGNALS, [Entry(b"", b'{"model":"nobody"}', partition=0)]).result()
+    stage.learner.tell("window", nothing="that belongs there")
+    stage.learner.tell("a kind that is not known yet")
+    stage.learner.drift()
+    with caplog.at_level(logging.ERROR):
+        stage.until("recovered")
+    assert "a control record cannot be read" in caplog.text
+    assert "a signal cannot be read" in caplog.text
+
+
+def test_signals_of_shards_or_models_that_are_not_there_are_passed_over(stage: Any) -> None:
+    stage.learner.shard = 7
+    stage.learner.drift()
+    stage.learner.shard, stage.learner.model = 0, "nobody"
+    stage.learner.drift()
+    stage.learner.model = "m"
+    stage.settle()
+    assert stage.kinds() == ["registered"]
+
+
+def test_a_model_that_left_the_configuration_keeps_its_records_and_does_nothing(make_stage: Callable[..., Any]) -> None:
+    stage = make_stage(models=("m", "other"))
+    stage.learners[1].alarm()
+    stage.until("case_opened", model="other")
+    kept = stage.settings.model_copy(update={"models": {"m": stage.settings.models["m"]}})
+    stage.settings = kept
+    stage.kill()
+    stage.learners[1].window()
+    stage.settle()
+    assert stage.kinds("other") == ["registered", "case_opened"]
+    stage.request("retrain", model="other")
+    stage.settle()
+    assert stage.kinds("other")[-1] == "request_refused"
+
+
+@pytest.mark.parametrize("error", [LogUnavailable("down"), LogFull("full"), Overloaded("busy", 1.0)])
+def test_nothing_is_lost_when_the_log_cannot_be_written(stage: Any, error: Exception) -> None:
+    stage.settle()
+    stage.learner.drift()
+    stage.faults.fail("append", error, times=4)
+    failures = 0
+    for _ in range(60):
+        try:
+            stage.turn()
+        except type(error):
+            failures += 1
+    assert failures == 4
+    assert stage.kinds().count("recovered") == 1
+    assert stage.kinds().count("case_opened") == 1
+    assert len(stage.learner.commands) == len(stage.learner.answered)
+
+
+@pytest.mark.parametrize("method", ["statuses", "put_version", "put_views", "view_offset"])
+@pytest.mark.parametrize("error", [StoreUnavailable("down"), StoreFull("full")])
+def test_nothing_is_lost_when_the_store_is_away(stage: Any, method: str, error: Exception) -> None:
+    stage.learner.drift()
+    stage.faults.fail(method, error, times=3)
+    failures = 0
+    for _ in range(60):
+        try:
+            stage.turn()
+        except type(error):
+            failures += 1
+    assert failures == 3
+    assert stage.kinds().count("recovered") == 1
+    assert len(stage.jobs.all) == 1
+    assert stage.view("model")["version"] == 2
+
+
+def test_an_append_that_came_through_although_it_failed_is_not_made_again(stage: Any) -> None:
+    stage.settle()
+    stage.faults.fail("append", LogUnavailable("the answer was lost"), when="after")
+    stage.learner.drift()
+    with pytest.raises(LogUnavailable):
+        stage.turn()
+    stage.until("recovered")
+    assert stage.kinds().count("case_opened") == 1
+
+
+def test_a_decision_that_fits_nothing_stops_control_instead_of_filling_the_log(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.settle()
+    wrong = Decision("m", "promoted", 0.0, case="m-9")
+    monkeypatch.setattr("streamlearn.control.loop.decide", lambda state, world: wrong)
+    with pytest.raises(RuntimeError, match="does not fit"):
+        stage.turn()
+    assert stage.kinds().count("promoted") == 1
+
+
+def test_a_command_is_sent_once_by_one_process_and_again_by_the_next(stage: Any, keys: Any) -> None:
+    stage.learner.stop_before = "try"
+    stage.learner.drift()
+    stage.until("trial_started")
+    for _ in range(5):
+        stage.turn()
+
+    def tries() -> list[Command]:
+        records = stage.log.read("clicks", 0, 0, 100_000)
+        return [open_command(record.value, keys) for record in records if record.kind == Kind.COMMAND]
+
+    assert len(tries()) == 1
+    stage.kill()
+    for _ in range(5):
+        stage.turn()
+    first, second = tries()
+    assert first == second
+    stage.learner.stop_before = ""
+    stage.until("recovered")
+    assert [verb for verb, _ in stage.learner.answered] == ["try", "promote"]
+
+
+def test_a_command_that_the_log_lost_is_not_waited_for_once_a_later_one_was_answered(stage: Any) -> None:
+    stage.learner.stop_before = "hold"
+    stage.ask("hold")
+    stage.ask("resume")
+    hold, resume = (order for order in stage.state().orders.values())
+    stage.learner.tell("applied", verb="resume", seq_of=resume.seq, version=1, shadow=None, offset=0)
+    stage.turn()
+    assert stage.state().orders == {}
+    assert hold.answers[0].startswith("skipped")
+
+
+def test_run_goes_on_after_trouble_and_stops_when_told(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    stage.faults.fail("append", LogUnavailable("down for a moment"), times=2)
+    stop = threading.Event()
+    with caplog.at_level(logging.WARNING):
+        thread = threading.Thread(target=stage.control.run, args=(stop,))
+        thread.start()
+        deadline = time.monotonic() + 20
+        while "registered" not in stage.kinds() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        stop.set()
+        thread.join(20)
+    assert not thread.is_alive()
+    assert stage.kinds() == ["registered"]
+    assert "control has to wait" in caplog.text
+
+
+def test_run_cancels_its_fits_when_it_stops(stage: Any) -> None:
+    stage.jobs.polls = 1_000_000
+    stage.learner.drift()
+    stage.until("retrain_started")
+    stage.turn()
+    stop = threading.Event()
+    stop.set()
+    stage.control.run(stop)
+    assert [job.cancelled for job in stage.jobs.all] == [True]
+
+
+def test_tick_says_whether_there_was_anything_to_do(stage: Any) -> None:
+    assert stage.control.tick()
+    assert not stage.control.tick()
+    stage.learner.alarm()
+    assert stage.control.tick()
+
+
+def test_heartbeats_go_out_with_the_turns(make_stage: Callable[..., Any]) -> None:
+    stage = make_stage()
+    settings = stage.settings.model_copy(update={"control": stage.settings.control.model_copy(update={"heartbeat_s": 4.0})})
+    stage.control = Control(settings, stage.log, stage.store, None, stage.jobs, stage.clock)  # type: ignore[arg-type]  # unused here
+    for _ in range(21):
+        stage.clock.advance(1.0)
+        stage.control.tick()
+    kinds = [record.kind for record in stage.log.read("clicks", 0, 1000, 100)]
+    assert kinds == [Kind.HEARTBEAT] * 5
+
+
+def test_a_version_from_another_log_or_model_is_not_taken(stage: Any, keys: Any) -> None:
+    stage.jobs.polls = 5
+    stage.learner.drift()
+    stage.until("retrain_started")
+    stage.turn()
+    [job] = stage.jobs.all
+    job.result = lambda: b"garbage"
+    failed = stage.until("retrain_failed")
+    assert "cannot be used" in failed.why
+    stage.until("recovered")
+
+
+def test_the_audit_numbers_are_json(stage: Any) -> None:
+    stage.learner.drift()
+    stage.until("recovered")
+    for decision in stage.decisions():
+        assert msgspec.json.decode(msgspec.json.encode(decision.numbers)) == decision.numbers
