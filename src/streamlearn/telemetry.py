@@ -10,11 +10,19 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final, Literal, NamedTuple, TextIO
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+__all__ = [
+    "EXPOSITION", "CollectorRegistry", "Counter", "Family", "Histogram", "JsonFormatter", "Metrics", "exposition",
+    "setup_logging", "watch",
+]  # fmt: skip
+EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 LATENCY_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -89,6 +97,42 @@ class Metrics:
         self.swap = Histogram(
             "streamlearn_publication_load_seconds", "Time to verify and load a publication", registry=registry
         )
+
+
+class Family(NamedTuple):
+    """A metric whose values are worked out when it is scraped: (label values, value) a row."""
+
+    kind: Literal["gauge", "counter"]
+    name: str
+    text: str
+    labels: tuple[str, ...]
+    rows: list[tuple[tuple[str, ...], float]]
+
+
+class _Scraped(Collector):
+    def __init__(self, families: Callable[[], Iterable[Family]]) -> None:
+        self._families = families
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # so that registering does not scrape
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families():
+            kind = GaugeMetricFamily if family.kind == "gauge" else CounterMetricFamily
+            metric = kind(family.name, family.text, labels=family.labels)
+            for labels, value in family.rows:
+                metric.add_metric(labels, value)
+            yield metric
+
+
+def watch(registry: CollectorRegistry, families: Callable[[], Iterable[Family]]) -> None:
+    """Have `registry` call `families` whenever it is scraped."""
+    registry.register(_Scraped(families))
+
+
+def exposition(registry: CollectorRegistry) -> bytes:
+    """The registry as Prometheus reads it, of media type `EXPOSITION`."""
+    return generate_latest(registry)
 
 
 def _text(record: logging.LogRecord) -> str:

@@ -1,4 +1,4 @@
-"""One running app over fakes, its HTTP client, and a fast model that stands for any: what every test of this room starts from."""
+"""One running app over fakes, its HTTP client, and a fast model that stands for any: what every test here starts from."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_loopback(host: str) -> None:
     check_bind(host, {})
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.3", "example.org", "", "127.0.0.1.example.org", "localhost.example.org"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.3", "example.org", "", "127.0.0.1.example.org", "localhost.a.org"])
 def test_elsewhere_a_key_is_needed(host: str) -> None:
     assert not is_loopback(host)
     with pytest.raises(ConfigError, match=r"serve\.host"):

@@ -56,7 +56,9 @@ def corrupt(blob: bytes) -> bytes:
     return blob[:-3] + bytes([blob[-3] ^ 1]) + blob[-2:]
 
 
-@pytest.mark.parametrize("what", ["flipped", "cut", "empty", "foreign key", "other model", "other shard", "other log", "not a model"])
+@pytest.mark.parametrize(
+    "what", ["flipped", "cut", "empty", "foreign key", "other model", "other shard", "other log", "not a model"]
+)
 def test_a_bad_publication_is_refused_aloud_and_the_last_good_one_stays(
     world: Any, holder: Any, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
@@ -230,7 +232,9 @@ def test_a_key_is_needed_only_where_there_are_several_shards(world: Any, holder:
         holder.slot("nope", "a")
 
 
-def test_the_thread_picks_up_what_is_published_and_outlives_a_fault(world: Any, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+def test_the_thread_picks_up_what_is_published_and_outlives_a_fault(
+    world: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("streamlearn.serving.holder.MAX_BACKOFF_S", 0.01)
     world.make()
     holder = world.hub.holder

@@ -141,8 +141,8 @@ def test_every_documented_problem_is_of_the_catalogue_and_every_answered_one_is_
             assert documented <= {entry.status for entry in CATALOGUE.values()} | {200, 202}
             if method != "post":
                 continue
-            for content, kind in [(b"hello", "application/json"), (b"x" * 9_000_000, "application/json"), (b"17", "application/json")]:
-                got = await http.post(fill(path, spec), content=content, headers={"content-type": kind})
+            for content in (b"hello", b"x" * 9_000_000, b"17"):
+                got = await http.post(fill(path, spec), content=content, headers={"content-type": "application/json"})
                 assert got.status_code in documented, f"{path}: {got.status_code}"
 
     world.run(story)

@@ -228,7 +228,8 @@ def test_a_bad_event_alone_is_a_problem_that_names_field_and_reason(world: Any, 
 
 def test_nan_in_an_array_takes_no_other_event_down(world: Any) -> None:
     async def story(http: Any) -> None:
-        body = json.dumps([A, {"stream": "flights", "id": "n", "x": {"v": float("nan")}}, B, {"stream": "flights", "y": float("inf")}])
+        nan, infinite = {"stream": "flights", "id": "n", "x": {"v": float("nan")}}, {"stream": "flights", "y": float("inf")}
+        body = json.dumps([A, nan, B, infinite])
         got = (await http.post("/v1/events", content=body, headers=JSON)).json()
         assert got["accepted"] == 2
         assert [(item["index"], item["field"], item["reason"]) for item in got["rejected"]] == [

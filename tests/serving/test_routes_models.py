@@ -47,7 +47,8 @@ def test_a_sharded_model_is_summed_but_its_scores_are_not(world: Any) -> None:
 
     async def story(http: Any) -> None:
         got = (await http.get("/v1/models/ctr")).json()
-        assert (got["n"], got["lag"], got["counters"], got["scores"], got["ready"]) == (60, 4, {"events": 20}, None, False)
+        assert (got["n"], got["lag"], got["counters"]) == (60, 4, {"events": 20})
+        assert (got["scores"], got["ready"]) == (None, False)
         assert [shard["version"] for shard in got["shards"]] == [1, None, None, None]
         assert got["shards"][1]["age_s"] is None
 
@@ -58,7 +59,8 @@ def test_a_model_that_nobody_has_heard_of_yet_is_shown_as_such(world: Any) -> No
     async def story(http: Any) -> None:
         got = (await http.get("/v1/models")).json()["models"]
         assert [model["name"] for model in got] == ["delay", "ctr"]
-        assert (got[0]["ready"], got[0]["version"], got[0]["scores"], got[0]["shards"][0]["status"]) == (False, None, None, None)
+        first = got[0]
+        assert (first["ready"], first["version"], first["scores"], first["shards"][0]["status"]) == (False, None, None, None)
 
     world.run(story)
 

@@ -75,7 +75,9 @@ def test_metrics_tell_of_requests_events_models_and_scores(world: Any) -> None:
     world.report(
         version=3, end=30, n=5, pending=4, early=1, rate=50.0, shadow=4, checkpoint_at=world.clock() - 8,
         counters={"events": 10, "orphan": 2}, freshness_ms={"p50": 12.0}, pause_ms={"checkpoint": 3.0},
-        scores={"n": 5, "window": {"accuracy": 0.75}, "cumulative": {"kappa": None}, "baselines": {"majority": {"accuracy": 0.5}}},
+        scores={
+            "n": 5, "window": {"accuracy": 0.75}, "cumulative": {"kappa": None}, "baselines": {"majority": {"accuracy": 0.5}},
+        },
     )  # fmt: skip
 
     async def story(http: Any) -> None:

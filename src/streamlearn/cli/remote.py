@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from ..client import DEFAULT_URL, Client
+from ..client import DEFAULT_URL, Client, Retry
 from ..errors import Unreachable
-from ..flows import Retry
 
 IMPATIENT = Retry(attempts=2)
 PATIENT = Retry(attempts=12)

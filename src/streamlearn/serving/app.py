@@ -13,18 +13,17 @@ from time import perf_counter
 from typing import Any, Final
 
 from fastapi import FastAPI
-from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
-from ..telemetry import Metrics
+from ..telemetry import Histogram, Metrics, watch
 from . import openapi, problems, routes_events, routes_models, routes_predict, routes_service
 from .auth import Gate, check_bind
 from .deps import Deps, Shared
 from .holder import Holder
 from .ingest import Ingest
 from .predictions import PredictionBuffer
-from .views import LearnerCollector
+from .views import figures
 
 DESCRIPTION: Final = "Post events; models learn from each one as it arrives; ask them for predictions."
 
@@ -54,7 +53,7 @@ def create_app(deps: Deps) -> FastAPI:
     )
     metrics = Metrics(deps.registry)
     holder = Holder(deps.settings, deps.store, deps.keys, lambda: deps.log.identity, metrics, deps.clock)
-    deps.registry.register(LearnerCollector(deps.settings, holder, deps.clock))
+    watch(deps.registry, lambda: figures(holder, deps.clock()))
     app.state.shared = Shared(
         deps,
         metrics,

@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 
 from ..config import Settings
 from ..keys import KeyRing
 from ..log import Log
 from ..store import Store
-from ..telemetry import Metrics
+from ..telemetry import CollectorRegistry, Metrics
 from .holder import Holder
 from .ingest import Ingest
 from .predictions import PredictionBuffer

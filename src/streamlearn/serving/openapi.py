@@ -101,7 +101,7 @@ def install(app: FastAPI, *, secured: bool) -> None:
             )
             for route in app.routes:
                 if isinstance(route, PlainRoute) and route.include_in_schema:
-                    for method in route.methods:
+                    for method in route.methods or ():
                         # Once more, and whole: FastAPI drops the nulls from examples.
                         found["paths"][route.path_format][method.lower()].update(route.openapi_extra or {})
             components = found.setdefault("components", {})

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
 from fastapi import APIRouter
-from prometheus_client import Counter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from .. import wire
 from ..errors import EventError
 from ..events import Features, Limits, Prediction, check_string, explain
+from ..telemetry import Counter
 from . import openapi
 from .deps import Shared
 from .holder import Slot

@@ -7,18 +7,17 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter
-from prometheus_client import generate_latest
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from .. import __version__, wire
 from ..errors import LogError
+from ..telemetry import EXPOSITION, exposition
 from . import openapi
 from .deps import Shared, shared
 from .problems import CATALOGUE, ProblemError
 
 PROBE_S: Final = 2.0
-EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 _LINE: Final = 'streamlearn_lag{model="delay",shard="0"} 0.0\n'
 router: Final = APIRouter(route_class=openapi.PlainRoute, tags=["service"])
 
@@ -95,7 +94,7 @@ async def _amiss(hub: Shared) -> list[str]:
     ),
 )
 async def metrics(request: Request) -> Response:
-    text = await asyncio.to_thread(generate_latest, shared(request).deps.registry)
+    text = await asyncio.to_thread(exposition, shared(request).deps.registry)
     return Response(text, media_type=EXPOSITION)
 
 

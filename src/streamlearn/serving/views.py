@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from .. import wire
 from ..config import Settings
 from ..events import REASONS
+from ..telemetry import Family
 from .holder import Holder, Slot, counters, degraded, lag
 
 
@@ -61,44 +60,29 @@ def _shard_view(slot: Slot, now: float) -> wire.ShardView:
     )
 
 
-class LearnerCollector(Collector):
-    """Learners' and models' figures, worked out when they are scraped. Registered once for each app."""
-
-    def __init__(self, settings: Settings, holder: Holder, clock: Any) -> None:
-        self._settings, self._holder, self._clock = settings, holder, clock
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        now = self._clock()
-        both = ("model", "shard")
-        gauges = {name: GaugeMetricFamily(f"streamlearn_{name}", text, labels=both) for name, text in _GAUGES.items()}
-        totals = CounterMetricFamily("streamlearn_learner_events", "Learner's counters", labels=("model", "shard", "what"))
-        scores = GaugeMetricFamily("streamlearn_score", "Prequential scores", labels=("model", "shard", "kind", "metric"))
-        quantiles = GaugeMetricFamily(
-            "streamlearn_learner_ms", "Learner's own times, milliseconds", labels=("model", "shard", "what", "quantile")
-        )
-        cases = GaugeMetricFamily("streamlearn_case_open", "1 while a drift case is open", labels=("model",))
-        for name, slots in self._holder.slots.items():
-            cases.add_metric((name,), 1.0 if self._holder.control[name].get("case") else 0.0)
-            for slot in slots:
-                labels = (name, str(slot.shard))
-                for gauge, value in _figures(slot, now).items():
-                    gauges[gauge].add_metric(labels, value)
-                if slot.status is None:
-                    continue
-                for what, count in slot.status.counters.items():
-                    totals.add_metric((*labels, what), count)
-                for kind, metric, value in _scores(slot.status.scores):
-                    scores.add_metric((*labels, kind, metric), value)
-                for what, numbers in (("freshness", slot.status.freshness_ms), ("pause", slot.status.pause_ms)):
-                    for quantile, value in numbers.items():
-                        quantiles.add_metric((*labels, what, quantile), value)
-        store = GaugeMetricFamily("streamlearn_store_down_seconds", "How long the store has been unreachable, 0 when it is not")
-        down = self._holder.store_down_since
-        store.add_metric((), 0.0 if down is None else max(0.0, now - down))
-        yield from (*gauges.values(), totals, scores, quantiles, cases, store)
+def figures(holder: Holder, now: float) -> list[Family]:
+    """Learners' and models' figures, for Prometheus."""
+    both = ("model", "shard")
+    gauges = {name: Family("gauge", f"streamlearn_{name}", text, both, []) for name, text in _GAUGES.items()}
+    totals = Family("counter", "streamlearn_learner_events", "Learner's counters", (*both, "what"), [])
+    scores = Family("gauge", "streamlearn_score", "Prequential scores", (*both, "kind", "metric"), [])
+    times = Family("gauge", "streamlearn_learner_ms", "Learner's own times, milliseconds", (*both, "what", "quantile"), [])
+    cases = Family("gauge", "streamlearn_case_open", "1 while a drift case is open", ("model",), [])
+    for name, slots in holder.slots.items():
+        cases.rows.append(((name,), 1.0 if holder.control[name].get("case") else 0.0))
+        for slot in slots:
+            labels = (name, str(slot.shard))
+            for gauge, value in _figures(slot, now).items():
+                gauges[gauge].rows.append((labels, value))
+            if slot.status is None:
+                continue
+            totals.rows.extend(((*labels, what), count) for what, count in slot.status.counters.items())
+            scores.rows.extend(((*labels, kind, metric), value) for kind, metric, value in _scores(slot.status.scores))
+            for what, numbers in (("freshness", slot.status.freshness_ms), ("pause", slot.status.pause_ms)):
+                times.rows.extend(((*labels, what, quantile), value) for quantile, value in numbers.items())
+    down = 0.0 if holder.store_down_since is None else max(0.0, now - holder.store_down_since)
+    store = Family("gauge", "streamlearn_store_down_seconds", "How long the store has been out of reach", (), [((), down)])
+    return [*gauges.values(), totals, scores, times, cases, store]
 
 
 _GAUGES = {

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from . import wire
-from .events import Event, new_id
+from .. import wire
+from ..events import Event, new_id
 
 CHUNK_EVENTS: Final = 500
 CHUNK_BYTES: Final = 1 << 20

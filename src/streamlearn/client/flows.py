@@ -10,7 +10,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 import httpx
 
-from .errors import Unreachable
+from ..errors import Unreachable
 
 TRY_AGAIN: Final = frozenset({429, 503, 507})
 T = TypeVar("T")

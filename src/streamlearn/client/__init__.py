@@ -22,12 +22,13 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from . import wire
+from .. import wire
+from ..errors import Refused, Unreachable
+from ..events import Event, Features
 from .batches import CHUNK_EVENTS, add, chunks, plain
-from .errors import Refused, Unreachable
-from .events import Event, Features
 from .flows import RETRY, Call, Flow, Outcome, Reply, Retry, Run, Wait, describe, fetch
 
+__all__ = ["DEFAULT_URL", "RETRY", "Api", "AsyncClient", "Client", "Retry"]
 DEFAULT_URL: Final = "http://127.0.0.1:8321"
 P = ParamSpec("P")
 T = TypeVar("T")
