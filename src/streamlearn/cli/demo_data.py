@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
-from ..events import fingerprint
+from ..events import Features, fingerprint
 
 STREAM: Final = "flights"
 DATA: Final = "houston_flights_2011.csv.gz"
@@ -23,9 +23,7 @@ LATE_MIN: Final = 15  # minutes: a flight that lands this late counts as delayed
 
 FAR_MILES: Final = 500
 NOISE: Final = 0.1
-RULE: Final = (
-    f"flights of more than {FAR_MILES} miles land late, shorter ones on time (but for {NOISE:.0%} of them, chosen by a hash)"
-)
+RULE: Final = f"flights over {FAR_MILES} miles land late, the others on time (but for {NOISE:.0%}, by a hash)"
 
 
 class Flight(NamedTuple):
@@ -34,8 +32,9 @@ class Flight(NamedTuple):
     id: str
     departs: float
     lands: float | None
-    x: dict[str, int | str]
+    x: Features
     late: bool | None
+    miles: int
 
 
 class Schedule(NamedTuple):
@@ -88,7 +87,7 @@ def parse_schedule(data: io.BytesIO, limit: int) -> Schedule:
 
 def injected_label(flight: Flight) -> bool:
     """The label of a flight under the injected rule: `RULE`, a function of the flight alone."""
-    return (int(flight.x["Distance"]) > FAR_MILES) != (fingerprint(flight.id) < NOISE * 2**32)
+    return (flight.miles > FAR_MILES) != (fingerprint(flight.id) < NOISE * 2**32)
 
 
 def timeline(flights: Iterable[Flight], drift_from: int) -> Iterator[Happening]:
@@ -128,14 +127,15 @@ def _flight(number: int, row: dict[str, str]) -> Flight:
         minutes += 24 * 60
     departs = (datetime(2011, month, day, tzinfo=UTC) + timedelta(minutes=minutes)).timestamp()
     diverted = row["ArrDelay"] == ""
-    x: dict[str, int | str] = {
+    miles = int(row["Distance"])
+    x: Features = {
         "Month": month,
         "DayofMonth": day,
         "DayOfWeek": int(row["DayOfWeek"]),
         "UniqueCarrier": row["UniqueCarrier"],
         "Origin": row["Origin"],
         "Dest": row["Dest"],
-        "Distance": int(row["Distance"]),
+        "Distance": miles,
     }
     return Flight(
         f"2011-{month:02}-{day:02}-{row['UniqueCarrier']}-{number}",
@@ -143,6 +143,7 @@ def _flight(number: int, row: dict[str, str]) -> Flight:
         None if diverted else departs + 60 * int(row["ActualElapsedTime"]),
         x,
         None if diverted else int(row["ArrDelay"]) >= LATE_MIN,
+        miles,
     )
 
 

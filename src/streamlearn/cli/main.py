@@ -25,7 +25,7 @@ class Root(Commands):
             return super().get_command(ctx, name)
         from .demo import demo
 
-        alone = typer.Typer(add_completion=False)
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
         alone.command("demo")(demo)
         return typer.main.get_command(alone)
 
