@@ -40,13 +40,13 @@ class EventsAnswer(msgspec.Struct):
 class Instance(msgspec.Struct, omit_defaults=True):
     """A question to a model. `key` (default: `id`) finds the shard; `log` needs `id` and writes the prediction to the log.
 
-    `ts` is the event time that a logged prediction carries, for replays at another clock; default: the log's append time.
+    `ts` is the event time that a logged prediction carries, as an event's `ts`; without one, it does not move the clock.
     """
 
     x: Features
     id: str | None = None
     key: str | None = None
-    ts: float | None = None
+    ts: float | str | None = None
     log: bool = False
 
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from streamlearn import wire
+from streamlearn.serving.examples import AUDIT_ID
 from streamlearn.serving.openapi import COMPONENTS
 from streamlearn.serving.problems import CATALOGUE
 
@@ -30,7 +31,7 @@ def query(spec: dict[str, Any]) -> dict[str, Any]:
 
 def prepare(world: Any) -> None:
     world.publish_all()
-    for kind, id in (("case", "delay-17"), ("version", "delay@1"), ("audit", "41"), ("audit", "42")):
+    for kind, id in (("case", "delay-17"), ("version", "delay@1"), ("audit", AUDIT_ID)):
         world.view(kind, id, {"model": "delay"})
 
 

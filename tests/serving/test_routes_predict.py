@@ -102,6 +102,8 @@ def test_several_shards_and_no_key_is_422_with_the_fix(world: Any) -> None:
         (b'{"x": {}, "log": true}', 422, "id", "shape"),
         (b'{"x": {}, "log": true, "id": ""}', 422, "id", "shape"),
         (b'{"x": {}, "log": true, "id": "a", "key": ""}', 422, "key", "shape"),
+        (b'{"x": {}, "log": true, "id": "a", "ts": 1767225600000}', 422, "ts", "future"),
+        (b'{"x": {}, "log": true, "id": "a", "ts": "soon"}', 422, "ts", "time"),
         (b'{"x": {}, "log": true, "id": "' + b"a" * 1025 + b'"}', 422, "id", "too_long"),
         (b'{"x": {}, "deep": ' + b"[" * 5000 + b"]" * 5000 + b"}", 422, "$", "too_deep"),
         (b'{"x": {"a": "\xff"}}', 400, "$", "malformed"),
@@ -167,7 +169,8 @@ def test_a_logged_prediction_reaches_the_log_with_what_was_shown(world: Any) -> 
     world.publish(version=7)
 
     async def story(http: Any) -> None:
-        got = await http.post("/v1/predict/delay", json={"id": "f1", "key": "N1", "ts": 5.5, "x": X, "log": True})
+        question = {"id": "f1", "key": "N1", "ts": "1970-01-01T00:00:05.5Z", "x": X, "log": True}
+        got = await http.post("/v1/predict/delay", json=question)
         assert got.json()["logged"] == "queued"
         await until(lambda: world.records("flights"))
         [record] = world.records("flights")

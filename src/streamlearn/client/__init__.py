@@ -91,7 +91,7 @@ class Api:
         *,
         id: str | None = None,
         key: str | None = None,
-        ts: float | None = None,
+        ts: float | str | None = None,
         log: bool = False,
     ) -> Flow[wire.PredictAnswer]:
         """Ask `model` about `x`. `log` hands the prediction to the log under `id`, for the label that comes later."""

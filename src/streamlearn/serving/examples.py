@@ -19,7 +19,11 @@ _STATUS: Final = {
 MODEL: Final[dict[str, Any]] = {
     "name": "delay", "stream": "flights", "task": "binary", "pipeline": "logistic", "ready": True, "version": 1,
     "state": "steady", "case": "", "degraded": None, "n": 20412, "lag": 0, "pending": 37, "dead": 0, "rate": 0.0,
-    "counters": {"events": 41230, "labelled": 20412}, "scores": _SCORES, "control": {"state": "steady", "version": 1},
+    "counters": {"events": 41230, "labelled": 20412}, "scores": _SCORES,
+    "control": {
+        "name": "delay", "stream": "flights", "task": "binary", "state": "steady", "version": 1, "previous": None,
+        "shadow": None, "case": "", "degraded": "", "held": None, "since": 1767225600.0,
+    },
     "shards": [
         {
             "shard": 0, "version": 1, "position": POSITION, "n": 20412, "age_s": 0.31, "reported_s": 0.31, "degraded": None,
@@ -28,18 +32,28 @@ MODEL: Final[dict[str, Any]] = {
     ],
 }
 VERSION: Final[dict[str, Any]] = {
-    "id": "delay@2", "model": "delay", "version": 2, "parent": 1, "reason": "case delay-17", "created": 1767225600.0,
+    "id": "delay@2", "model": "delay", "version": 2, "parent": 1, "reason": "case delay-17", "fate": "challenger",
+    "window": {"0": [21100, 41230]}, "created": 1767225602.0, "fitted_at": 1767225611.0, "trained_to": {"0": 41230},
 }
 CASE: Final[dict[str, Any]] = {
-    "id": "delay-17", "model": "delay", "state": "trial", "version": 2,
-    "events": [
-        {"kind": "case_opened", "at": 1767225600.0, "n": 20900, "why": "adwin raised an alarm"},
-        {"kind": "confirmed", "at": 1767225601.5, "n": 21412, "numbers": {"p": 0.0004, "level": 0.03}},
+    "id": "delay-17", "model": "delay", "kind": "drift", "open": True, "outcome": None, "opened_at": 1767225600.0,
+    "closed_at": None, "version": 2, "progress": None, "trial": {"events": 640, "e": 3.1, "mean_difference": 0.021},
+    "steps": [
+        {
+            "kind": "case_opened", "at": 1767225600.0, "n": 20900, "offset": 40210, "version": 1, "by": "control",
+            "why": "adwin raised an alarm", "numbers": {"kind": "drift"}, "control": 40,
+        },
+        {
+            "kind": "confirmed", "at": 1767225601.5, "n": 21412, "offset": 41230, "version": 1, "by": "control",
+            "why": "the loss is higher than before", "numbers": {"p": 0.0004, "level": 0.03}, "control": 42,
+        },
     ],
 }
+AUDIT_ID: Final = "00000000000000000042"
 DECISION: Final[dict[str, Any]] = {
-    "id": "42", "type": "decision", "model": "delay", "kind": "confirmed", "at": 1767225601.5, "case": "delay-17", "n": 21412,
-    "by": "control", "why": "the loss is higher than before", "numbers": {"p": 0.0004, "level": 0.03},
+    "id": AUDIT_ID, "type": "decision", "took_effect": True, "model": "delay", "kind": "confirmed", "at": 1767225601.5,
+    "case": "delay-17", "version": 1, "n": 21412, "offset": 41230, "signal": 311, "by": "control",
+    "why": "the loss is higher than before", "numbers": {"p": 0.0004, "level": 0.03},
 }
 ASKED: Final[dict[str, Any]] = {
     "request": "5b0e3c1f4d6a47f0a5f3c0f7f1f7a9d2", "model": "delay", "action": "retrain", "by": "key ops", "at": 1767225600.0,

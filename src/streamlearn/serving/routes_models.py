@@ -18,7 +18,7 @@ from ..log import CONTROL, Entry
 from . import openapi
 from .auth import CALLER
 from .deps import Shared, shared
-from .examples import ASKED, CASE, DECISION, MODEL, VERSION
+from .examples import ASKED, AUDIT_ID, CASE, DECISION, MODEL, VERSION
 from .ingest import content_type, read_body
 from .problems import ProblemError
 from .views import model_view
@@ -160,10 +160,10 @@ async def get_case(request: Request) -> Response:
     openapi_extra=openapi.operation(
         parameters=[
             openapi.query_parameter("limit", "At most so many", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}, 100),
-            openapi.query_parameter("after", "Only those after the one with this id", {"type": "string"}, "41"),
+            openapi.query_parameter("after", "Only those after the one with this id", {"type": "string"}, AUDIT_ID),
         ],
         responses=[
-            openapi.answer(200, "A page", openapi.content(wire.Page, ("one", {"items": [DECISION], "next": "42"}))),
+            openapi.answer(200, "A page", openapi.content(wire.Page, ("one", {"items": [DECISION], "next": AUDIT_ID}))),
             openapi.problems("rejected", "store-unavailable"),
         ],
     ),

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from .. import wire
 from ..errors import EventError
-from ..events import Features, Limits, Prediction, check_string, explain
+from ..events import Features, Limits, Prediction, check_string, explain, parse_time
 from ..telemetry import Counter
 from . import openapi
 from .deps import Shared
@@ -97,7 +97,7 @@ class Predictor:
             return
         record = Prediction(
             desk.stream, question.id, answer.model, answer.version, answer.prediction, answer.probabilities, question.x,
-            question.ts, question.key or question.id,
+            None if question.ts is None else parse_time(question.ts), question.key or question.id,
         )
         answer.logged = self._buffer.offer(record)
         (desk.queued if answer.logged == "queued" else desk.dropped).inc()
@@ -110,6 +110,10 @@ class Predictor:
             check_string("key", question.key, self._limits)
             if not question.key:
                 raise EventError("shape", "key", "is an empty string; leave it out instead")
+        if question.ts is not None:
+            ahead = self._limits.max_ahead_s
+            if parse_time(question.ts) > self._clock() + ahead:
+                raise EventError("future", "ts", f"lies more than {ahead:g} s ahead of now; Unix time is in seconds")
 
 
 def _ask(answer: Callable[[Features], Answer], x: Features, slot: Slot) -> Answer:
