@@ -24,6 +24,7 @@ from .state import Phase, State
 logger = logging.getLogger("streamlearn.control")
 
 PAGE: Final = 500
+APPEND_S: Final = 60.0
 EVENTS: Final = (Kind.EVENT, Kind.PREDICTION)
 
 
@@ -54,7 +55,7 @@ class Heartbeats:
             if pulse.has_events and now - pulse.newest >= self._every_s:
                 due.setdefault(stream, []).append(Entry(b"", b"{}", Kind.HEARTBEAT, partition))
         for stream, entries in due.items():
-            self._log.append(stream, entries).result()
+            self._log.append(stream, entries).result(timeout=APPEND_S)
         return sum(map(len, due.values()))
 
     def _feel(self, stream: str, partition: int, pulse: _Pulse) -> None:
