@@ -17,7 +17,7 @@ REQUEST = 100
 
 def decision(offset: int, kind: str, case: str = "m-4", **changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "id": f"{offset:020d}", "offset": offset, "type": "decision", "model": "m", "kind": kind, "at": 0.0, "case": case,
+        "id": f"{offset:020d}", "offset": 0, "type": "decision", "model": "m", "kind": kind, "at": 0.0, "case": case,
         "version": None, "why": f"because of {kind}", "numbers": {},
     }  # fmt: skip
     return {**values, **changes}
@@ -26,8 +26,8 @@ def decision(offset: int, kind: str, case: str = "m-4", **changes: Any) -> dict[
 OLD = [
     decision(90, "promoted", "m-3"),
     decision(91, "rolled_back", "m-3"),
-    {"id": f"{REQUEST:020d}", "offset": REQUEST, "type": "request", "model": "m", "case": ""},
-    {"id": f"{REQUEST + 1:020d}", "offset": REQUEST + 1, "type": "claim", "model": "m"},
+    {"id": f"{REQUEST:020d}", "offset": 0, "type": "request", "model": "m", "case": ""},
+    {"id": f"{REQUEST + 1:020d}", "offset": 0, "type": "claim", "model": "m"},
     decision(102, "case_opened", "other-9", model="other"),
 ]
 

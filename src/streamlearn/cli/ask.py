@@ -96,8 +96,9 @@ def _decisions(client: Client, model: str, offset: int, pause: Callable[[], None
             page = client.audit(PAGE, None)  # the trail was made anew: begin at its start
         for item in page.items:
             after = str(item["id"])
-            if item["offset"] > seen:
-                seen = item["offset"]
+            at = int(after)  # an entry's id is its offset in the control log; its own `offset` is one of the model's stream
+            if at > seen:
+                seen = at
                 if item["type"] == "decision" and item["model"] == model:
                     yield item
         if page.next is None:

@@ -6,6 +6,7 @@ it started and where to look, and leaves the logs to the roles.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -23,7 +24,7 @@ from .. import __version__
 from ..client import Client
 from ..config import Settings
 from ..errors import ConfigError, StreamlearnError
-from .console import say, warn
+from .console import say
 from .lifetime import Lifetime
 from .roles import Config, Parent, run_role
 from .supervisor import Child, Supervisor
@@ -104,10 +105,14 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises ConfigError when the address or port cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except socket.gaierror:
-        raise ConfigError("serve.host", f"{host!r} is no address of this machine", "Write 127.0.0.1, or 0.0.0.0") from None
+        raise ConfigError("serve.host", f"nothing is known as {host!r}", "Write 127.0.0.1, or 0.0.0.0 with API keys") from None
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            problem = f"{host} is no address of this machine"
+            raise ConfigError("serve.host", problem, "Write 127.0.0.1, or 0.0.0.0 with API keys") from None
         problem = f"port {port} on {host} cannot be had ({os.strerror(error.errno or 0)})"
         raise ConfigError("serve.port", problem, "Stop what listens there, or write another (0 takes a free one)") from None
 
@@ -153,4 +158,4 @@ def _tell_ready(url: str, life: Lifetime) -> None:
                 why = str(error)
             if seconds > SLOW_START_S and not told:
                 told = True
-                warn(f"not ready after {seconds:.0f} s, still trying: {why}")
+                say(f"not ready after {seconds:.0f} s, still trying: {why}")
