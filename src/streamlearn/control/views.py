@@ -178,7 +178,7 @@ def step_doc(offset: int, decision: Decision) -> Doc:
 
 
 def audit_doc(offset: int, record: ControlRecord, took_effect: bool) -> Doc:
-    """A record of the control log as it is, with its type, its offset, and whether it changed anything.
+    """A record of the control log as it is, with its type, its place there (`control`), and whether it changed anything.
 
     `id` is the document's; a request's own is `request`.
     """
@@ -186,4 +186,4 @@ def audit_doc(offset: int, record: ControlRecord, took_effect: bool) -> Doc:
     fields = msgspec.structs.asdict(record)
     if isinstance(record, Request):
         fields["request"] = fields.pop("id")
-    return {"id": audit_id(offset), "offset": offset, "type": kind, "took_effect": took_effect, **fields}
+    return {"id": audit_id(offset), "control": offset, "type": kind, "took_effect": took_effect, **fields}

@@ -51,7 +51,8 @@ CASE: Final[dict[str, Any]] = {
 }
 AUDIT_ID: Final = "00000000000000000042"
 DECISION: Final[dict[str, Any]] = {
-    "id": AUDIT_ID, "type": "decision", "took_effect": True, "model": "delay", "kind": "confirmed", "at": 1767225601.5,
+    "id": AUDIT_ID, "control": 42, "type": "decision", "took_effect": True, "model": "delay", "kind": "confirmed",
+    "at": 1767225601.5,
     "case": "delay-17", "version": 1, "n": 21412, "offset": 41230, "signal": 311, "by": "control",
     "why": "the loss is higher than before", "numbers": {"p": 0.0004, "level": 0.03},
 }
