@@ -112,6 +112,8 @@ def test_the_text_of_the_error_holds_them_all() -> None:
             "[] is not usable here",
         ),
         ("drift = {max_reference = 100}", "models.m.drift.max_reference", "100 is below min_reference, 500"),
+        ("trial = {tolerance = 1}", "models.m.trial.tolerance", "1 is out of range. Write a number below 1"),
+        ("drift = {harm = -0.1}", "models.m.drift.harm", "-0.1 is out of range. Write a number of at least 0"),
         ("trial = {horizon_events = 9}", "models.m.trial.horizon_events", "no trial could be won. Write a larger one"),
         ("chekpoint = {}", "models.m.chekpoint", "Did you mean 'checkpoint'?"),
         ("zzz = 1", "models.m.zzz", "there is no such setting. Remove it"),

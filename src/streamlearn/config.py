@@ -42,6 +42,7 @@ NotNegative = Annotated[float, Field(ge=0, strict=True)]
 Whole = Annotated[int, Field(ge=0, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
+Margin = Annotated[float, Field(ge=0, lt=1, strict=True)]  # of a loss in [0, 1]
 Label = StrictBool | StrictInt | StrictStr
 
 
@@ -108,7 +109,7 @@ class DriftSettings(Table):
     min_reference: Annotated[int, Field(ge=30, strict=True)] = 500
     max_reference: Annotated[int, Field(ge=100, strict=True)] = 20_000
     alpha: Share = 0.05
-    harm: NotNegative = 0.0
+    harm: Margin = 0.0
 
     @model_validator(mode="after")
     def _reference_can_fill(self) -> DriftSettings:
@@ -123,7 +124,7 @@ class DriftSettings(Table):
 
 class TrialSettings(Table):
     alpha: Share = 0.05
-    tolerance: NotNegative = 0.01
+    tolerance: Margin = 0.01
     min_block: Count = 10
     min_events: Count = 1000
     horizon_events: Count = 50_000
