@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from streamlearn.cli import demo_data
-from streamlearn.cli.demo_data import FAR_MILES, NOISE, Flight, injected_label, parse_schedule, read_schedule, timeline, while_open
+from streamlearn.cli.demo_data import (
+    FAR_MILES,
+    NOISE,
+    Flight,
+    injected_label,
+    parse_schedule,
+    read_schedule,
+    timeline,
+    while_open,
+)
 from streamlearn.config import load
 
 HEADER = (
@@ -59,7 +68,8 @@ def test_cancelled_flights_are_counted_and_diverted_ones_never_land() -> None:
 
 
 def test_who_left_after_midnight_left_a_day_later() -> None:
-    rows = csv("1,31,1,5,WN,60,0,180,HOU,DAL,239,0,0", "1,31,1,2350,WN,60,0,2,HOU,DAL,239,0,0", "1,31,1,1,WN,60,0,1,HOU,X,9,0,0")
+    times = ("5,WN,60,0,180", "2350,WN,60,0,2", "1,WN,60,0,1")  # when, by whom, how long, arrival's and departure's delay
+    rows = csv(*(f"1,31,1,{time},HOU,DAL,239,0,0" for time in times))
     assert [one.departs for one in parse_schedule(rows, 10).flights] == [at(1, 31, 0, 1), at(1, 31, 23, 50), at(2, 1, 0, 5)]
 
 

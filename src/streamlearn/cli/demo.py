@@ -19,7 +19,7 @@ import msgspec
 import typer
 from rich.live import Live
 
-from ..errors import StreamlearnError
+from ..errors import ConfigError, StreamlearnError
 from .console import console, say, warn
 from .demo_data import Schedule, read_schedule
 from .demo_report import Report, summary
@@ -83,12 +83,12 @@ def demo(
         if json is not None:
             json.write_bytes(msgspec.json.format(msgspec.json.encode(report.document())) + b"\n")
         console().print(summary(report))
-        _tell_end(report)
+        _tell_end(report, running.restarts())
         if keep:
             _tell_kept(running)
             while not life.stop.wait(1.0) and not running.ended.is_set():
                 pass
-        elif data_dir is not None:
+        if keep or data_dir is not None:
             say(f"The data stay in {folder}; to go on with them: streamlearn serve {folder / CONFIG}")
     raise typer.Exit(0 if report.sound else 1)
 
@@ -118,16 +118,18 @@ def _display() -> Iterator[Callable[[Snapshot], None]]:
 def _folder(data_dir: Path | None, keep: bool) -> Iterator[Path]:
     """Where the demo's files go; a temporary folder is removed at the end, unless the service was to be kept."""
     if data_dir is not None:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"{data_dir} cannot be made ({error.strerror})"
+            raise ConfigError("--data-dir", problem, "Name a folder that can be written") from None
         yield data_dir.resolve()
         return
     folder = Path(tempfile.mkdtemp(prefix="streamlearn-demo-"))
     try:
         yield folder
     finally:
-        if keep:
-            say(f"The data stay in {folder}; to go on with them: streamlearn serve {folder / CONFIG}")
-        else:
+        if not keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -140,8 +142,10 @@ def _tell_start(schedule: Schedule) -> None:
     say(f"The drift, from flight {len(schedule.flights) // 2:,} on, is injected: see streamlearn demo --help")
 
 
-def _tell_end(report: Report) -> None:
+def _tell_end(report: Report, restarts: int) -> None:
     say()
+    if restarts:
+        say(f"Roles died and were started again {restarts} times; the table counts what came of it.")
     if not report.sound:
         lost, twice = report.events.lost, report.events.duplicated
         warn(f"{lost} events were lost and {twice} learned twice: that must not be, please report it")
@@ -154,12 +158,12 @@ def _tell_end(report: Report) -> None:
 
 
 def _tell_kept(running: Service) -> None:
-    url, question = running.url, msgspec.json.encode({"x": EXAMPLE}).decode()
+    url, question, json = running.url, msgspec.json.encode({"x": EXAMPLE}).decode(), "-H 'Content-Type: application/json'"
     say()
     say(f"The service is up at {url} (its documents: {url}/docs); Ctrl-C ends it. In another terminal:")
     say(f"  streamlearn status --url {url}")
-    say(f"  curl -s {url}/v1/predict/{MODEL} -d '{question}'")
+    say(f"  curl -s {url}/v1/predict/{MODEL} {json} -d '{question}'")
     say(f"  curl -s {url}/v1/cases?model={MODEL}")
     say(f"  curl -s {url}/v1/models/{MODEL}")
-    say(f"  curl -s -X POST {url}/v1/models/{MODEL}/rollback -d '{{\"reason\": \"to see it happen\"}}'")
+    say(f"  curl -s {url}/v1/models/{MODEL}/rollback {json} -d '{{\"reason\": \"to see it happen\"}}'")
     say(f"The roles' logs: {running.folder / LOGS}")

@@ -164,10 +164,13 @@ class Frontend:
         self.degraded = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Ask until `stop` is set. What is refused is counted as not answered: there is no model before the first event."""
+        """Ask once about each flight that is seen, until `stop` is set. What is refused is counted as not answered: there is no model before the first event."""
+        last = ""
         while not stop.wait(ASK_EVERY_S):
             for flight in tuple(self._feed.recent):
-                self.ask(flight)
+                if flight.id != last:
+                    last = flight.id
+                    self.ask(flight)
 
     def ask(self, flight: Flight) -> None:
         """One question. Raises StreamlearnError when nobody answers."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -77,10 +77,17 @@ class Service:
         return self.code
 
     def last_words(self) -> list[str]:
-        """The last warnings and errors in the roles' logs, as they stand there."""
+        """The last lines of the roles' logs that are not mere information."""
         with suppress(OSError), (self.folder / LOGS).open(encoding="utf-8", errors="replace") as file:
-            return list(deque((text.rstrip() for text in file if '"level":"INFO"' not in text.replace(" ", "")), TOLD_LOGS))
+            return list(deque((text.rstrip() for text in file if not _is_information(text)), TOLD_LOGS))
         return []
+
+
+def _is_information(text: str) -> bool:
+    try:
+        return str(msgspec.json.decode(text, type=dict[str, Any]).get("level")) in ("info", "debug")
+    except msgspec.DecodeError:  # a traceback, or what a library printed
+        return False
 
 
 @contextmanager

@@ -47,6 +47,10 @@ class Story(NamedTuple):
         """An alarm that no test confirmed."""
         return any(step.name in ("rejected", "expired") for step in self.steps)
 
+    def second_of(self, name: str, otherwise: float) -> float:
+        """When the step of that name happened first."""
+        return next((step.second for step in self.steps if step.name == name), otherwise)
+
 
 def stories(cases: Iterable[Doc], origin: float) -> list[Story]:
     """The cases in order; `origin` is Unix seconds."""
@@ -54,16 +58,18 @@ def stories(cases: Iterable[Doc], origin: float) -> list[Story]:
 
 
 def milestones(told: Sequence[Story], injected: Step | None) -> dict[str, Step | None]:
-    """The first time of each milestone in the first confirmed case that was still open after the injection."""
+    """When each milestone was reached, in the first case confirmed after the injection; without one, in the last case since.
+
+    None for what was not reached, which is everything before the injection.
+    """
     found: dict[str, Step | None] = {"injected": injected} | dict.fromkeys(MILESTONES)
     if injected is None:
         return found
-    for story in told:
-        confirmed = [step for step in story.steps if step.name == "confirmed" and step.second >= injected.second]
-        if confirmed:
-            for name, kind in MILESTONES.items():
-                found[name] = next((step._replace(name=name) for step in story.steps if step.name == kind), None)
-            break
+    since = [story for story in told if story.steps[-1].second >= injected.second]
+    confirmed = [story for story in since if story.second_of("confirmed", -1.0) >= injected.second]
+    for story in confirmed[:1] or since[-1:]:
+        for name, kind in MILESTONES.items():
+            found[name] = next((step._replace(name=name) for step in story.steps if step.name == kind), None)
     return found
 
 
