@@ -164,7 +164,9 @@ class Frontend:
         self.degraded = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Ask once about each flight that is seen, until `stop` is set. What is refused is counted as not answered: there is no model before the first event."""
+        """Ask once about each flight that is seen, until `stop` is set. There is no model before the first publication: what
+        is refused is counted as not answered.
+        """
         last = ""
         while not stop.wait(ASK_EVERY_S):
             for flight in tuple(self._feed.recent):

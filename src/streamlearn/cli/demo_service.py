@@ -12,20 +12,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from ..config import PREFIX, Settings
 from ..errors import ConfigError, EventError, StoreError
 from ..events import decode_event
-from ..learning.checkpoint import Ledger, ledger
 from ..records import Status
 from . import wiring
 from .letters import letters
 from .lifetime import Lifetime
 from .serve import free_port, only_one, roles
 from .supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from ..learning.checkpoint import Ledger
 
 CONFIG: Final = "demo.toml"
 LOGS: Final = "logs.jsonl"
@@ -121,6 +123,8 @@ def final_state(settings: Settings) -> Outcome | None:
 
     Raises StoreError, LogError, CodecError.
     """
+    from ..learning.checkpoint import ledger  # it brings river, which the roles need first
+
     with wiring.opened(settings, {}) as world:
         stream = settings.models[MODEL].stream
         infos = [info for info in world.store.checkpoints(MODEL, 0) if info.set_aside is None]
