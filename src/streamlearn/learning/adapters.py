@@ -6,12 +6,14 @@ They hold no rule of learning: each only changes what its inner model is shown, 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from math import exp, log, sqrt
-from typing import Any, cast
+from math import exp, log, sqrt, tau
+from typing import Any, Final, cast
 
 from river import base, naive_bayes
 
 from .prepare import OneHot
+
+_UNLIKELY: Final = -20.0  # e^-20, about 2e-9
 
 
 class ClassNumbers(base.Classifier):
@@ -89,14 +91,16 @@ class BoundedNorm(base.Transformer):
 
 
 class MixedNaiveBayes(base.Classifier):
-    """Naive Bayes on numbers (river's GaussianNB) and strings (river's MultinomialNB) at once.
+    """Naive Bayes on scaled numbers (river's GaussianNB) and strings (river's MultinomialNB) at once.
 
-    Features are independent given the class, so the two joint log-likelihoods add up, less one of the two class priors.
-    `alpha` smooths the strings' counts.
+    Features are independent given the class, so log-likelihoods add up. A class's variance counts as at least `least`
+    (numbers are scaled to about 1): else one odd value in a feature that was constant decides every answer after it. No
+    number speaks against a class by more than `_UNLIKELY`. `alpha` smooths the strings' counts.
     """
 
-    def __init__(self, alpha: float = 1.0) -> None:
+    def __init__(self, alpha: float = 1.0, least: float = 0.1) -> None:
         self.alpha = alpha
+        self.least = least
         gaussian, multinomial = cast("Any", naive_bayes.GaussianNB), cast("Any", naive_bayes.MultinomialNB)  # untyped
         self.gaussian = gaussian()
         self.multinomial = multinomial(alpha=alpha)
@@ -112,17 +116,32 @@ class MixedNaiveBayes(base.Classifier):
 
     def predict_proba_one(self, x: dict[Any, Any], **kwargs: Any) -> dict[Any, float]:
         numbers, words = _split(x)
-        likelihood: dict[Any, float] = self.gaussian.joint_log_likelihood(numbers)
-        if not likelihood:
+        counts = self.multinomial.class_counts
+        if not counts:
             return {}
+        words = {word: 1 for word in words if word in self.multinomial.feature_counts}
         if words:
-            counts, total = self.multinomial.class_counts, sum(self.multinomial.class_counts.values())
-            for label, more in self.multinomial.joint_log_likelihood(words).items():
-                likelihood[label] += more - log(counts[label] / total)
+            likelihood: dict[Any, float] = self.multinomial.joint_log_likelihood(words)
+        else:
+            whole = sum(counts.values())
+            likelihood = {label: log(count / whole) for label, count in counts.items()}
+        self._add_numbers(likelihood, numbers)
         highest = max(likelihood.values())
         weights = {label: exp(value - highest) for label, value in likelihood.items()}
-        whole = sum(weights.values())
-        return {label: weight / whole for label, weight in weights.items()}
+        total = sum(weights.values())
+        return {label: weight / total for label, weight in weights.items()}
+
+    def _add_numbers(self, likelihood: dict[Any, float], numbers: dict[Any, float]) -> None:
+        for label in likelihood:
+            gaussians = self.gaussian.gaussians.get(label, {})
+            for name, value in numbers.items():
+                gaussian = gaussians.get(name)
+                if gaussian is None:
+                    likelihood[label] += _UNLIKELY
+                    continue
+                variance = max(gaussian._var.get(), self.least)
+                away = value - gaussian.mu
+                likelihood[label] += max(_UNLIKELY, -0.5 * (log(tau * variance) + away * away / variance))
 
 
 def _split(x: dict[Any, Any]) -> tuple[dict[Any, float], dict[str, int]]:

@@ -73,8 +73,8 @@ _PREPARE: Final = {
     "max_categories": Param(1000, 1),
     "max_features": Param(10_000, 1),
 }
-_TREE: Final = {"grace_period": Param(200, 1), "delta": Param(1e-7, 0.0, 1.0), "max_depth": Param(12, 1, 40)}
-_FOREST: Final = {**_TREE, "grace_period": Param(50, 1), "delta": Param(0.01, 0.0, 1.0), "n_models": Param(10, 1, 1000)}
+_TREE: Final = {"grace_period": Param(200, 1), "delta": Param(1e-7, 1e-15, 1.0), "max_depth": Param(12, 1, 40)}
+_FOREST: Final = {**_TREE, "grace_period": Param(50, 1), "delta": Param(0.01, 1e-15, 1.0), "n_models": Param(10, 1, 1000)}
 
 
 def _after(prepare: type[Prepare], params: dict[str, Any], *steps: base.Estimator) -> base.Estimator:
@@ -176,7 +176,7 @@ def _neighbours(task: str, params: dict[str, Any], seed: int) -> base.Estimator:
     return _after(OneHot, params, last)
 
 
-_SGD: Final = {"learning_rate": Param(0.01, 1e-9, 10.0), "l2": Param(0.0, 0.0)}
+_SGD: Final = {"learning_rate": Param(0.01, 1e-9, 10.0), "l2": Param(0.0, 0.0, 1.0)}
 _INTERCEPT: Final = {"intercept_lr": Param(0.01, 0.0, 10.0)}
 
 RECIPES: Final[Mapping[str, Recipe]] = {
@@ -209,7 +209,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     ),
     "leveraging_bagging": Recipe(
         CLASSES, "bagged trees, the worst replaced on drift",
-        {**_TREE, "n_models": Param(10, 1, 1000), "lambda_value": Param(6, 1), "adwin_delta": Param(0.002, 1e-9, 1.0)},
+        {**_TREE, "n_models": Param(10, 2, 1000), "lambda_value": Param(6, 1), "adwin_delta": Param(0.002, 1e-9, 1.0)},
         _leveraging_bagging,
     ),
     "nearest_neighbours": Recipe(

@@ -16,6 +16,7 @@ from river import base
 
 OTHER: Final = "…"  # stands for every string of a feature beyond `max_categories`
 EARLY: Final = 20  # first values of a feature that are weighed together, so that an odd one among them shows
+DIFFERENT: Final = 5  # values that must differ from a constant before it counts as one no longer
 LARGEST: Final = 1e150  # its square is finite
 _TO_DEVIATION: Final = 1.4826  # median absolute deviation → standard deviation, for normal data
 
@@ -34,8 +35,8 @@ class Prepare(base.Transformer):
 
     Numbers come out as (value - mean) / deviation within ±`clip`, and 0 while the deviation is 0 or unknown. Welford's update
     (Knuth, TAOCP 2, 4.2.2), population form, as in river's StandardScaler: where nothing is clipped the two agree to rounding.
-    A value that differs from a constant may differ by `clip` times the constant (or 1). Clipped values still widen the
-    deviation, so a feature whose scale has really changed is followed within some n/30 events.
+    A constant stays one until it was contradicted a few times. Clipped values still widen the deviation, so a feature whose
+    scale has really changed is followed within some n/30 events.
     """
 
     def __init__(self, clip: float = 8.0, max_categories: int = 1000, max_features: int = 10_000) -> None:
@@ -72,6 +73,10 @@ class Prepare(base.Transformer):
             delta = value - mean
             if delta > bound or delta < -bound:
                 self.clipped += 1
+                if not bound:
+                    self._learn_different(name, float(value))
+                    self._put_number(out, name, value)
+                    continue
                 delta = bound if delta > bound else -bound
             n += 1
             step = delta / n
@@ -131,20 +136,39 @@ class Prepare(base.Transformer):
             kept = self.early[name] = []
         kept.append(min(max(value, -LARGEST), LARGEST))
         centre = statistics.median_low(kept)
-        spread = _TO_DEVIATION * statistics.median_low([abs(v - centre) for v in kept])
-        bound = self._bound(centre, spread)
-        cut = [min(max(v, centre - bound), centre + bound) for v in kept]
-        n = len(cut)
-        mean = cut[0] if min(cut) == max(cut) else sum(cut) / n
-        squares = sum((v - mean) * (v - mean) for v in cut)
-        deviation = sqrt(squares / n)
-        self.numbers[name] = (n, mean, squares, self._bound(mean, deviation), deviation or inf)
-        if n == EARLY:
-            self.clipped += sum(a != b for a, b in zip(cut, kept, strict=True))
+        spread = _TO_DEVIATION * statistics.median_high([abs(v - centre) for v in kept])
+        others = [v for v in kept if v != centre]
+        if not spread and len(others) >= DIFFERENT:
+            spread = statistics.median_low([abs(v - centre) for v in others])
+        moments = self.numbers[name] = self._moments((0, centre, 0.0, 0.0, inf), kept, self.clip * spread)
+        if moments[0] == EARLY:
+            del self.early[name]
+            self.clipped += sum(abs(v - centre) > self.clip * spread for v in kept)
+            if not spread and others:
+                self.early[name] = others
+
+    def _learn_different(self, name: Hashable, value: float) -> None:
+        """A value that contradicts a constant waits for others that do: one alone has nothing to be measured against."""
+        kept = self.early.setdefault(name, [])
+        kept.append(min(max(value, -LARGEST), LARGEST))
+        if len(kept) >= DIFFERENT:
+            moments = self.numbers[name]
+            spread = statistics.median_low([abs(v - moments[1]) for v in kept])
+            self.numbers[name] = self._moments(moments, kept, self.clip * spread)
             del self.early[name]
 
-    def _bound(self, centre: float, deviation: float) -> float:
-        return self.clip * (deviation or max(abs(centre), 1.0))
+    def _moments(self, moments: Moments, values: list[float], bound: float) -> Moments:
+        """`moments` after `values`, each within `bound` of the mean as it was."""
+        n, mean, squares, _, _ = moments
+        centre = mean
+        for value in values:
+            n += 1
+            delta = min(max(value, centre - bound), centre + bound) - mean
+            step = delta / n
+            squares += delta * (delta - step)
+            mean += step
+        deviation = sqrt(squares / n)
+        return n, mean, squares, self.clip * deviation, deviation or inf
 
     def _learn_string(self, name: Hashable, value: str) -> None:
         known = self.strings.get(name)
