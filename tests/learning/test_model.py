@@ -1,0 +1,275 @@
+"""A model's manners: what it takes as features and labels, what it answers, and that it never learns while it answers."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamlearn.config import ModelSettings
+from streamlearn.errors import EventError, ModelError
+from streamlearn.events import Limits
+from streamlearn.learning import model as module
+from streamlearn.learning.digest import digest
+from streamlearn.learning.model import Model
+
+LIMITS = Limits(max_features=4, max_string=10)
+
+
+def made(task: str = "binary", pipeline: str = "", **more: Any) -> Model:
+    usual = {"binary": "logistic", "multiclass": "softmax", "regression": "linear"}
+    settings = {"stream": "s", "task": task, "pipeline": pipeline or usual[task], **more}
+    return Model(ModelSettings.model_validate(settings), LIMITS)
+
+
+class Says:
+    """Stands for an estimator: answers what it is told to."""
+
+    def __init__(self, said: Any) -> None:
+        self.said = said
+
+    def predict_proba_one(self, x: Any) -> Any:
+        return self.said
+
+    def predict_one(self, x: Any) -> Any:
+        return self.said
+
+
+def saying(said: Any, task: str = "binary", proba: bool = True) -> Model:
+    model = made(task)
+    model.estimator, model.proba = Says(said), proba
+    return model
+
+
+def refused(call: Any, *args: Any) -> tuple[str, str]:
+    with pytest.raises(EventError) as caught:
+        call(*args)
+    return caught.value.reason, caught.value.field
+
+
+def test_nulls_are_dropped_and_new_types_are_told() -> None:
+    model = made()
+    x, types = model.check({"a": 1.5, "b": "u", "c": None, "d": True})
+    assert x == {"a": 1.5, "b": "u", "d": True}
+    assert types == {"a": "number", "b": "string", "d": "number"}
+    assert model.types == {}
+    model.accept(types)
+    assert model.check({"a": 2, "b": "v", "d": False})[1] == {}
+
+
+def test_features_without_nulls_are_handed_on_as_they_are() -> None:
+    model = made()
+    x: dict[str, Any] = {"a": 1.5, "b": "u"}
+    assert model.check(x)[0] is x
+
+
+@pytest.mark.parametrize(
+    ("x", "why"),
+    [
+        ({"a": "text"}, ("feature_type", "x.a")),
+        ({"b": 1}, ("feature_type", "x.b")),
+        ({"b": False}, ("feature_type", "x.b")),
+        ({"a": 2**63}, ("out_of_range", "x.a")),
+        ({"a": -(2**63) - 1}, ("out_of_range", "x.a")),
+        ({"new": 2**64}, ("out_of_range", "x.new")),
+        ({"b": "s" * 11}, ("too_long", "x.b")),
+        ({"new": "s" * 11}, ("too_long", "x.new")),
+        ({"n" * 11: 1}, ("too_long", "x")),
+        ({str(n): 1 for n in range(5)}, ("too_many_features", "x")),
+    ],
+)
+def test_features_that_cannot_be_taken_are_named_and_change_nothing(x: dict[str, Any], why: tuple[str, str]) -> None:
+    model = made()
+    model.accept({"a": "number", "b": "string"})
+    before = digest(model)
+    assert refused(model.check, x) == why
+    assert refused(model.answer, x) == why
+    assert digest(model) == before
+
+
+@pytest.mark.parametrize("value", [1, 1.5, True, 2**63 - 1, -(2**63), -0.0, 1e300])
+def test_any_number_may_follow_any_other(value: Any) -> None:
+    model = made()
+    model.accept({"a": "number"})
+    assert model.check({"a": value}) == ({"a": value}, {})
+
+
+def test_features_beyond_a_bound_go_unchecked_so_that_names_cannot_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TYPES", 3)
+    model = made()
+    for n in range(10):
+        model.accept(model.check({f"f{n}": 1})[1])
+    assert list(model.types) == ["f0", "f1", "f2"]
+    assert model.check({"f9": "text"})[1] == {"f9": "string"}
+    model.accept({"f0": "number"})
+    assert len(model.types) == 3
+
+
+def test_a_binary_label_is_taught_as_true_or_false() -> None:
+    model = made()
+    assert [model.label(y) for y in (True, False, 1, 0, 1.0)] == [True, False, True, False, True]
+    named = made(labels=["no", "yes"])
+    assert [named.label(y) for y in ("no", "yes")] == [False, True]
+    assert [named.unlabel(y) for y in (False, True)] == ["no", "yes"]
+    for wrong in ("maybe", True, None, 2**70, 1.5):
+        assert refused(named.label, wrong) == ("unknown_label", "y")
+    for wrong in ("true", 2, 0.5, None):
+        assert refused(model.label, wrong) == ("unknown_label", "y")
+
+
+def test_a_declared_class_is_taught_as_it_was_declared() -> None:
+    model = made("multiclass", labels=[1, 2, 3])
+    assert [repr(model.label(y)) for y in (1, 1.0, 2, True)] == ["1", "1", "2", "1"]
+    for wrong in (4, "1", None, 2**70):
+        assert refused(model.label, wrong) == ("unknown_label", "y")
+
+
+def test_undeclared_classes_keep_the_type_of_the_first_that_was_learned() -> None:
+    model = made("multiclass")
+    for label in ("red", 3, True):
+        assert model.label(label) == label  # asking teaches nothing
+    model.learn({"a": 1.0}, "red")
+    assert model.label("blue") == "blue"
+    for wrong in (1, True):
+        assert refused(model.label, wrong) == ("unknown_label", "y")
+
+
+@pytest.mark.parametrize(
+    ("y", "reason"), [(1.5, "unknown_label"), (None, "unknown_label"), (2**63, "out_of_range"), ("s" * 11, "too_long")]
+)
+def test_what_no_class_can_be(y: Any, reason: str) -> None:
+    assert refused(made("multiclass").label, y) == (reason, "y")
+
+
+@pytest.mark.parametrize(
+    ("y", "reason"),
+    [("1", "unknown_label"), (True, "unknown_label"), (None, "unknown_label"), (10**400, "out_of_range")],
+)
+def test_what_no_number_to_predict_can_be(y: Any, reason: str) -> None:
+    model = made("regression")
+    assert refused(model.label, y) == (reason, "y")
+    assert repr(model.label(3)) == "3.0"
+
+
+def test_a_refusal_repeats_only_the_beginning_of_a_long_label() -> None:
+    with pytest.raises(EventError) as caught:
+        made(labels=["no", "yes"]).label("x" * 100_000)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_binary_answer_is_in_the_users_labels() -> None:
+    answer = made(labels=["no", "yes"]).answer({"a": 1.0})
+    assert answer.y in ("no", "yes")
+    assert answer.p is not None
+    assert set(answer.p) == {"no", "yes"}
+    assert sum(answer.p.values()) == pytest.approx(1)
+    assert set(made().answer({}).p or ()) == {"false", "true"}
+
+
+def test_a_multiclass_answer_knows_only_what_was_learned() -> None:
+    model = made("multiclass", "naive_bayes")
+    assert model.answer({"a": 1.0}) == (None, None)
+    for n in range(20):
+        model.learn({"a": float(n % 2)}, n % 2)
+    answer = model.answer({"a": 1.0})
+    assert answer.y == 1
+    assert answer.p is not None
+    assert set(answer.p) == {"0", "1"}
+
+
+def test_a_regression_answer_is_a_number_without_probabilities() -> None:
+    assert made("regression").answer({"a": 1.0}) == (0.0, None)
+
+
+def test_classifiers_without_probabilities_answer_all_the_same() -> None:
+    assert saying(True, proba=False).predict({}) == (True, 1.0)
+    assert saying("red", "multiclass", proba=False).predict({}) == ("red", None)
+    assert saying(True, proba=False).answer({}).p is None
+
+
+@pytest.mark.parametrize("share", [float("nan"), float("inf"), float("-inf")])
+def test_a_prediction_that_is_not_finite_is_refused(share: float) -> None:
+    assert refused(saying({True: share}).predict, {})[0] == "not_finite_prediction"
+    assert refused(saying({"red": share, "blue": 0.5}, "multiclass").predict, {})[0] == "not_finite_prediction"
+    assert refused(saying(share, "regression").predict, {})[0] == "not_finite_prediction"
+
+
+def test_a_share_that_rounding_has_pushed_out_of_its_bounds_is_brought_back() -> None:
+    assert saying({True: 1.0000000000000002}).predict({}) == (True, 1.0)
+    assert saying({True: -1e-17}).predict({}) == (False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("task", "said", "proba"),
+    [
+        ("binary", {True: np.float64(0.75)}, True),
+        ("binary", np.bool_(True), False),
+        ("multiclass", {np.int64(1): np.float64(0.75), np.int64(2): np.float64(0.25)}, True),
+        ("multiclass", np.int64(1), False),
+        ("multiclass", np.str_("red"), False),
+        ("regression", np.float64(1.5), False),
+    ],
+)
+def test_numpy_scalars_become_plain_ones(task: str, said: Any, proba: bool) -> None:
+    y, p = saying(said, task, proba).predict({})
+    values = [y, *([] if p is None else [p] if task == "binary" else [*p, *p.values()])]
+    assert all(type(value) in (bool, int, float, str) for value in values)
+
+
+def test_the_probabilities_that_were_given_out_do_not_change_later() -> None:
+    said = {"red": 0.75, "blue": 0.25}
+    _, p = saying(said, "multiclass").predict({})
+    said["red"] = 0.0
+    assert p == {"red": 0.75, "blue": 0.25}
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), st.one_of(st.none(), st.floats(-1e9, 1e9), st.text(max_size=9)), max_size=4))
+def test_answering_changes_nothing(x: dict[str, Any]) -> None:
+    model = made()
+    model.learn({"a": 1.0, "b": "u"}, True)
+    model.learn({"a": 2.0, "b": "v"}, False)
+    before = digest(model)
+    model.answer(x)
+    assert digest(model) == before
+
+
+def test_a_pickle_holds_all_and_keeps_the_quick_checks_quick() -> None:
+    model = made()
+    model.accept({"a": "number", "b": "string"})
+    model.learn({"a": 1.0, "b": "u"}, True)
+    other: Model = pickle.loads(pickle.dumps(model))
+    assert digest(other) == digest(model)
+    assert other.types["a"] is module.NUMBER
+    assert other.types["b"] is module.STRING
+    assert other.check({"a": 1.0, "b": "x"})[1] == {}
+
+
+def test_a_successor_adopts_the_types_of_the_stream() -> None:
+    former, successor = made("multiclass"), made("multiclass")
+    former.accept({"a": "number", "b": "string"})
+    former.learn({"a": 1.0}, "red")
+    successor.accept({"a": "string", "c": "number"})
+    successor.adopt(former)
+    assert successor.types == {"a": "number", "b": "string", "c": "number"}
+    assert successor.label_type == "str"
+    former.accept({"d": "number"})
+    assert "d" not in successor.types
+    untaught = made("multiclass")
+    successor.adopt(untaught)
+    assert successor.label_type == "str"
+
+
+def test_other_limits_may_hold_from_now_on() -> None:
+    model = made()
+    model.bound(Limits(max_features=1, max_string=3))
+    assert refused(model.check, {"a": 1, "b": 2})[0] == "too_many_features"
+    assert refused(model.check, {"a": "long"})[0] == "too_long"
+
+
+def test_a_pipeline_that_ends_in_no_model_is_refused() -> None:
+    with pytest.raises(ModelError, match="softmax"):
+        made(pipeline="softmacs", task="multiclass")
