@@ -164,11 +164,11 @@ class MulticlassTally(Tally):
             "faded_margins": np.zeros((2, size)),
             "faded_losses": np.zeros(2),
         }
-        self.indices: dict[Any, int] = {}
+        self.indices: dict[Any, int] = {None: _NO_CLASS}
 
     def load(self, arrays: dict[str, bytes], classes: list[Any]) -> None:
         super().load(arrays, classes)
-        self.indices = {label: index for index, label in enumerate(classes, _NO_CLASS + 1)}
+        self.indices = {label: index for index, label in enumerate([None, *classes])}
 
     def count(self, rows: Sequence[Row], fading: Array, decay: float) -> Array:
         a = self.arrays
@@ -181,7 +181,10 @@ class MulticlassTally(Tally):
         a["faded_hits"] += fading.sum(), (fading * hit).sum()
         a["faded_margins"] *= decay
         a["faded_margins"] += np.bincount(truth, fading, size), np.bincount(answer, fading, size)
-        p, confidence = _floats(zip(*map(shares, ys, answers, ps), strict=True))
+        try:
+            p, confidence = _floats([q.get(y, 0.0) for q, y in zip(ps, of_whom, strict=True)] for of_whom in (ys, answers))
+        except AttributeError:  # not all are dicts
+            p, confidence = _floats(zip(*map(shares, ys, answers, ps), strict=True))
         known = ~np.isnan(p)
         losses = np.stack([np.ones(int(known.sum())), of.log_losses(p[known])])
         a["losses"] += losses.sum(axis=1)
@@ -200,13 +203,13 @@ class MulticlassTally(Tally):
     def _index(self, labels: Sequence[Any]) -> Array:
         indices = self.indices
         try:
-            return np.array([_NO_CLASS if label is None else indices[label] for label in labels])
+            return np.array([indices[label] for label in labels])
         except KeyError:
             for label in labels:
-                if label is not None and label not in indices and len(self.classes) < MAX_CLASSES:
+                if label not in indices and len(self.classes) < MAX_CLASSES:
                     self.classes.append(label)
                     indices[label] = len(self.classes)
-        return np.array([_NO_CLASS if label is None else indices.get(label, MAX_CLASSES + 1) for label in labels])
+        return np.array([indices.get(label, MAX_CLASSES + 1) for label in labels])
 
     def _add(self, whose: int, truth: Array, answer: Array, hit: Array) -> None:
         a = self.arrays
