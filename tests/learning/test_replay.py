@@ -9,15 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning_bench import KEYS, Stage, scene
 
+from streamlearn.drift.watch import DriftWatch
 from streamlearn.errors import ConfigError, LogUnavailable, StoreUnavailable
 from streamlearn.events import Kind
 from streamlearn.learning import checkpoint
-from streamlearn.learning.replay import advance, limits_of
+from streamlearn.learning.replay import advance, limits_of, replay
 from streamlearn.records import Command
 
 
 def story() -> Stage:
-    """Two concepts: the alarm, its window, a case that is confirmed, a retrain, a trial, a promotion, a recovery, a rollback."""
+    """Two concepts: an alarm, its window, a confirmed case, a retrain, a trial, a promotion, a recovery, a rollback."""
     drift = {"window": 60, "gap": 10, "min_reference": 60, "max_reference": 1000}
     stage = Stage(
         "binary", "naive_bayes", label_wait_s=40, drift=drift, trial={"min_block": 10}, dedupe_ids=100, max_pending=30
@@ -121,8 +122,8 @@ def test_while_a_version_cannot_be_fetched_the_command_waits_to_be_met_again(err
         raise error
 
     for _ in range(2):
+        records = stage.log.read("s", 0, learner.position, 10)
         with pytest.raises(type(error)):
-            records = stage.log.read("s", 0, learner.position, 10)
             advance(learner, records, stage.settings, stage.log, KEYS, down)
         assert learner.position == at
         assert learner.n == 1
@@ -165,9 +166,6 @@ def test_a_repeated_try_fetches_nothing() -> None:
 
 def test_a_model_that_is_not_there_is_named() -> None:
     stage = Stage()
-    from streamlearn.drift.watch import DriftWatch
-    from streamlearn.learning.replay import replay
-
     with pytest.raises(ConfigError, match=r"models\.other"):
         replay(stage.settings, "other", 0, stage.log, KEYS, DriftWatch, stage.resolve, 0)
 

@@ -1,0 +1,84 @@
+"""What a shard says of itself is what its learner holds."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+from learning_bench import NOW, Stage
+
+from streamlearn.learning.report import Pace, quantile, status
+from streamlearn.records import Status
+
+
+def test_a_status_says_what_the_learner_holds_and_travels_as_json() -> None:
+    stage = Stage(label_wait_s=10, labels=["no", "yes"])
+    stage.xy("a", "yes")
+    stage.command("try", version=2, trained_to={"0": stage.fit(2)})
+    stage.x("b", 5)
+    stage.served("b", "no", 7)
+    stage.xy("c", "yes", 5)
+    stage.y("b", "yes", 5)
+    stage.x("waits", 5)
+    stage.y("early", "no", 5)
+    stage.put(b"junk")
+    stage.command("hold", reason="a test")
+    learner = stage.learn()
+    said = status(
+        learner,
+        generation=3,
+        log="the log",
+        end=99,
+        at=NOW,
+        stopped=None,
+        rate=12.5,
+        ages=[0.2, 0.1],
+        pauses={"checkpoint": 0.004},
+        checkpoint_at=NOW - 1,
+    )
+    assert (said.model, said.shard, said.generation, said.version, said.shadow) == ("m", 0, 3, 1, 2)
+    assert (said.position, said.end, said.log, said.at, said.n) == (stage.end, 99, "the log", NOW, 3)
+    assert (said.clock, said.held, said.pending, said.early) == (NOW + 5, "a test", 1, 1)
+    assert said.counters == {"malformed": 1}
+    assert said.scores["n"] == 3
+    assert said.shadow_scores["n"] == 2
+    assert said.delay == {"p50": 0.0, "p95": 1.0}
+    assert said.freshness_ms == {"p50": 200.0, "p99": 200.0}
+    assert said.pause_ms == {"checkpoint": 4.0}
+    assert said.outcomes == {"7": [1.0, 1.0]}
+    assert msgspec.json.decode(msgspec.json.encode(said), type=Status) == said
+
+
+def test_a_shard_that_has_stopped_says_why_in_place_of_a_hold() -> None:
+    learner = Stage().new()
+    said = status(
+        learner, generation=0, log="", end=0, at=0.0, stopped="expired", rate=0.0, ages=[], pauses={}, checkpoint_at=None
+    )
+    assert said.held == "expired"
+    assert said.delay == {"p50": 0.0, "p95": 0.0}
+    assert said.shadow_scores == {}
+
+
+def test_what_a_status_says_does_not_change_with_the_learner() -> None:
+    stage = Stage()
+    stage.put(b"junk")
+    learner = stage.learn()
+    said = status(learner, generation=0, log="", end=0, at=0.0, stopped=None, rate=0.0, ages=[], pauses={}, checkpoint_at=None)
+    stage.put(b"junk")
+    stage.learn(learner)
+    assert said.counters == {"malformed": 1}
+
+
+def test_the_pace_is_of_what_was_learned_since_it_was_asked() -> None:
+    pace = Pace(10.0, 100)
+    assert pace.rate(12.0, 200) == 50.0
+    assert pace.rate(12.0, 300) == 0.0
+    assert pace.rate(16.0, 500) == 50.0
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.5, 3), (0.95, 5), (1.0, 5)])
+def test_quantiles(share: float, value: int) -> None:
+    assert quantile([1, 2, 3, 4, 5], share) == value
+    assert quantile([], share) == 0.0
+    assert not math.isnan(quantile([], share))

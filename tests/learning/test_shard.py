@@ -1,0 +1,646 @@
+"""A shard's commit, cut at every step; its recovery, whatever it finds; and its patience with a log or store that is away."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import cache
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from learning_bench import KEYS, NOW, Stage, scene
+
+from streamlearn.drift.watch import DriftWatch
+from streamlearn.errors import (
+    Fenced,
+    ForeignLog,
+    LogFull,
+    LogUnavailable,
+    Overloaded,
+    StoreFull,
+    StoreUnavailable,
+    Unexpected,
+)
+from streamlearn.events import Position
+from streamlearn.keys import KeyRing
+from streamlearn.learning import carrier, checkpoint
+from streamlearn.learning import shard as shard_module
+from streamlearn.learning.digest import digest
+from streamlearn.learning.learner import Learner
+from streamlearn.learning.shard import Deps, Shard
+from streamlearn.log import CONTROL, DEAD, SIGNALS
+from streamlearn.records import Claim, Command, DeadLetter, Signal, Status, decode_control
+from streamlearn.store import Retention, codec
+from streamlearn.testing import Abort, FakeClock, Faults, MemoryStore, When
+
+
+class AtOnce(Executor):
+    """Writes at once, so that a fault falls where it was put."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Abort:
+            raise
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+class House:
+    """A stage with a store, and shards that work on them one after the other, as a process and its successors would."""
+
+    def __init__(self, stage: Stage | None = None, batch: int = 20, **model: Any) -> None:
+        self.stage = stage or Stage(**model)
+        learn = self.stage.settings.learn.model_copy(update={"batch": batch})
+        self.settings = self.stage.settings.model_copy(update={"learn": learn})
+        self.log, self.log_faults = self.stage.log, Faults()
+        self.store, self.store_faults = MemoryStore(clock=self.stage.clock), Faults()
+        self.timer = FakeClock(0.0)
+        self.start()
+
+    def start(self) -> Shard:
+        """Another process: nothing is left but log and store."""
+        deps = Deps(
+            self.settings,
+            self.log_faults.over(self.log.reopen()),
+            self.store_faults.over(self.store.reopen()),
+            KEYS,
+            DriftWatch,
+            self.stage.resolve,
+            self.stage.clock,
+            self.timer,
+            AtOnce(),
+            "test",
+        )
+        self.shard = Shard(deps, "m", 0)
+        return self.shard
+
+    def work(self, seconds: float = 0.0) -> Shard:
+        """Turn until there is nothing to read; the timer moves by `seconds` with each turn."""
+        while self.shard.turn():
+            self.timer.advance(seconds)
+        return self.shard
+
+    def turns(self, count: int, seconds: float = 0.1) -> None:
+        for _ in range(count):
+            self.shard.turn()
+            self.timer.advance(seconds)
+
+    def finish(self) -> None:
+        self.work(1.0)
+        self.shard.close()
+
+    @property
+    def digest(self) -> str:
+        return checkpoint.digest(self.shard.learner)
+
+    def signals(self) -> list[Signal]:
+        return [msgspec.json.decode(r.value, type=Signal) for r in self.log.read(SIGNALS, 0, 0, 10**6)]
+
+    def dead(self) -> list[DeadLetter]:
+        return [msgspec.json.decode(r.value, type=DeadLetter) for r in self.log.read(DEAD, 0, 0, 10**6)]
+
+    def status(self) -> Status:
+        return msgspec.json.decode(self.store.statuses()["m", 0], type=Status)
+
+    def sealed(self, **changes: Any) -> bytes:
+        """A checkpoint of the shard as it is now, but for `changes` of its header or keys."""
+        learner = self.shard.learner
+        header: dict[str, Any] = {
+            "kind": "checkpoint",
+            "model": "m",
+            "version": 1,
+            "shard": 0,
+            "generation": self.shard.generation,
+            "positions": [Position(self.log.identity, "s", 0, learner.position)],
+            "created": NOW,
+            "parts": checkpoint.parts(learner),
+            "keys": KEYS,
+        }
+        return codec.encode(**{**header, **changes})
+
+    def keep(self, blob: bytes) -> int:
+        """Put a blob as the newest checkpoint."""
+        return self.store.put_checkpoint("m", 0, self.shard.generation, blob, Retention(9))
+
+
+def saga() -> Stage:
+    """A scene with a trial and a promotion in it, junk, and labels that are late."""
+    drift = {"window": 30, "gap": 5, "min_reference": 30, "max_reference": 500}
+    stage = Stage("binary", "naive_bayes", label_wait_s=42, drift=drift, trial={"min_block": 5}, checkpoint={"interval_s": 3})
+    scene(stage, 80, "binary", 1)
+    stage.fit(2, start=30)
+    stage.command("try", version=2, trained_to={"0": stage.end})
+    scene(stage, 120, "binary", 2, first=70)
+    stage.command("promote", version=2)
+    scene(stage, 60, "binary", 3, first=180)
+    return stage
+
+
+class Truth(NamedTuple):
+    """What a single-process replay of the saga makes of it."""
+
+    digest: str
+    signals: list[Signal]
+    letters: list[tuple[int, str, bytes]]
+    records: list[bytes]
+
+
+@cache
+def truth() -> Truth:
+    stage = saga()
+    learner = stage.learn()
+    assert {"applied", "block"} <= set(stage.kinds())
+    assert len(stage.dead) > 5
+    letters = sorted((letter.offset, letter.reason, letter.raw) for letter in stage.dead)
+    return Truth(checkpoint.digest(learner), stage.signals, letters, [r.value for r in stage.log.read("s", 0, 0, 10**6)])
+
+
+def fresh() -> House:
+    """A house on a log of its own that holds the saga."""
+    house = House(saga())
+    assert [record.value for record in house.log.read("s", 0, 0, 10**6)] == truth().records
+    return house
+
+
+def check(house: House) -> None:
+    """Nothing is lost, nothing learned twice, and each word is there once when repeats are dropped."""
+    assert house.digest == truth().digest
+    signals: dict[int, Signal] = {}
+    for signal in house.signals():
+        assert signals.setdefault(signal.seq, signal) == signal  # a repeat is the very same
+    assert [signals[seq] for seq in sorted(signals)] == truth().signals
+    letters: dict[tuple[str, int, int, str], DeadLetter] = {}
+    for letter in house.dead():
+        assert letters.setdefault((letter.model, letter.shard, letter.offset, letter.reason), letter) == letter
+    assert sorted((letter.offset, letter.reason, letter.raw) for letter in letters.values()) == truth().letters
+    again = house.start().learner
+    assert checkpoint.digest(again) == truth().digest
+    assert again.position == house.stage.end
+
+
+def test_an_undisturbed_shard_ends_like_a_replay() -> None:
+    house = fresh()
+    house.finish()
+    check(house)
+    assert len(house.signals()) == len(truth().signals)
+    assert len(house.store.checkpoints("m", 0)) == 3
+
+
+ABORTS = [
+    ("log", "append", "before"),
+    ("log", "append", "after"),
+    ("store", "put_checkpoint", "before"),
+    ("store", "put_checkpoint", "after"),
+    ("store", "put_publication", "before"),
+    ("store", "put_publication", "after"),
+    ("store", "put_status", "before"),
+    ("log", "read", "after"),
+    ("store", "claim", "before"),
+    ("store", "checkpoint", "after"),
+]
+
+
+def struck(house: House, abort: tuple[str, str, When], after: int, pace: float) -> bool:
+    """A process that dies at that call, if it comes to it; whether it did."""
+    backend, method, when = abort
+    faults = house.log_faults if backend == "log" else house.store_faults
+    faults.fail(method, Abort(), after=after, when=when)
+    try:
+        house.start()
+        house.work(pace)
+        house.shard.close()
+    except Abort:
+        return True
+    finally:
+        faults.heal()
+    return False
+
+
+@pytest.mark.parametrize("abort", ABORTS, ids="-".join)
+def test_a_death_at_any_step_of_the_commit_loses_nothing_and_learns_nothing_twice(abort: tuple[str, str, When]) -> None:
+    house = fresh()
+    deaths = [struck(house, abort, after, 1.0) for after in (0, 0, 1, 2, 4)]
+    assert any(deaths)
+    house.start()
+    house.finish()
+    check(house)
+
+
+@settings(max_examples=15, database=None, derandomize=True)
+@given(st.lists(st.tuples(st.sampled_from(ABORTS), st.integers(0, 9), st.floats(0.3, 6)), min_size=2, max_size=5))
+def test_deaths_anywhere_in_any_order(deaths: list[tuple[tuple[str, str, When], int, float]]) -> None:
+    house = fresh()
+    for abort, after, pace in deaths:
+        struck(house, abort, after, pace)
+    house.start()
+    house.finish()
+    check(house)
+
+
+@pytest.mark.parametrize("left", [1, 8, 150, 333])
+def test_a_death_in_the_middle_of_a_batch(left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = fresh()
+    step, steps = house.shard.learner.step, iter(range(left))
+
+    def dying(record: Any) -> None:
+        if next(steps, None) is None:
+            raise Abort
+        step(record)
+
+    monkeypatch.setattr(house.shard.learner, "step", dying)
+    with pytest.raises(Abort):
+        house.work(1.0)
+    house.start()
+    house.finish()
+    check(house)
+
+
+def test_what_a_checkpoint_no_longer_holds_is_durable_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    house, kept = fresh(), []
+    put = MemoryStore.put_checkpoint
+
+    def checked(self: MemoryStore, model: str, shard: int, generation: int, blob: bytes, keep: Retention) -> int:
+        sealed = codec.open_blob(blob, KEYS, kind="checkpoint", model="m", shard=0)
+        told = msgspec.msgpack.decode(sealed.part("rest"))["signal_seq"]
+        read = sealed.header.positions[0].offset
+        assert [signal.seq for signal in house.signals()] == list(range(told))
+        assert {(d.offset, d.reason, d.raw) for d in house.dead()} >= {one for one in truth().letters if one[0] < read - 60}
+        kept.append((read, told))
+        return put(self, model, shard, generation, blob, keep)
+
+    monkeypatch.setattr(MemoryStore, "put_checkpoint", checked)
+    house.finish()
+    assert len(kept) > 3
+    assert kept[-1] == (house.stage.end, len(truth().signals))
+
+
+def test_nothing_is_kept_while_the_log_does_not_take_the_words_before_it() -> None:
+    house = fresh()
+    house.log_faults.fail("append", LogFull("no space"), times=10**6)
+    house.turns(300)
+    assert house.shard.learner.position == house.stage.end
+    assert house.store.checkpoints("m", 0) == []
+    house.log_faults.heal()
+    house.turns(100)
+    house.shard.close()
+    check(house)
+
+
+def test_while_too_many_words_wait_nothing_more_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrier, "CROWD", 3)
+    house = House(batch=5)
+    for _ in range(50):
+        house.stage.put(b"junk")
+    house.log_faults.fail("append", LogUnavailable("down"), times=10**6)
+    house.turns(100)
+    assert house.shard.learner.position == 5
+    assert len(house.shard.learner.dead) == 5
+    house.log_faults.heal()
+    house.turns(200)
+    assert [letter.offset for letter in house.dead()] == list(range(50))
+
+
+# Recovery.
+
+
+def recovered(house: House, caplog: pytest.LogCaptureFixture) -> tuple[Shard, list[str]]:
+    """A successor, and what it said."""
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "streamlearn.learn"):
+        shard = house.start()
+    return shard, [record.message for record in caplog.records]
+
+
+def partly() -> House:
+    """A house whose shard was closed with 10 events learned, and then with 20."""
+    house = House()
+    for n in range(10):
+        house.stage.xy(f"e{n}")
+    house.finish()
+    for n in range(10, 20):
+        house.stage.xy(f"e{n}")
+    house.finish()
+    assert len(house.store.checkpoints("m", 0)) == 2
+    return house
+
+
+def test_a_successor_goes_on_where_the_last_checkpoint_ends(caplog: pytest.LogCaptureFixture) -> None:
+    house = partly()
+    shard, said = recovered(house, caplog)
+    assert said == ["recovered"]
+    assert (shard.learner.n, shard.learner.position) == (20, 20)
+    assert shard.checkpoint_at == NOW
+
+
+def test_a_beginner_says_that_it_begins(caplog: pytest.LogCaptureFixture) -> None:
+    _, said = recovered(House(), caplog)
+    assert said == ["starts from the first retained record"]
+    assert caplog.records[0].levelno == logging.INFO
+
+
+SPOILT: dict[str, Callable[[House], bytes]] = {
+    "cut short": lambda house: house.sealed()[:-1],
+    "altered": lambda house: house.sealed()[:-1] + b"?",
+    "empty": lambda house: b"",
+    "another key": lambda house: house.sealed(keys=KeyRing({"other": b"0123456789abcdef"})),
+    "a forged key": lambda house: house.sealed(keys=KeyRing({"test": b"fedcba9876543210"})),
+    "another model": lambda house: house.sealed(model="another"),
+    "another shard": lambda house: house.sealed(shard=3),
+    "another kind": lambda house: house.sealed(kind="publication"),
+    "a part is missing": lambda house: house.sealed(parts={"rest": checkpoint.parts(house.shard.learner)["rest"]}),
+    "no pickle": lambda house: house.sealed(parts={**checkpoint.parts(house.shard.learner), "champion": b"?"}),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_spoilt_checkpoint_is_set_aside_aloud_and_the_one_before_it_is_used(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = partly()
+    house.stage.xy("after")
+    spoilt = house.keep(SPOILT[how](house))
+    shard, said = recovered(house, caplog)
+    assert said == ["checkpoint set aside", "recovered"]
+    assert caplog.records[0].levelno == logging.ERROR
+    assert caplog.records[0].__dict__["why"]
+    assert (shard.learner.n, shard.learner.position) == (20, 20)
+    infos = {info.id: info.set_aside for info in house.store.checkpoints("m", 0)}
+    assert infos.pop(spoilt)
+    assert set(infos.values()) == {None}
+    house.work()
+    assert shard.learner.n == 21
+    assert recovered(house, caplog)[1] == ["recovered"]  # what was set aside is not met again
+
+
+def test_when_every_checkpoint_is_spoilt_it_starts_from_the_first_record(caplog: pytest.LogCaptureFixture) -> None:
+    house = partly()
+    digest = house.digest
+    for info in house.store.checkpoints("m", 0):
+        stored = house.store._data.checkpoints[info.id]
+        house.store._data.checkpoints[info.id] = stored._replace(blob=stored.blob[:-1])
+    shard, said = recovered(house, caplog)
+    assert said == ["checkpoint set aside"] * 2 + ["starts from the first retained record"]
+    assert caplog.records[-1].levelno == logging.WARNING
+    assert shard.learner.position == 0
+    house.work()
+    assert house.digest == digest
+
+
+def test_a_checkpoint_of_another_log_is_for_the_operator_to_judge() -> None:
+    house = partly()
+    house.keep(house.sealed(positions=[Position("another log", "s", 0, 20)]))
+    with pytest.raises(ForeignLog, match="--reset m"):
+        house.start()
+    assert all(info.set_aside is None for info in house.store.checkpoints("m", 0))
+
+
+def test_a_checkpoint_of_another_task_is_for_the_operator_to_judge() -> None:
+    house = partly()
+    changed = Stage(labels=["no", "yes"])
+    house.settings = changed.settings
+    with pytest.raises(Unexpected, match="new name"):
+        house.start()
+    assert all(info.set_aside is None for info in house.store.checkpoints("m", 0))
+
+
+@pytest.mark.parametrize("how", ["trimmed", "shortened"])
+def test_a_position_that_the_log_no_longer_holds_stops_the_shard_with_a_choice(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = partly()
+    if how == "trimmed":
+        for n in range(20, 40):
+            house.stage.xy(f"e{n}")
+        house.log.trim("s", 0, 30)
+    else:
+        del house.log._data.streams["s"][0].records[15:]
+    shard, _ = recovered(house, caplog)
+    before = house.digest
+    with caplog.at_level(logging.ERROR, "streamlearn.learn"):
+        house.turns(30)
+    assert shard.stopped is not None
+    assert "--reset m" in shard.stopped
+    assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == ["shard stopped"]
+    assert house.status().held == shard.stopped
+    assert house.digest == before
+    kept = len(house.store.checkpoints("m", 0))
+    house.stage.clock.advance(5)
+    house.turns(30)
+    assert house.status().at == NOW + 5  # it goes on to say so
+    shard.close()
+    assert len(house.store.checkpoints("m", 0)) == kept
+
+
+def test_a_newer_writer_stops_the_older_one() -> None:
+    house = partly()
+    old = house.shard
+    new = house.start()
+    assert new.generation > old.generation
+    house.stage.xy("more")
+    house.shard = old
+    with pytest.raises(Fenced):
+        house.turns(50, 1.0)
+    house.shard = new
+    assert house.work().learner.n == 21
+    house.finish()
+
+
+def test_a_zombie_cannot_checkpoint_publish_or_report() -> None:
+    house = partly()
+    zombie = house.shard
+    house.start()
+    kept = [info.id for info in house.store.checkpoints("m", 0)]
+    tag = house.store.publication("m", 0).tag  # type: ignore[union-attr]  # there is one since `partly`
+    house.stage.xy("more")
+    zombie.turn()
+    with pytest.raises(Fenced):
+        zombie.close()
+    assert [info.id for info in house.store.checkpoints("m", 0)] == kept
+    assert house.store.publication("m", 0, after=tag) is None
+
+
+def test_a_generation_is_the_offset_of_its_claim() -> None:
+    house = House()
+    record = house.log.read(CONTROL, 0, house.shard.generation, 1)[0]
+    claim = decode_control(record.value)
+    assert claim == Claim("m", 0, "test", NOW)
+
+
+# Cadence, and patience.
+
+
+def test_publications_checkpoints_and_reports_keep_their_own_cadence() -> None:
+    house = House(publish={"min_interval_s": 0.5}, checkpoint={"interval_s": 4})
+    faults = house.store_faults
+    for n in range(200):
+        house.stage.xy(f"e{n}")
+        house.turns(1, 0.1)
+    # In 20 s, looked at every 0.1 s: a turn may come a little early and then has to wait for the next.
+    assert 33 <= faults.calls["put_publication"] <= 40
+    assert faults.calls["put_checkpoint"] == 4
+    assert 18 <= faults.calls["put_status"] <= 20
+
+
+def test_an_idle_shard_publishes_and_checkpoints_nothing_new_but_reports() -> None:
+    house = partly()
+    house.start()
+    house.turns(20)
+    calls = dict(house.store_faults.calls)
+    house.turns(1000)
+    assert house.store_faults.calls["put_checkpoint"] == calls["put_checkpoint"]
+    assert house.store_faults.calls["put_publication"] == calls["put_publication"]
+    assert 90 <= house.store_faults.calls["put_status"] - calls["put_status"] <= 100
+
+
+def test_a_shard_that_has_just_begun_publishes_so_that_it_can_be_served() -> None:
+    house = House()
+    house.turns(1)
+    publication = house.store.publication("m", 0)
+    assert publication is not None
+    sealed = codec.open_blob(publication.blob, KEYS, kind="publication", model="m", shard=0)
+    assert (sealed.header.version, sealed.header.extra, sealed.header.positions[0].offset) == (1, {"n": 0}, 0)
+
+
+def test_a_publication_carries_the_champion_its_version_and_position() -> None:
+    house = House()
+    house.stage.xy("a")
+    house.stage.command("try", version=2, trained_to={"0": house.stage.fit(2)})
+    house.stage.xy("b")
+    house.stage.command("promote", version=2)
+    house.finish()
+    publication = house.store.publication("m", 0)
+    assert publication is not None
+    sealed = codec.open_blob(publication.blob, KEYS, kind="publication", model="m", shard=0)
+    assert sealed.header.version == 2
+    assert sealed.header.extra == {"n": 2}
+    assert sealed.header.positions == [Position(house.log.identity, "s", 0, 4)]
+    model = pickle.loads(sealed.part("model"))
+    assert digest(model) == digest(house.shard.learner.champion)
+
+
+def test_a_held_model_is_not_published_so_that_the_last_good_one_is_served() -> None:
+    house = House()
+    house.stage.xy("a")
+    house.turns(10)
+    before = house.store_faults.calls["put_publication"]
+    house.stage.command("hold")
+    for n in range(5):
+        house.stage.xy(f"e{n}")
+    house.turns(10)
+    assert house.store_faults.calls["put_publication"] == before
+    house.stage.command("resume")
+    house.stage.xy("z")
+    house.turns(10)
+    assert house.store_faults.calls["put_publication"] > before
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("locked"), StoreFull("no space")])
+def test_without_a_store_it_goes_on_learning_and_writes_later(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    house = fresh()
+    house.turns(2)
+    for method in ("put_checkpoint", "put_publication", "put_status"):
+        house.store_faults.fail(method, error, times=10**6)
+    with caplog.at_level(logging.WARNING, "streamlearn.learn"):
+        house.turns(100)
+    assert house.shard.learner.position == house.stage.end
+    assert house.store.checkpoints("m", 0) == []
+    assert 3 < len(caplog.records) < 60  # it says what it waits for, with growing pauses
+    published = house.store.publication("m", 0)
+    house.store_faults.heal()
+    house.turns(120)
+    assert len(house.store.checkpoints("m", 0)) == 1
+    assert published is not None
+    assert house.store.publication("m", 0, after=published.tag) is not None  # though nothing was learned since
+    assert house.status().position == house.stage.end
+    house.shard.close()
+    check(house)
+
+
+def test_a_log_that_cannot_be_read_is_waited_for() -> None:
+    house = fresh()
+    house.turns(3)
+    at = house.shard.learner.position
+    house.log_faults.fail("read", LogUnavailable("down"), times=10**6)
+    house.log_faults.fail("bounds", LogUnavailable("down"), times=10**6)
+    reads = house.log_faults.calls["read"]
+    house.turns(600)
+    assert house.shard.learner.position == at
+    assert house.log_faults.calls["read"] - reads < 40  # with growing pauses
+    assert house.status().position == at
+    house.log_faults.heal()
+    house.turns(100)
+    house.finish()
+    check(house)
+
+
+@pytest.mark.parametrize("error", [LogUnavailable("down"), LogFull("no space"), Overloaded("busy", 1.0)])
+def test_a_log_that_takes_nothing_for_a_while_loses_nothing(error: Exception) -> None:
+    house = fresh()
+    house.turns(2)
+    house.log_faults.fail("append", error, times=25)
+    house.turns(1500)
+    house.finish()
+    check(house)
+    assert house.log_faults.calls["append"] > 25
+
+
+def test_a_version_that_cannot_be_fetched_yet_is_waited_for() -> None:
+    house = fresh()
+    resolve, left = house.shard.deps.resolve, iter(range(3))
+
+    def away(command: Command, shard: int) -> bytes:
+        if next(left, None) is not None:
+            raise StoreUnavailable("down")
+        return resolve(command, shard)
+
+    house.stage.resolve = away  # type: ignore[method-assign]
+    house.start()
+    house.turns(200)
+    house.finish()
+    check(house)
+
+
+def test_closing_without_a_store_or_log_is_said_aloud_and_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    house = fresh()
+    house.work(0.5)
+    for method in ("put_checkpoint", "put_publication", "put_status"):
+        house.store_faults.fail(method, StoreUnavailable("locked"), times=10**6)
+    house.log_faults.fail("append", LogFull("no space"), times=10**6)
+    with caplog.at_level(logging.WARNING, "streamlearn.learn"):
+        house.shard.close()
+    assert caplog.records
+    house.store_faults.heal()
+    house.log_faults.heal()
+    house.start()
+    house.finish()
+    check(house)
+
+
+def test_the_pause_of_a_checkpoint_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    house.stage.xy("a")
+    house.work()
+
+    def slow(learner: Learner) -> dict[str, bytes]:
+        house.timer.advance(0.25)
+        return checkpoint.parts(learner)
+
+    monkeypatch.setattr(shard_module, "parts", slow)
+    house.shard.checkpoint()
+    assert house.shard.status(house.timer()).pause_ms["checkpoint"] == 250.0
+
+
+def test_freshness_is_from_append_to_learned() -> None:
+    house = House()
+    house.stage.xy("a")
+    house.stage.clock.advance(0.5)
+    house.work()
+    assert house.shard.status(0.0).freshness_ms == {"p50": 500.0, "p99": 500.0}

@@ -1,0 +1,273 @@
+"""The learn role as a whole: every shard of every model, real threads, and a real store and log on disk."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from learning_bench import KEYS, NOW, Stage, scene
+
+from streamlearn.config import Settings, parse
+from streamlearn.drift.watch import DriftWatch
+from streamlearn.errors import Fenced, ForeignLog, LogUnavailable, StoreUnavailable
+from streamlearn.events import Event, encode, partition_of
+from streamlearn.learning import checkpoint
+from streamlearn.learning.replay import replay
+from streamlearn.learning.worker import Worker
+from streamlearn.log import Entry, Log
+from streamlearn.log.sqlite import SqliteLog
+from streamlearn.store import Store
+from streamlearn.store.sqlite import SqliteStore
+from streamlearn.testing import Abort, FakeClock, Faults, MemoryLog, MemoryStore
+
+TREE: dict[str, Any] = {
+    "learn": {"batch": 50, "poll_ms": 1},
+    "streams": {"s": {"partitions": 3}, "t": {}},
+    "models": {
+        "one": {"stream": "s", "task": "binary", "pipeline": "logistic"},
+        "two": {"stream": "s", "task": "binary", "pipeline": "naive_bayes"},
+        "three": {"stream": "t", "task": "regression", "pipeline": "linear"},
+    },
+}
+
+
+def no_version(*args: Any) -> bytes:
+    raise AssertionError("nothing is tried here")
+
+
+def filled(settings: Settings, log: Log, count: int = 300) -> None:
+    log.create({name: stream.partitions for name, stream in settings.streams.items()})
+    for stream, y in (("s", lambda n: n % 3 == 0), ("t", lambda n: float(n % 5))):
+        events = [Event(stream, f"e{n}", NOW + n / 10, x={"a": float(n % 7), "b": "uv"[n % 2]}, y=y(n)) for n in range(count)]
+        log.append(stream, [Entry((event.id or "").encode(), encode(event)) for event in events]).result()
+
+
+class House:
+    def __init__(self, tree: dict[str, Any] | None = None) -> None:
+        self.settings = parse(tree or TREE, {})
+        self.clock, self.timer = FakeClock(NOW), FakeClock(0.0)
+        self.log, self.store = MemoryLog(clock=self.clock), MemoryStore(clock=self.clock)
+        self.log_faults, self.store_faults = Faults(), Faults()
+        filled(self.settings, self.log)
+
+    def worker(self, reset: tuple[str, ...] = (), clock: Callable[[], float] | None = None) -> Worker:
+        return Worker(
+            self.settings,
+            self.log_faults.over(self.log.reopen()),
+            self.store_faults.over(self.store.reopen()),
+            KEYS,
+            watches=DriftWatch,
+            resolve=no_version,
+            clock=self.clock,
+            timer=self.timer,
+            reset=reset,
+        )
+
+    def check(self, worker: Worker) -> None:
+        """Every shard of it is where a replay of its partition ends."""
+        for shard in worker.shards:
+            end = self.log.bounds(shard.stream, shard.shard)[1]
+            truth = replay(self.settings, shard.model, shard.shard, self.log, KEYS, DriftWatch, no_version, end)
+            assert checkpoint.digest(shard.learner) == checkpoint.digest(truth)
+            assert shard.learner.position == end
+
+
+def drained(worker: Worker) -> Worker:
+    while worker.turn():
+        pass
+    worker.close()
+    return worker
+
+
+def turn_for_ever(house: House, worker: Worker) -> None:
+    """A turn a second, each with the writes that it began."""
+    while True:
+        worker.turn()
+        house.timer.advance(1.0)
+        worker._writer.submit(lambda: None).result()
+        house.log.append("t", [Entry(b"k", encode(Event("t", x={"a": 1.0}, y=2.0)))]).result()
+
+
+def test_every_model_learns_every_partition_of_its_stream_and_nothing_else() -> None:
+    house = House()
+    worker = drained(house.worker())
+    assert [(shard.model, shard.shard) for shard in worker.shards] == [
+        ("one", 0), ("one", 1), ("one", 2), ("two", 0), ("two", 1), ("two", 2), ("three", 0)
+    ]  # fmt: skip
+    for name in ("one", "two", "three"):
+        assert sum(shard.learner.n for shard in worker.shards if shard.model == name) == 300
+    share = [sum(partition_of(f"e{n}".encode(), 3) == shard for n in range(300)) for shard in range(3)]
+    assert [shard.learner.n for shard in worker.shards[:3]] == share
+    assert all(not shard.learner.counters for shard in worker.shards)
+    house.check(worker)
+
+
+def test_a_drained_worker_leaves_all_that_it_learned_and_its_successor_goes_on_there() -> None:
+    house = House()
+    drained(house.worker())
+    assert set(house.store.statuses()) == {(name, n) for name in ("one", "two") for n in range(3)} | {("three", 0)}
+    for model, shard in house.store.statuses():
+        assert house.store.publication(model, shard) is not None
+    successor = house.worker()
+    house.check(successor)
+    assert not successor.turn()
+
+
+def test_a_worker_runs_until_it_is_told_to_stop_and_then_drains() -> None:
+    house, stop = House(), threading.Event()
+    worker = house.worker()
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+    while any(shard.learner.position < house.log.bounds(shard.stream, shard.shard)[1] for shard in worker.shards):
+        stop.wait(0.005)
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    house.check(house.worker())
+
+
+def test_one_shard_that_waits_or_has_stopped_keeps_no_other_from_learning() -> None:
+    house = House()
+    drained(house.worker())
+    stage = house.log._data.streams["s"][1]
+    del stage.records[20:]  # the log was put back to an older state of one partition
+    for n in range(300, 400):
+        event = Event("t", f"e{n}", NOW, x={"a": 1.0}, y=1.0)
+        house.log.append("t", [Entry(b"k", encode(event))]).result()
+    worker = drained(house.worker())
+    stopped = [(shard.model, shard.shard) for shard in worker.shards if shard.stopped]
+    assert stopped == [("one", 1), ("two", 1)]
+    assert worker.shards[-1].learner.n == 400
+
+
+def test_a_log_that_is_down_is_waited_for_and_loses_nothing() -> None:
+    house, stop = House(), threading.Event()
+    worker = house.worker()
+    worker.turn()
+    house.log_faults.fail("read", LogUnavailable("down"), times=30)
+    house.store_faults.fail("put_status", StoreUnavailable("down"), times=5)
+    for _ in range(200):
+        worker.turn()
+        house.timer.advance(0.5)
+    worker.close()
+    assert not stop.is_set()
+    house.check(worker)
+
+
+def test_a_newer_worker_ends_the_older_one_loudly() -> None:
+    house = House()
+    older = house.worker()
+    older.turn()
+    newer = house.worker()
+    with pytest.raises(Fenced):
+        turn_for_ever(house, older)
+    house.check(drained(newer))
+
+
+def test_every_shard_is_drained_though_one_cannot_be(caplog: pytest.LogCaptureFixture) -> None:
+    house = House()
+    worker = house.worker()
+    while worker.turn():
+        pass
+    house.store.claim("one", 0, 10**9)
+    with caplog.at_level(logging.ERROR, "streamlearn.learn"), pytest.raises(Fenced):
+        worker.close()
+    assert [record.__dict__["model"] for record in caplog.records if record.message == "not drained"] == ["one"]
+    for shard in worker.shards[1:]:
+        assert len(house.store.checkpoints(shard.model, shard.shard)) == 1
+
+
+def test_a_reset_starts_the_named_models_over_and_no_others() -> None:
+    house = House()
+    before = drained(house.worker())
+    worker = house.worker(reset=("one",))
+    assert [shard.learner.position for shard in worker.shards[:3]] == [0, 0, 0]
+    assert all(shard.learner.position > 0 for shard in worker.shards[3:])
+    assert {info.set_aside for info in house.store.checkpoints("one", 0)} == {"reset by hand"}
+    house.check(drained(worker))
+    assert [checkpoint.digest(shard.learner) for shard in worker.shards] == [
+        checkpoint.digest(shard.learner) for shard in before.shards
+    ]
+
+
+def test_another_log_is_refused_until_the_models_are_reset() -> None:
+    house = House()
+    drained(house.worker())
+    house.log = MemoryLog(clock=house.clock)
+    filled(house.settings, house.log, 30)
+    with pytest.raises(ForeignLog, match="--reset one"):
+        house.worker()
+    house.check(drained(house.worker(reset=("one", "two", "three"))))
+
+
+def test_a_death_while_another_thread_writes() -> None:
+    house = House()
+    for method, after in (("put_checkpoint", 1), ("put_publication", 3), ("put_status", 2)):
+        house.store_faults.fail(method, Abort(), after=after, when="after")
+        worker = house.worker()
+        with pytest.raises(Abort):
+            turn_for_ever(house, worker)
+    house.check(drained(house.worker()))
+
+
+class Roof:
+    """A log and a store on disk."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder, self.settings = folder, settings
+        self.log: Log = SqliteLog(folder / "log.sqlite")
+        self.store: Store = SqliteStore(folder / "store.sqlite")
+
+    def worker(self) -> Worker:
+        return Worker(self.settings, self.log, self.store, KEYS, watches=DriftWatch, resolve=no_version)
+
+    def close(self) -> None:
+        self.store.close()
+        self.log.close()
+
+
+def test_over_the_embedded_log_and_store_it_ends_where_a_replay_ends(tmp_path: Path) -> None:
+    settings = parse({**TREE, "learn": {"batch": 37, "poll_ms": 1}}, {})
+    roof = Roof(tmp_path, settings)
+    filled(settings, roof.log)
+    drained(roof.worker())
+    roof.close()
+    roof = Roof(tmp_path, settings)
+    try:
+        worker = roof.worker()
+        for shard in worker.shards:
+            end = roof.log.bounds(shard.stream, shard.shard)[1]
+            truth = replay(settings, shard.model, shard.shard, roof.log, KEYS, DriftWatch, no_version, end)
+            assert checkpoint.digest(shard.learner) == checkpoint.digest(truth)
+            info = roof.store.checkpoints(shard.model, shard.shard)[0]
+            ledger = checkpoint.ledger(roof.store.checkpoint(info.id), KEYS, shard.model, shard.shard)
+            assert ledger.learned == shard.learner.n == len(ledger.labels)
+        worker.close()
+    finally:
+        roof.close()
+
+
+@pytest.mark.slow
+def test_over_the_embedded_log_and_store_a_scene_of_everything_ends_where_a_replay_ends(tmp_path: Path) -> None:
+    stage = Stage("multiclass", "softmax", label_wait_s=30, checkpoint={"interval_s": 0.05})
+    scene(stage, 2000, "str")
+    roof = Roof(tmp_path, stage.settings)
+    try:
+        roof.log.create({"s": 1})
+        records = stage.log.read("s", 0, 0, 10**6)
+        worker = roof.worker()
+        for start in range(0, len(records), 100):
+            entries = [Entry(r.key, r.value, r.kind, 0) for r in records[start : start + 100]]
+            roof.log.append("s", entries).result()
+            worker.turn()
+            if start % 1000 == 0:  # the process dies, and another one takes over
+                worker = roof.worker()
+        drained(worker)
+        truth = replay(stage.settings, "m", 0, roof.log, KEYS, DriftWatch, no_version, len(records))
+        assert checkpoint.digest(worker.shards[0].learner) == checkpoint.digest(truth)
+    finally:
+        roof.close()
