@@ -16,7 +16,7 @@ from ..wire import ModelView
 from .demo_data import Schedule, timeline, while_open
 from .demo_feed import Errand, Feed, Freshness, Frontend
 from .demo_report import Report, account, scores_of
-from .demo_service import LOGS, MODEL, Outcome, Service, final_state
+from .demo_service import LOGS, MODEL, Outcome, Service, final_state, prepare
 from .demo_story import Step, Story, milestones, stories
 from .demo_view import Snapshot, injection
 
@@ -62,7 +62,7 @@ class Run:
         if not self._until_ready():
             return False
         errands = [Errand("feed", self.feed.run), Errand("frontend", lambda: self.frontend.run(self._closing))]
-        for errand in errands:
+        for errand in (*errands, Errand("prepare", prepare)):
             errand.start()
         while errands[0].is_alive() and not self._stop.wait(LOOK_S):
             self._check(errands)

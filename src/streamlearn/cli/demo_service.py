@@ -118,12 +118,17 @@ def service(folder: Path, port: int, environ: Mapping[str, str], life: Lifetime)
             running.stop()
 
 
+def prepare() -> None:
+    """Load what `final_state` needs: it brings river, which takes seconds, and the roles need the machine first."""
+    from ..learning import checkpoint  # noqa: F401
+
+
 def final_state(settings: Settings) -> Outcome | None:
     """What the learner has written down; None when its last checkpoint does not hold everything in the log yet.
 
     Raises StoreError, LogError, CodecError.
     """
-    from ..learning.checkpoint import ledger  # it brings river, which the roles need first
+    from ..learning.checkpoint import ledger
 
     with wiring.opened(settings, {}) as world:
         stream = settings.models[MODEL].stream
