@@ -1,7 +1,8 @@
 """Events learned a second through the embedded log, over a bare in-process loop with the same river model and data.
 
 Ours: records read from the SQLite log, both detectors, every score, dedupe, publications and checkpoints to the SQLite
-store. The reference: predict, accuracy, ADWIN, learn, on rows in memory. Runs are taken in pairs, one after the other.
+store. The reference: predict, accuracy, ADWIN, learn, on rows in memory. The sides take
+slices of the stream in turn, so that all of them meet the same machine.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from streamlearn.records import Command, sign_command
 from streamlearn.store import codec
 from streamlearn.store.sqlite import SqliteStore
 
-from .harness import Rows, electricity, main, median_ratio, quiet
+from .harness import Rows, electricity, main, quiet
 
 KEYS = KeyRing({"bench": b"0123456789abcdef"})
 Rowset = list[tuple[dict[str, float], bool]]
@@ -43,17 +44,24 @@ def adaptive_random_forest(seed: int) -> Any:
     return forest.ARFClassifier(10, seed=seed)
 
 
-def bare(model: Any, rows: Rowset) -> float:
-    """Events a second of predict, accuracy, ADWIN, learn."""
-    accuracy, adwin = metrics.Accuracy(), drift.ADWIN()
-    gc.collect()
-    started = time.perf_counter()
-    for x, y in rows:
-        predicted = model.predict_one(x)
-        accuracy.update(y, predicted)
-        adwin.update(predicted != y)
-        model.learn_one(x, y)
-    return len(rows) / (time.perf_counter() - started)
+class Bare:
+    """The reference: predict, accuracy, ADWIN, learn, on rows in memory."""
+
+    def __init__(self, model: Any, rows: Rowset) -> None:
+        self._model, self._rows = model, rows
+        self._accuracy, self._adwin = metrics.Accuracy(), drift.ADWIN()
+        self.spent = 0.0
+
+    def run(self, first: int, end: int) -> None:
+        """Take the rows from `first` to `end`."""
+        model, accuracy, adwin = self._model, self._accuracy, self._adwin
+        started = time.perf_counter()
+        for x, y in self._rows[first:end]:
+            predicted = model.predict_one(x)
+            accuracy.update(y, predicted)
+            adwin.update(predicted != y)
+            model.learn_one(x, y)
+        self.spent += time.perf_counter() - started
 
 
 def settings_for(pipeline: str) -> Settings:
@@ -61,45 +69,44 @@ def settings_for(pipeline: str) -> Settings:
     return parse({"streams": {"power": {}}, "models": {"m": {"stream": "power", "task": "binary", "pipeline": pipeline}}}, {})
 
 
-def through_the_log(pipeline: str, rows: Rowset, folder: Path, trial_from: int | None = None) -> float:
-    """Events a second of the worker over a log that holds `rows`; with `trial_from`, from there on with a trial open."""
-    settings = settings_for(pipeline)
-    log, store = SqliteLog(folder / "log.sqlite"), SqliteStore(folder / "store.sqlite")
-    try:
-        log.create({"power": 1, "_control": 1, "_signals": 1, "_dead": 1})
+class Logged:
+    """Ours: the worker over a SQLite log that holds `rows`, in `folder`; with `trial_from`, a trial is open from there on."""
+
+    def __init__(self, pipeline: str, rows: Rowset, folder: Path, trial_from: int = 0) -> None:
+        folder.mkdir()
+        settings = settings_for(pipeline)
+        self._log, self._store = SqliteLog(folder / "log.sqlite"), SqliteStore(folder / "store.sqlite")
+        self._log.create({"power": 1})
         events = [Event("power", id=str(i), ts=1e9 + i, x=dict(x), y=y) for i, (x, y) in enumerate(rows)]
         entries = [Entry(str(i).encode(), encode(event)) for i, event in enumerate(events)]
-        begin = trial_from or 0
-        if begin:
-            log.append("power", entries[:begin]).result()
-            store.put_version("m", 2, 0, challenger(settings, log, begin))
-            command = Command(seq=10**6, model="m", verb="try", version=2, trained_to={"0": begin})
-            log.append("power", [Entry(b"", sign_command(command, KEYS), Kind.COMMAND, 0)]).result()
-            log.append("power", entries[begin:]).result()
-        else:
-            log.append("power", entries).result()
+        if trial_from:
+            self._log.append("power", entries[:trial_from]).result()
+            self._store.put_version("m", 2, 0, challenger(settings, self._log, trial_from))
+            command = Command(seq=10**6, model="m", verb="try", version=2, trained_to={"0": trial_from})
+            self._log.append("power", [Entry(b"", sign_command(command, KEYS), Kind.COMMAND, 0)]).result()
+        self._log.append("power", entries[trial_from:]).result()
+        self._worker = Worker(settings, self._log, self._store, KEYS, watches=DriftWatch, resolve=self._resolve)
+        self.learner = self._worker.shards[0].learner
+        self.spent = 0.0
 
-        def resolve(command: Command, shard: int) -> bytes:
-            blob = store.version(command.model, command.version or 0, shard)
-            assert blob is not None
-            return blob
+    def _resolve(self, command: Command, shard: int) -> bytes:
+        blob = self._store.version(command.model, command.version or 0, shard)
+        assert blob is not None
+        return blob
 
-        worker = Worker(settings, log, store, KEYS, watches=DriftWatch, resolve=resolve)
-        shard, end = worker.shards[0], log.bounds("power", 0)[1]
-        while shard.learner.position < begin:
-            worker.turn()
-        gc.collect()
-        started, first = time.perf_counter(), shard.learner.n
-        while shard.learner.position < end:
-            worker.turn()
-        rate = (shard.learner.n - first) / (time.perf_counter() - started)
-        assert shard.learner.n == len(rows)
-        assert (shard.learner.shadow is not None) == bool(begin)
-        worker.close()
-        return rate
-    finally:
-        store.close()
-        log.close()
+    def run(self, end: int) -> None:
+        """Turn the worker until `end` events are learned; what it did beyond is in the time too."""
+        learner, turn = self.learner, self._worker.turn
+        started = time.perf_counter()
+        while learner.n < end:
+            turn()
+        self.spent += time.perf_counter() - started
+
+    def close(self) -> None:
+        """Drain the worker and let go."""
+        self._worker.close()
+        self._store.close()
+        self._log.close()
 
 
 def challenger(settings: Settings, log: SqliteLog, end: int) -> bytes:
@@ -122,20 +129,34 @@ def challenger(settings: Settings, log: SqliteLog, end: int) -> bytes:
     )
 
 
-def compare(rows: Rows, name: str, pipeline: str, make: Callable[[], Any], data: Rowset, pairs: int, goals: list[str]) -> None:
-    """Pairs of runs, without and with a trial open, and their rows."""
-    reference, ours, with_trial = [], [], []
-    begin = len(data) // 10
-    for _ in range(pairs):
-        reference.append(bare(make(), data))
-        with tempfile.TemporaryDirectory() as folder:
-            ours.append(through_the_log(pipeline, data, Path(folder)))
-        with tempfile.TemporaryDirectory() as folder:
-            with_trial.append(through_the_log(pipeline, data, Path(folder), begin))
-    rows.add(f"{name}: bare loop", sorted(reference)[pairs // 2], "events/s")
-    rows.add(f"{name}: through the log", sorted(ours)[pairs // 2], "events/s")
-    rows.add(f"{name}: through the log / bare", median_ratio(ours, reference), "ratio", goals[0], "bare river loop")
-    rows.add(f"{name}: trial open / bare", median_ratio(with_trial, reference), "ratio", goals[1], "bare river loop")
+def compare(rows: Rows, name: str, pipeline: str, make: Callable[[], Any], data: Rowset, goals: list[str]) -> None:
+    """All three side by side, a slice each in turn, so that a machine that slows down slows all; and their rows."""
+    begin, step = 500, max(100, len(data) // 40)
+    with tempfile.TemporaryDirectory() as folder:
+        reference = Bare(make(), data)
+        ours, tried = Logged(pipeline, data, Path(folder) / "a"), Logged(pipeline, data, Path(folder) / "b", begin)
+        reference.run(0, begin)
+        ours.run(begin)
+        tried.run(begin)
+        for side in (reference, ours, tried):
+            side.spent = 0.0
+        gc.collect()
+        counted = ours.learner.n, tried.learner.n
+        for first in range(begin, len(data), step):
+            end = min(first + step, len(data))
+            reference.run(first, end)
+            ours.run(end)
+            tried.run(end)
+        assert tried.learner.shadow is not None
+        bare = (len(data) - begin) / reference.spent
+        logged = (ours.learner.n - counted[0]) / ours.spent
+        trial = (tried.learner.n - counted[1]) / tried.spent
+        ours.close()
+        tried.close()
+    rows.add(f"{name}: bare loop", bare, "events/s")
+    rows.add(f"{name}: through the log", logged, "events/s")
+    rows.add(f"{name}: through the log / bare", logged / bare, "ratio", goals[0], "bare river loop")
+    rows.add(f"{name}: trial open / bare", trial / bare, "ratio", goals[1], "bare river loop")
 
 
 def measure(rows: Rows, quick: bool) -> None:
@@ -143,13 +164,11 @@ def measure(rows: Rows, quick: bool) -> None:
     source, data = electricity()
     rows.title += f", {source}"
     with quiet():
-        size, pairs = (8_000, 3) if quick else (len(data), 5)
-        compare(rows, "LR", "benchmarks.learn:logistic", logistic, data[:size], pairs, [">= 0.6", ">= 0.35"])
-        size, pairs = (1_500, 1) if quick else (6_000, 3)
-        compare(
-            rows, "ARF", "benchmarks.learn:adaptive_random_forest", lambda: adaptive_random_forest(42), data[:size], pairs,
-            [">= 0.9", ">= 0.45"],
-        )  # fmt: skip
+        size = 16_000 if quick else len(data)
+        compare(rows, "LR", "benchmarks.learn:logistic", logistic, data[:size], [">= 0.6", ">= 0.35"])
+        size = 2_000 if quick else 12_000
+        goals = [">= 0.9", ">= 0.45"]
+        compare(rows, "ARF", "benchmarks.learn:adaptive_random_forest", lambda: adaptive_random_forest(42), data[:size], goals)
 
 
 if __name__ == "__main__":

@@ -89,3 +89,22 @@ def test_the_direction_is_not_for_the_configuration() -> None:
 def test_a_parameter_that_is_no_number_is_refused(value: bool | str) -> None:
     with pytest.raises(ConfigError, match="is not a number"):
         build(DetectorSettings(name="adwin", params={"delta": value}))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_page_hinkley_has_river_s_own_numbers(seed: int) -> None:
+    rng = random.Random(seed)
+    theirs = drift.PageHinkley(mode="up", threshold=5)
+    ours = build(DetectorSettings(name="page_hinkley", params={"threshold": 5}))
+    alarms = 0
+    for index in range(4000):
+        level = 0.2 if index < 2000 else 0.5
+        loss = float(rng.random() < level) if seed % 2 else rng.random() * level
+        theirs.update(loss)
+        ours.update(loss)
+        alarms += ours.drift_detected
+        assert ours.drift_detected == theirs.drift_detected
+        for name in ("_sum_increase", "_min_increase"):
+            assert getattr(ours, name) == getattr(theirs, name)
+        assert (ours._x_mean.n, ours._x_mean.get()) == (theirs._x_mean.n, theirs._x_mean.get())
+    assert alarms or seed % 2 == 0

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from ..config import Settings
 from ..errors import CodecError, Corrupt, ForeignLog, LogError, LogUnavailable, Overloaded, PositionExpired, StoreUnavailable
@@ -38,6 +39,7 @@ from .replay import advance, new_learner
 from .report import Pace, status
 
 logger = logging.getLogger("streamlearn.learn")
+TURN_S: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Shard:
         self._reporting = Chore("the store, to take a status", 1.0, 0.05, now)
         self._patience = Patience("the log, to be read")
         self._carrier = Carrier(deps.log, self.learner, deps.timer)
+        self._batch = deps.settings.learn.batch
         self._published: tuple[int, int] | None = None
         self._kept_position = -1 if self.checkpoint_at is None else self.learner.position
         self._ages: deque[float] = deque(maxlen=500)
@@ -160,7 +163,7 @@ class Shard:
         if deps.timer() < self._patience.until:
             return False
         try:
-            records = deps.log.read(self.stream, self.shard, learner.position, deps.settings.learn.batch)
+            records = deps.log.read(self.stream, self.shard, learner.position, self._batch)
         except PositionExpired as error:
             self.stopped = f"{error} (streamlearn learn CONFIG --reset {self.model} starts over from the earliest)"
             logger.error("shard stopped", extra={**self._who, "why": self.stopped})
@@ -170,16 +173,23 @@ class Shard:
             return False
         if not records:
             return False
+        started = deps.timer()
         try:
             advance(learner, records, deps.settings, deps.log, deps.keys, deps.resolve)
         except (LogUnavailable, StoreUnavailable) as error:  # a version to try cannot be fetched yet
             self._patience.failed(error, deps.timer())
             return False
         self._patience.worked()
+        self._fit_batch(len(records), deps.timer() - started)
         now = deps.clock()
         self._ages.append(now - records[0].ts)
         self._ages.append(now - records[-1].ts)
         return True
+
+    def _fit_batch(self, taken: int, spent: float) -> None:
+        """Read next what takes about TURN_S, `learn.batch` at the most: with a slow model, publications must not wait long."""
+        most = self.deps.settings.learn.batch
+        self._batch = most if spent <= 0 else max(1, min(most, int(taken * TURN_S / spent)))
 
     def _serves(self) -> tuple[int, int]:
         return self.learner.n, self.learner.version
