@@ -41,7 +41,8 @@ class Says:
 
 def saying(said: Any, task: str = "binary", proba: bool = True) -> Model:
     model = made(task)
-    model.estimator, model.proba = Says(said), proba
+    model.estimator = model._short = Says(said)
+    model.proba = proba
     return model
 
 
@@ -63,7 +64,8 @@ def test_nulls_are_dropped_and_new_types_are_told() -> None:
 
 def test_features_without_nulls_are_handed_on_as_they_are() -> None:
     model = made()
-    x: dict[str, Any] = {"a": 1.5, "b": "u"}
+    x: dict[str, Any] = {"a": 1.5, "b": "u", "c": 3, "d": True}
+    model.accept(model.check(x)[1])
     assert model.check(x)[0] is x
 
 

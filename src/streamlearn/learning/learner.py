@@ -18,7 +18,7 @@ from ..log import Record
 from ..records import DeadLetter, Signal
 from .baselines import Baselines
 from .inorder import InOrder
-from .loss import make_loss
+from .loss import Scaled, make_loss
 from .model import Model
 from .paired import PairedBlocks
 from .pending import Join
@@ -84,7 +84,8 @@ class Learner:
         self._score = self.scores.add
         self._update = self.watch.update
         self._loss = self.loss.__call__
-        self._learn_scale = self.loss.learn
+        self._learn_scale = self.loss.learn if isinstance(self.loss, Scaled) else None
+        self._learn_label = self.baselines.learn
 
     @property
     def position(self) -> int:
@@ -141,7 +142,7 @@ class Learner:
         self.n = n = self.n + 1
         self.delays.append(self.join.seq - entry.seq)
         self._score(y, entry.y, entry.p, entry.last, entry.majority)
-        self.baselines.learn(y)
+        self._learn_label(y)
         loss = self._loss(y, entry.y) if entry.version == self.version else None
         if self.in_order is not None:
             self.in_order.settle(entry.seq, None if loss is None else (loss, entry.offset))
@@ -154,7 +155,8 @@ class Learner:
             self._attribute(entry, y)
         if entry.trial >= 0:
             self._settle(entry, y)
-        self._learn_scale(y)
+        if self._learn_scale is not None:
+            self._learn_scale(y)
         if self.held is not None:
             return True
         taught = True

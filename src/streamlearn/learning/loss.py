@@ -27,9 +27,6 @@ class ZeroOne(msgspec.Struct, array_like=True):
     def __call__(self, y: Any, predicted: Any) -> float | None:
         return 0.0 if predicted == y else 1.0
 
-    def learn(self, y: Any) -> None:
-        """Nothing to learn."""
-
 
 class Scaled(msgspec.Struct, array_like=True):
     """min(1, |y − ŷ| / scale); None until the scale is known. Mean and squares by Welford's recurrence."""

@@ -14,6 +14,7 @@ from ..config import ModelSettings
 from ..errors import EventError, ModelError
 from ..events import INT64, Features, Limits, Scalar
 from .recipes import build
+from .straight import straighten
 
 NUMBER: Final = "number"
 STRING: Final = "string"
@@ -34,6 +35,7 @@ class Model:
     def __init__(self, settings: ModelSettings, limits: Limits) -> None:
         self.task = settings.task
         self.estimator: Any = build(settings.pipeline, settings.task, settings.params, settings.seed)
+        self._short = straighten(self.estimator)
         self.types: dict[str, str] = {}
         self.bound(limits)
         self.labels: tuple[Any, ...] = settings.labels or ((False, True) if settings.task == "binary" else ())
@@ -51,27 +53,32 @@ class Model:
         """`x` without nulls, and the types of the features never seen before. Raises EventError; changes nothing."""
         if len(x) > self.max_features:
             raise EventError("too_many_features", "x", f"has {len(x)} features, more than {self.max_features}")
-        types, max_string = self.types, self.max_string
+        types, nulls = self.types, False
+        try:
+            for name, value in x.items():
+                kind = type(value)
+                if kind is float:
+                    if types[name] is not NUMBER:
+                        break
+                elif kind is str:
+                    if types[name] is not STRING or len(value) > self.max_string:  # type: ignore[arg-type]  # a str, as above
+                        break
+                elif kind is int:
+                    if types[name] is not NUMBER or not -INT64 <= value < INT64:  # type: ignore[operator]  # an int, as above
+                        break
+                elif value is None:
+                    nulls = True
+                elif types[name] is not NUMBER:
+                    break
+            else:
+                return ({k: v for k, v in x.items() if v is not None} if nulls else x), {}
+        except KeyError:
+            pass
         fresh: dict[str, str] = {}
-        nulls = False
         for name, value in x.items():
-            kind = type(value)
-            if kind is float:
-                if types.get(name) is NUMBER:
-                    continue
-            elif kind is str:
-                if types.get(name) is STRING and len(value) <= max_string:  # type: ignore[arg-type]  # a str, as above
-                    continue
-            elif kind is int:
-                if types.get(name) is NUMBER and -INT64 <= value < INT64:  # type: ignore[operator]  # an int, as above
-                    continue
-            elif value is None:
-                nulls = True
-                continue
-            elif types.get(name) is NUMBER:  # a boolean
-                continue
-            self._check_one(name, value, fresh)
-        return ({k: v for k, v in x.items() if v is not None} if nulls else x), fresh
+            if value is not None:
+                self._check_one(name, value, fresh)
+        return {k: v for k, v in x.items() if v is not None}, fresh
 
     def _check_one(self, name: str, value: Scalar, fresh: dict[str, str]) -> None:
         if len(name) > self.max_string:
@@ -133,23 +140,23 @@ class Model:
         regression (float, None). Raises EventError for a prediction that is not finite."""
         if self.task == "binary":
             if self.proba:
-                shares = self.estimator.predict_proba_one(x)
+                shares = self._short.predict_proba_one(x)
                 p = float(shares.get(True, 0.0)) if shares else 0.5
             else:
-                p = 1.0 if self.estimator.predict_one(x) else 0.0
+                p = 1.0 if self._short.predict_one(x) else 0.0
             if not 0.0 <= p <= 1.0:
                 if not math.isfinite(p):
                     raise _not_finite(p)
                 p = 1.0 if p > 0.5 else 0.0  # sums of shares are rounded
             return p > 0.5, p
         if self.task == "regression":
-            value = float(self.estimator.predict_one(x) or 0.0)
+            value = float(self._short.predict_one(x) or 0.0)
             if not math.isfinite(value):
                 raise _not_finite(value)
             return value, None
         if not self.proba:
-            return _plain(self.estimator.predict_one(x)), None
-        probabilities = self.estimator.predict_proba_one(x)
+            return _plain(self._short.predict_one(x)), None
+        probabilities = self._short.predict_proba_one(x)
         if not probabilities:
             return None, None
         total = sum(probabilities.values())
@@ -161,7 +168,7 @@ class Model:
 
     def learn(self, x: Features, y: Any) -> None:
         """Teach the estimator one cleaned `x` with its translated label."""
-        self.estimator.learn_one(x, y)
+        self._short.learn_one(x, y)
         if self.label_type is None:
             self.label_type = type(y).__name__
 
@@ -177,8 +184,12 @@ class Model:
             return Answer(y, None)
         return Answer(y, {_text(label): share for label, share in p.items()})
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_short"}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._short = straighten(self.estimator)
         self.types = {name: NUMBER if kind == NUMBER else STRING for name, kind in state["types"].items()}
 
 

@@ -196,7 +196,10 @@ class Join:
 
     def _answer(self, entry: Entry, label: Any) -> None:
         if self._handler.answer(entry, label):
-            self._remember(entry.id, label)
+            young = self._young
+            young[entry.id] = label
+            if len(young) > self._max_ids:
+                self._old, self._young = young, {}
         else:  # so that it can be sent again, once whatever refused it is mended
             self._young.pop(entry.id, None)
             self._old.pop(entry.id, None)
@@ -292,8 +295,7 @@ class Join:
         young = self._young
         young[id] = value
         if len(young) > self._max_ids:
-            self._old = young
-            self._young = {}
+            self._old, self._young = young, {}
 
     def _count(self, name: str) -> None:
         self.counters[name] = self.counters.get(name, 0) + 1
