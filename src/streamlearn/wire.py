@@ -6,11 +6,13 @@ may be worse than usual.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from .events import Features, Position, Scalar
+
+DEFAULT_URL: Final = "http://127.0.0.1:8321"
 
 
 class Rejection(msgspec.Struct):

@@ -291,6 +291,7 @@ def test_a_file_that_does_not_load_is_explained_whole(tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     file.write_text('[serve]\nport = -1\nprot = 2\n[models.m]\nstream = "t"\n')
     lines = invoke(file, 1).stderr.splitlines()
+    assert lines.pop() == f"{file}: 5 errors; pipelines, folder, port and log are tried once it loads"
     assert sorted(line.split(":")[1].strip() for line in lines) == [
         "models.m.pipeline", "models.m.task", "serve.port", "serve.prot", "streams",
     ]  # fmt: skip

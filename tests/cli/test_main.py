@@ -115,11 +115,20 @@ def test_resetting_a_model_that_is_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_what_only_a_role_needs_is_not_imported_for_the_others() -> None:
-    code = (
-        "import sys, streamlearn.cli.main\n"
-        "heavy = {'river', 'numpy', 'scipy', 'fastapi', 'uvicorn', 'pyarrow', 'pandas', 'sqlite3'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
+SUPERVISOR = "streamlearn.cli.main, streamlearn.cli.wiring, streamlearn.serving.access"
+
+
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        (SUPERVISOR, "river numpy scipy fastapi httpx uvicorn pyarrow pandas sqlite3"),
+        ("streamlearn.serving.app", "river numpy scipy httpx pyarrow pandas sqlite3"),
+        ("streamlearn.control.loop, streamlearn.retrain.job", "river scipy fastapi httpx pyarrow pandas sqlite3"),
+        ("streamlearn.learning.worker, streamlearn.drift.watch", "fastapi httpx uvicorn pyarrow sqlite3"),
+    ],
+    ids=["supervisor", "serve", "control", "learn"],
+)
+def test_what_only_another_role_needs_is_not_imported(modules: str, heavy: str) -> None:
+    code = f"import sys, {modules}\nprint(sorted(set({heavy.split()!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
     assert done.stdout.strip() == "[]"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamlearn.cli import wiring
+from streamlearn.cli.serve import only_one
 from streamlearn.cli.wiring import World, opened, resolver, run_api, run_learner
 from streamlearn.config import Settings
 from streamlearn.drift.watch import DriftWatch
@@ -87,6 +88,14 @@ def test_a_data_dir_that_is_a_file(settings: Settings) -> None:
     settings.data_dir.write_text("")
     with pytest.raises(ConfigError, match=r"data_dir: .* cannot be made \(File exists\). Name a folder"):
         wiring.open_log(settings)
+
+
+@pytest.mark.parametrize("inside", ["secret.key", "serve.lock"])
+def test_a_file_of_the_data_dir_that_cannot_be_used_is_told_without_a_traceback(settings: Settings, inside: str) -> None:
+    path = settings.data_dir / inside
+    path.mkdir(parents=True)  # stands for a disk that cannot be written, which a test that root runs could not make
+    with pytest.raises(ConfigError, match=f"data_dir: {path} cannot be used .Is a directory.. Name a folder"):
+        wiring.ring(settings, {}) if inside == "secret.key" else only_one(settings.data_dir).__enter__()
 
 
 def test_keys_of_the_environment_win(settings: Settings) -> None:

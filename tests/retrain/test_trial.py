@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special
 
-from streamlearn.retrain.trial import BettingProcess, Trial
+from streamlearn.retrain.trial import STITCH, ZETA, BettingProcess, Trial
 
 ALPHA = 0.05
 LEVEL = 6 * ALPHA / math.pi**2
@@ -270,6 +271,10 @@ def stitched(x: np.ndarray, alpha: float) -> tuple[float, float]:
     k1, k2 = (2**0.25 + 2**-0.25) / math.sqrt(2), (math.sqrt(2) + 1) / 2
     half = (math.sqrt(k1 * k1 * v * ell + k2 * k2 * 4 * ell * ell) + 2 * k2 * ell) / len(x)
     return x.mean() - half, x.mean() + half
+
+
+def test_the_constant_is_riemanns_zeta() -> None:
+    assert float(special.zeta(STITCH)) == ZETA
 
 
 def test_the_interval_is_that_of_the_paper() -> None:

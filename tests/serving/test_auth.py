@@ -9,7 +9,7 @@ import pytest
 from streamlearn.errors import ConfigError
 from streamlearn.log import CONTROL
 from streamlearn.records import Request, decode_control
-from streamlearn.serving.auth import check_bind, is_loopback, load_api_keys
+from streamlearn.serving.access import check_bind, is_loopback, load_api_keys
 
 SECRET = "0123456789abcdef"
 OTHER = "fedcba9876543210"

@@ -8,14 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ..client import Client
 from ..errors import Refused
 from .console import console, say
 from .remote import PATIENT, URL, ApiKey, Url, connected
+
+if TYPE_CHECKING:
+    from ..client import Client
 
 PAUSE_S: Final = 0.3
 PAGE: Final = 1000

@@ -42,6 +42,7 @@ def check(config: Config) -> None:
     except ConfigErrors as error:
         for one in error.errors:
             warn(f"error: {one}")
+        warn(f"{config}: {counted(len(error.errors), 'error')}; pipelines, folder, port and log are tried once it loads")
         raise typer.Exit(1) from None
     found = list(findings(config, settings, os.environ))
     for finding in found:
@@ -133,7 +134,7 @@ def _keys(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _address(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    from ..serving.auth import check_bind, load_api_keys
+    from ..serving.access import check_bind, load_api_keys
     from .serve import free_port
 
     try:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..client import DEFAULT_URL, Client, Retry
 from ..errors import Unreachable
+from ..wire import DEFAULT_URL
 
-IMPATIENT = Retry(attempts=2)
-PATIENT = Retry(attempts=12)
+if TYPE_CHECKING:
+    from ..client import Client
+
+IMPATIENT = 2  # attempts
+PATIENT = 12
 
 Url = Annotated[str, typer.Option("--url", envvar="STREAMLEARN_URL", help="Where the service answers.")]
 ApiKey = Annotated[
@@ -26,9 +29,11 @@ URL = DEFAULT_URL
 
 
 @contextmanager
-def connected(url: str, api_key: str | None, retry: Retry = IMPATIENT) -> Iterator[Client]:
+def connected(url: str, api_key: str | None, attempts: int = IMPATIENT) -> Iterator[Client]:
     """A client that signs as the person at the keyboard. Raises Unreachable with what to do about it."""
-    with Client(url, api_key=api_key, user=_user(), retry=retry) as client:
+    from ..client import Client, Retry  # here, so that a role, which needs neither, starts at once
+
+    with Client(url, api_key=api_key, user=_user(), retry=Retry(attempts=attempts)) as client:
         try:
             yield client
         except Unreachable as error:

@@ -16,12 +16,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, BinaryIO, Final
 
 import typer
 
 from .. import __version__
-from ..client import Client
 from ..config import Settings
 from ..errors import ConfigError, StreamlearnError
 from .console import say
@@ -50,7 +49,7 @@ def serve(
 
 def supervise(config: Path, logs: Path | None, environ: Mapping[str, str]) -> int:
     """Run the three roles until asked to end; the exit code. Raises ConfigErrors before anything was started."""
-    from ..serving.auth import check_bind, load_api_keys
+    from ..serving.access import check_bind, load_api_keys
     from . import wiring
 
     settings = wiring.read_settings(config, environ)
@@ -61,7 +60,7 @@ def supervise(config: Path, logs: Path | None, environ: Mapping[str, str]) -> in
         wiring.ring(settings, environ)
         stack.enter_context(only_one(settings.data_dir))
         port = free_port(settings.serve.host, settings.serve.port)
-        stderr = stack.enter_context(logs.open("ab")).fileno() if logs is not None else None
+        stderr = stack.enter_context(_append_to(logs)).fileno() if logs is not None else None
         inherited = dict(environ) | {"STREAMLEARN_SERVE__PORT": str(port)}
         supervisor = Supervisor(roles(config, inherited), say=say, stderr=stderr)
         supervisor.start()
@@ -71,6 +70,13 @@ def supervise(config: Path, logs: Path | None, environ: Mapping[str, str]) -> in
         code = supervisor.run(life.stop, life.kill)
     say("ended: every role was drained" if code == 0 else f"ended with exit code {code}")
     return code
+
+
+def _append_to(logs: Path) -> BinaryIO:
+    try:
+        return logs.open("ab")
+    except OSError as error:
+        raise ConfigError("--logs", f"{logs} cannot be written ({error.strerror})", "Name a file that can") from None
 
 
 def roles(config: Path, environ: Mapping[str, str]) -> list[Child]:
@@ -88,7 +94,14 @@ def roles(config: Path, environ: Mapping[str, str]) -> list[Child]:
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Hold the folder for this process alone. Raises ConfigError, naming the other one, when it is taken."""
-    with (folder / LOCK_FILE).open("a+") as file:
+    from . import wiring
+
+    path = folder / LOCK_FILE
+    try:
+        file = path.open("a+")
+    except OSError as error:
+        raise wiring.unusable(path, error) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -144,6 +157,8 @@ def _tell_start(
 
 
 def _tell_ready(url: str, life: Lifetime) -> None:
+    from ..client import Client  # here, for the roles need not wait until it is imported
+
     started, told = time.monotonic(), False
     with Client(url) as client:
         while not life.stop.wait(LOOK_S):

@@ -94,7 +94,11 @@ def has_store(settings: Settings) -> bool:
 def ring(settings: Settings, environ: Mapping[str, str]) -> KeyRing:
     """The signing keys, made on first use unless the environment has them. Raises ConfigError."""
     _make_folder(settings.data_dir)
-    return load_keys(environ, _file(settings, KEY_FILE))
+    path = _file(settings, KEY_FILE)
+    try:
+        return load_keys(environ, path)
+    except OSError as error:
+        raise unusable(path, error) from None
 
 
 @contextmanager
@@ -167,8 +171,8 @@ def run_api(world: World, environ: Mapping[str, str], stop: threading.Event, lis
     """
     import uvicorn
 
+    from ..serving.access import load_api_keys
     from ..serving.app import Deps, create_app
-    from ..serving.auth import load_api_keys
 
     app = create_app(Deps(world.settings, world.log, world.store, world.keys, load_api_keys(environ)))
     server = uvicorn.Server(
@@ -186,6 +190,12 @@ def run_api(world: World, environ: Mapping[str, str], stop: threading.Event, lis
     with listen() as listening:
         server.run(sockets=[listening])
     return 0 if server.started else 1
+
+
+def unusable(path: Path, error: OSError) -> ConfigError:
+    """What to tell when a file of the service's own, in its data_dir, can be neither read nor made."""
+    fix = "Name a folder that can be written, or mend its mode"
+    return ConfigError("data_dir", f"{path} cannot be used ({error.strerror})", fix)
 
 
 def _file(settings: Settings, name: str) -> Path:

@@ -29,7 +29,7 @@ from .batches import CHUNK_EVENTS, add, chunks, plain
 from .flows import RETRY, Call, Flow, Outcome, Reply, Retry, Run, Wait, describe, fetch
 
 __all__ = ["DEFAULT_URL", "RETRY", "Api", "AsyncClient", "Client", "Retry"]
-DEFAULT_URL: Final = "http://127.0.0.1:8321"
+DEFAULT_URL: Final = wire.DEFAULT_URL
 P = ParamSpec("P")
 T = TypeVar("T")
 

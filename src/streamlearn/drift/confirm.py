@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Window = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -103,6 +102,8 @@ def gate(loss: str, ref: Window, fresh: Window, *, alpha: float, harm: float, se
 
 def fisher(ref: Window, fresh: Window) -> float:
     """The one-sided p-value of Fisher's exact test that errors are not more frequent in `fresh` than in `ref`."""
+    from scipy import stats  # here, since it takes longest of all: control must start without it
+
     table = [[round(window["sum"]), window["n"] - round(window["sum"])] for window in (fresh, ref)]
     return float(stats.fisher_exact(table, alternative="greater").pvalue)
 
@@ -127,6 +128,8 @@ def permutation(ref: list[float], fresh: list[float], budget: float, seed: int) 
 
 def clopper_pearson(errors: float, n: int, alpha: float) -> tuple[float, float]:
     """Exact one-sided 1 − `alpha` bounds, lower and upper, on a binomial share (Clopper & Pearson, Biometrika 26, 1934)."""
+    from scipy import stats  # as above
+
     k = round(errors)
     lower = float(stats.beta.ppf(alpha, k, n - k + 1)) if k > 0 else 0.0
     upper = float(stats.beta.ppf(1.0 - alpha, k + 1, n - k)) if k < n else 1.0

@@ -7,7 +7,7 @@ last record. A worker process runs it, since it takes minutes; see `pool` for it
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from pydantic import ValidationError
@@ -16,15 +16,17 @@ from streamlearn.config import ModelSettings, StreamSettings
 from streamlearn.errors import ModelError, PositionExpired, RetrainError
 from streamlearn.events import Limits, Position
 from streamlearn.keys import KeyRing
-from streamlearn.learning.trainer import Trainer
 from streamlearn.log import Log
 from streamlearn.store import codec
 
 from .limits import report
 from .pool import Job, Pool
 
+if TYPE_CHECKING:
+    from streamlearn.learning.trainer import Trainer
+
 BATCH: Final = 1000
-WARM: Final = ("streamlearn.retrain.job",)  # and with it river, which takes longest
+WARM: Final = ("streamlearn.retrain.job", "streamlearn.learning.trainer")  # the latter brings river, which takes longest
 
 Progress = Callable[[int, int], None]
 
@@ -169,6 +171,8 @@ def _settings(spec: FitSpec) -> ModelSettings:
 
 
 def _trainer(spec: FitSpec, settings: ModelSettings) -> Trainer:
+    from streamlearn.learning.trainer import Trainer  # here, since it brings river: control must start without it
+
     try:
         stream, limits = StreamSettings.model_validate(spec.stream_settings), Limits(**spec.limits)
         return Trainer.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)

@@ -11,13 +11,11 @@ import math
 from bisect import bisect_right
 from typing import Any, Final, Literal
 
-from scipy import special
-
 SCALE: Final = 2.0  # c: paired differences lie in [-1, 1]
 STITCH: Final = 1.4  # s
 STEP: Final = 2.0  # η
 MOST_STAKE: Final = 0.5  # of the capital, at the worst x; it is what bounds the growth on blocks, whose means vary little
-_ZETA: Final = float(special.zeta(STITCH))
+ZETA: Final = 3.1055472779775806  # Riemann's ζ(STITCH); scipy would take control a second to import, for this alone
 
 
 class BettingProcess:
@@ -119,7 +117,7 @@ class Trial:
         if not self.blocks:
             return -1.0, 1.0
         variance = max(1.0, self._variance)
-        log = STITCH * math.log(math.log(STEP * variance)) + math.log(_ZETA / (self.alpha / 2 * math.log(STEP) ** STITCH))
+        log = STITCH * math.log(math.log(STEP * variance)) + math.log(ZETA / (self.alpha / 2 * math.log(STEP) ** STITCH))
         k1 = (STEP**0.25 + STEP**-0.25) / math.sqrt(2.0)
         k2 = (math.sqrt(STEP) + 1.0) / 2.0
         spread = math.sqrt(k1**2 * variance * log + (k2 * SCALE * log) ** 2) + k2 * SCALE * log

@@ -18,7 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .. import __version__
 from ..telemetry import Histogram, Metrics, watch
 from . import openapi, problems, routes_events, routes_models, routes_predict, routes_service
-from .auth import Gate, check_bind
+from .access import check_bind
+from .auth import Gate
 from .deps import Deps, Shared
 from .holder import Holder
 from .ingest import Ingest
