@@ -22,6 +22,7 @@ from streamlearn.events import (
     Prediction,
     check_event,
     decode_event,
+    decode_posted,
     decode_prediction,
     encode,
     fingerprint,
@@ -87,6 +88,29 @@ def test_a_whole_event() -> None:
 )
 def test_what_goes_in(data: bytes) -> None:
     assert accept(data).stream == "s"
+
+
+@pytest.mark.parametrize(
+    ("data", "unknown"),
+    [
+        (b'{"stream":"s","id":"a","x":{"Y":1}}', None),
+        (b'{"stream":"s","id":"a","x":{},"Y":1,"z":2}', "Y"),
+        (b'{"stream":"s","id":"a","x":{},"a `b`":1}', "a `b`"),
+    ],
+)
+def test_what_is_posted_is_read_like_any_event_and_a_strange_field_is_named(data: bytes, unknown: str | None) -> None:
+    event, named = decode_posted(data)
+    assert named == unknown
+    assert encode(event) == encode(decode_event(data))
+
+
+@pytest.mark.parametrize("data", [b"{", b"\xff", b'{"Y":1}', b'{"Y":1,"stream":3}', b'{"stream":"s","Y":NaN}'])
+def test_what_is_no_event_is_refused_alike_when_posted(data: bytes) -> None:
+    with pytest.raises(EventError) as plain:
+        decode_event(data)
+    with pytest.raises(EventError) as posted:
+        decode_posted(data)
+    assert str(posted.value) == str(plain.value)
 
 
 def test_encode_leaves_out_what_is_not_set() -> None:

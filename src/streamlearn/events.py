@@ -112,7 +112,12 @@ class Prediction(msgspec.Struct, omit_defaults=True):
     key: str | None = None
 
 
+class _Known(Event, forbid_unknown_fields=True):
+    """An event with no field beside those above."""
+
+
 _event_decoder = msgspec.json.Decoder(Event)
+_known_decoder = msgspec.json.Decoder(_Known)
 _raw_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _prediction_decoder = msgspec.json.Decoder(Prediction)
 encode = msgspec.json.encode
@@ -124,6 +129,18 @@ def decode_event(data: bytes | msgspec.Raw) -> Event:
         return _event_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise explain(bytes(data), error) from None
+
+
+def decode_posted(data: bytes | msgspec.Raw) -> tuple[Event, str | None]:
+    """The event in `data`, as `decode_event` has it, and the first field in it that no event has: ignored, if any.
+
+    A label that is written `Y` or `label` would otherwise be lost without a word.
+    """
+    try:
+        return _known_decoder.decode(data), None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _, unknown, name = str(error).partition("unknown field `")
+        return decode_event(data), name.rpartition("`")[0] if unknown else None
 
 
 def decode_prediction(data: bytes) -> Prediction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from concurrent.futures import Future
 from datetime import UTC, datetime
@@ -81,10 +82,45 @@ def test_another_content_type_is_415_and_says_which_to_send(world: Any, kind: st
     async def story(http: Any) -> None:
         got = await http.post("/v1/events", content=json.dumps(A), headers={"content-type": kind})
         assert got.status_code == 415
-        assert "application/json" in got.json()["detail"]
+        assert "(curl: -H 'Content-Type: application/json')" in got.json()["detail"]
+        assert world.metric("streamlearn_requests_refused_total", why="media-type") == 1
 
     world.run(story)
     assert world.records("flights") == []
+
+
+def test_a_compressed_body_is_415_and_not_called_malformed(world: Any) -> None:
+    async def story(http: Any) -> None:
+        headers = {"content-type": "application/json", "content-encoding": "gzip"}
+        got = await http.post("/v1/events", content=gzip.compress(json.dumps(A).encode()), headers=headers)
+        assert got.status_code == 415
+        assert got.json()["detail"] == "Content-Encoding 'gzip' is not read here; send the body as it is"
+        plain = await http.post("/v1/events", json=A, headers={"content-encoding": "identity"})
+        assert plain.json()["accepted"] == 1
+
+    world.run(story)
+
+
+def test_a_field_that_no_event_has_is_warned_of(world: Any) -> None:
+    async def story(http: Any) -> None:
+        odd = [A | {"id": "b", "Y": 1}, A | {"id": "c", "label": 1}, A | {"id": "d", "Y": 1}]
+        got = await http.post("/v1/events", json=[A, *odd])
+        assert got.json()["accepted"] == 4
+        [warning] = got.json()["warnings"]
+        assert warning.endswith("the label is y): 'Y', 'label'")
+        assert [decode_event(record.value).y for record in world.records("flights")] == [None] * 4
+
+    world.run(story)
+
+
+def test_warnings_of_unknown_fields_are_bounded(world: Any) -> None:
+    async def story(http: Any) -> None:
+        got = await http.post("/v1/events", json=[A | {"id": str(n), f"{n:0200}": 1} for n in range(50)])
+        [warning] = got.json()["warnings"]
+        assert got.json()["accepted"] == 50
+        assert len(warning) < 1000
+
+    world.run(story)
 
 
 def test_an_event_without_an_id_gets_one_and_the_answer_warns(world: Any) -> None:

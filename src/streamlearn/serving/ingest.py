@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from ..config import Settings
 from ..errors import EventError, LogFull, LogUnavailable, Overloaded
-from ..events import Event, Kind, Limits, check_event, decode_event, encode, new_id, parse_time, split_body
+from ..events import Event, Kind, Limits, check_event, decode_posted, encode, new_id, parse_time, split_body
 from ..log import Entry, Log
 from ..telemetry import Metrics
 from ..wire import EventsAnswer, Rejection
@@ -24,24 +24,31 @@ from .problems import ProblemError
 READ_S: Final = 30.0
 BREATH: Final = 200
 NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+FIELD_WARNING: Final = "an event has no such field, so it was ignored (features go into x, the label is y): "
+MAX_WARNED: Final = 10
 RETRY_WARNING: Final = "events without an id got one (see ids): if this request is sent again, they may be learned twice"
 
 
 class Bundle(NamedTuple):
-    """What was made of one body: log entries by stream, and the answer so far."""
+    """What was made of one body: log entries by stream, the answer so far, and names of fields that were ignored."""
 
     entries: dict[str, list[Entry]]
     answer: EventsAnswer
+    ignored: set[str]
 
 
 def content_type(request: Request) -> str:
-    """"ndjson" or "json" (also when the request names no type). Raises ProblemError for anything else."""
+    """"ndjson" or "json" (also when the request names no type). Raises ProblemError for anything else, compressed or not."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise ProblemError("media-type", f"Content-Encoding {coding!r} is not read here; send the body as it is")
     name = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if name in NDJSON:
         return "ndjson"
     if not name or name == "application/json" or (name.startswith("application/") and name.endswith("+json")):
         return "json"
-    raise ProblemError("media-type", f"{name!r} is not read here; send the header Content-Type: application/json")
+    detail = f"{name!r} is not read here; send the header Content-Type: application/json"
+    raise ProblemError("media-type", f"{detail} (curl: -H 'Content-Type: application/json')")
 
 
 async def read_body(request: Request, limit: int, grown: Callable[[int], None] | None = None) -> bytes:
@@ -92,7 +99,6 @@ class Ingest:
 
         Raises ProblemError, EventError (the body as a whole is not JSON), Overloaded, LogUnavailable, LogFull.
         """
-        ndjson = content_type(request) == "ndjson"
         held = 0
 
         def grown(size: int) -> None:
@@ -103,6 +109,7 @@ class Ingest:
             self._bytes += size
 
         try:
+            ndjson = content_type(request) == "ndjson"
             body = await read_body(request, self._max_body, grown)
             with self._slot():
                 bundle = await self._judge(body, ndjson)
@@ -140,7 +147,7 @@ class Ingest:
     async def _judge(self, body: bytes, ndjson: bool) -> Bundle:
         if not body.strip():
             raise ProblemError("malformed", "the body is empty; send one event, an array of events, or lines of them")
-        bundle = Bundle({}, EventsAnswer(0, 0, [], [], {}, {}))
+        bundle = Bundle({}, EventsAnswer(0, 0, [], [], {}, {}), set())
         seen: set[tuple[object, ...]] = set()
         now = self._clock()
         for count, (index, raw) in enumerate(split_body(body, ndjson)):
@@ -156,12 +163,16 @@ class Ingest:
                 bundle.answer.rejected.append(Rejection(index, error.field, error.reason, error.detail))
         if bundle.answer.ids:
             bundle.answer.warnings.append(RETRY_WARNING)
+        if bundle.ignored:
+            bundle.answer.warnings.append(FIELD_WARNING + ", ".join(sorted(bundle.ignored)))
         return bundle
 
     def _judge_one(self, index: int, raw: bytes, now: float, seen: set[tuple[object, ...]], bundle: Bundle) -> None:
         if len(raw) > self._limits.max_event_bytes:
             raise EventError("too_large", "$", f"has {len(raw)} bytes, more than {self._limits.max_event_bytes}")
-        event = decode_event(raw)
+        event, unknown = decode_posted(raw)
+        if unknown is not None and len(bundle.ignored) < MAX_WARNED:
+            bundle.ignored.add(repr(unknown[:80]))
         if event.stream not in self._streams:
             known = f"there is no stream {event.stream[:80]!r}; there are {sorted(self._streams)}"
             raise EventError("unknown_stream", "stream", known)
