@@ -164,6 +164,18 @@ def test_run_goes_on_after_trouble_and_stops_when_told(stage: Any, caplog: pytes
     assert "control has to wait" in caplog.text
 
 
+def test_control_says_every_two_seconds_that_it_is_there_also_when_nothing_happens(stage: Any) -> None:
+    stage.settle()
+    told = []
+    for _ in range(40):
+        stage.clock.advance(0.25)
+        stage.control.tick()
+        told.append(msgspec.json.decode(stage.store.views("role")["control"])["at"])
+    assert told[-1] <= stage.clock()
+    assert stage.clock() - told[-1] < 2
+    assert len(set(told)) in (5, 6)  # in 10 s
+
+
 def test_run_cancels_its_fits_when_it_stops(stage: Any) -> None:
     stage.jobs.polls = 1_000_000
     stage.learner.drift()

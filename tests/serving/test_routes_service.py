@@ -58,6 +58,36 @@ def test_a_lost_log_or_store_is_named_and_it_stays_ready_with_what_it_has(world:
     world.run(story)
 
 
+def test_a_control_that_has_fallen_silent_is_named_and_measured(world: Any) -> None:
+    world.publish_all()
+
+    async def story(http: Any) -> None:
+        async def told() -> list[str]:
+            got = (await http.get("/readyz")).json()
+            assert got["ready"] is True
+            return [reason for reason in got["degraded"] if "control" in reason]
+
+        def silent() -> float | None:
+            return world.metric("streamlearn_control_silent_seconds")
+
+        world.clock.advance(15)
+        world.poll()
+        assert await told() == []  # it may still be starting
+        world.clock.advance(1)
+        assert await told() == ["control has not reported for 16 s: nobody judges drift or answers requests"]
+        world.view("role", "control", {"at": world.clock() - 3})
+        world.poll()
+        assert (await told(), silent()) == ([], 3)
+        world.clock.advance(20)
+        assert silent() == 23
+        assert "control has not reported for 23 s" in (await told())[0]
+        world.store_faults.fail("publication", StoreUnavailable("gone"), times=100_000)
+        world.poll()
+        assert await told() == []  # nobody can know
+
+    world.run(story)
+
+
 def test_a_log_that_does_not_answer_does_not_hang_the_probe(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamlearn.serving.routes_service.PROBE_S", 0.0)
     world.publish_all()
@@ -115,8 +145,8 @@ def test_metrics_tell_of_requests_events_models_and_scores(world: Any) -> None:
         assert value("learner_events_total", what="orphan", **one) == 2
         assert value("score", kind="window", metric="accuracy", **one) == 0.75
         assert value("score", kind="baseline_majority", metric="accuracy", **one) == 0.5
-        assert value("learner_ms", what="freshness", quantile="p50", **one) == 12
-        assert value("learner_ms", what="pause", quantile="checkpoint", **one) == 3
+        assert value("freshness_ms", quantile="p50", **one) == 12
+        assert value("pause_ms", what="checkpoint", **one) == 3
         assert value("store_down_seconds") == 0
         assert value("events_posted_total", outcome="accepted") == 1
         assert value("predictions_total", model="delay", logged="off") == 1

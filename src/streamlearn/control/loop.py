@@ -40,6 +40,7 @@ logger = logging.getLogger("streamlearn.control")
 PAGE: Final = 1000
 APPEND_S: Final = 60.0
 STATUS_S: Final = 0.5
+ALIVE_S: Final = 2.0  # control says that it is there this often
 LIVE_S: Final = 0.5  # progress is shown this often; a decision at once
 TRIM_S: Final = 60.0
 BACKOFF_S: Final = (0.1, 5.0)
@@ -61,6 +62,7 @@ class Control:
         self._limits = limits_of(settings)
         self._sent: set[tuple[int, int, str]] = set()  # (seq, shard, model) sent by this process
         self._beat_at = self._trimmed_at = self._shown_at = self._checked_at = clock()
+        self._alive_at = -ALIVE_S
         self._forget()
 
     def _forget(self) -> None:
@@ -250,6 +252,9 @@ class Control:
         for state in self._models():
             self._book.see(state, self._fits.progress(state.name))
         docs = self._book.changed()
+        if now - self._alive_at >= ALIVE_S:
+            docs["role", "control"] = msgspec.json.encode({"at": now})
+            self._alive_at = now
         if docs or self._views_at != self._control_at:
             self._store.put_views(docs, self._control_at)
             self._book.taken()

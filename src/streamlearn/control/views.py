@@ -3,6 +3,7 @@
     model    by model           state, version, previous, shadow, case, degraded, held, since
     case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far; how it ended
     version  by model@version   parent, reason, window of the log it was fitted from, fate
+    role     "control"          when it was last there: put by the loop, not folded from anything
     audit    by padded offset   every record of the control log, as it is, and whether it took effect
 """
 

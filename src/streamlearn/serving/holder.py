@@ -78,6 +78,7 @@ class Holder:
         }
         self.control: dict[str, dict[str, Any]] = {name: {} for name in settings.models}
         self.store_down_since: float | None = None
+        self.control_at = clock()  # when control last said that it is there; until it did, the start
         self._store, self._keys, self._identity, self._metrics, self._clock = store, keys, identity, metrics, clock
         self._poll_s, self._stale_s = settings.serve.poll_ms / 1000, settings.serve.stale_after_s
         self._views: dict[str, bytes] = {}
@@ -117,6 +118,11 @@ class Holder:
             f"model {name!r}, shard {slot.shard}: " + (slot.refused or "nothing published yet")
             for name, slots in self.slots.items() for slot in slots if slot.served is None
         ]
+
+    def control_silent(self, now: float) -> float | None:
+        """Seconds without a word from control, once it should have said one: drift would go unjudged, requests unheard."""
+        silent = now - self.control_at
+        return silent if silent > self._stale_s and self.store_down_since is None else None
 
     def poll(self, slowly: float) -> float:
         """Look once at the store; at statuses and views only when the clock has passed `slowly`. Returns when to do so next.
@@ -200,6 +206,9 @@ class Holder:
             if model in self.control and self._views.get(model) != doc:
                 self._views[model] = doc
                 self.control[model] = msgspec.json.decode(doc, type=dict[str, Any])
+        alive = self._store.views("role").get("control")
+        if alive is not None:
+            self.control_at = max(self.control_at, float(msgspec.json.decode(alive)["at"]))
 
     def _judge(self, now: float) -> None:
         for name, slots in self.slots.items():

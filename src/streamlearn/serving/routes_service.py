@@ -74,6 +74,9 @@ async def _amiss(hub: Shared) -> list[str]:
         reasons.append(f"the log cannot be reached: {error}")
     if hub.holder.store_down_since is not None:
         reasons.append(f"the store has been unreachable for {hub.deps.clock() - hub.holder.store_down_since:.0f} s")
+    silent = hub.holder.control_silent(hub.deps.clock())
+    if silent is not None:
+        reasons.append(f"control has not reported for {silent:.0f} s: nobody judges drift or answers requests")
     for name, slots in hub.holder.slots.items():
         reasons += [f"model {name!r}, shard {slot.shard}: {reason}" for slot in slots for reason in slot.degraded or ()]
     return reasons

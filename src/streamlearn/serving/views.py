@@ -66,7 +66,8 @@ def figures(holder: Holder, now: float) -> list[Family]:
     gauges = {name: Family("gauge", f"streamlearn_{name}", text, both, []) for name, text in _GAUGES.items()}
     totals = Family("counter", "streamlearn_learner_events", "Learner's counters", (*both, "what"), [])
     scores = Family("gauge", "streamlearn_score", "Prequential scores", (*both, "kind", "metric"), [])
-    times = Family("gauge", "streamlearn_learner_ms", "Learner's own times, milliseconds", (*both, "what", "quantile"), [])
+    fresh = Family("gauge", "streamlearn_freshness_ms", "From posted to published, milliseconds", (*both, "quantile"), [])
+    pauses = Family("gauge", "streamlearn_pause_ms", "The learner's last pause, milliseconds", (*both, "what"), [])
     cases = Family("gauge", "streamlearn_case_open", "1 while a drift case is open", ("model",), [])
     for name, slots in holder.slots.items():
         cases.rows.append(((name,), 1.0 if holder.control[name].get("case") else 0.0))
@@ -78,11 +79,13 @@ def figures(holder: Holder, now: float) -> list[Family]:
                 continue
             totals.rows.extend(((*labels, what), count) for what, count in slot.status.counters.items())
             scores.rows.extend(((*labels, kind, metric), value) for kind, metric, value in _scores(slot.status.scores))
-            for what, numbers in (("freshness", slot.status.freshness_ms), ("pause", slot.status.pause_ms)):
-                times.rows.extend(((*labels, what, quantile), value) for quantile, value in numbers.items())
+            fresh.rows.extend(((*labels, quantile), value) for quantile, value in slot.status.freshness_ms.items())
+            pauses.rows.extend(((*labels, what), value) for what, value in slot.status.pause_ms.items())
     down = 0.0 if holder.store_down_since is None else max(0.0, now - holder.store_down_since)
     store = Family("gauge", "streamlearn_store_down_seconds", "How long the store has been out of reach", (), [((), down)])
-    return [*gauges.values(), totals, scores, times, cases, store]
+    silent = max(0.0, now - holder.control_at)
+    control = Family("gauge", "streamlearn_control_silent_seconds", "Time since control was last there", (), [((), silent)])
+    return [*gauges.values(), totals, scores, fresh, pauses, cases, store, control]
 
 
 _GAUGES = {
