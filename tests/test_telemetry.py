@@ -52,6 +52,15 @@ def test_what_comes_in_extra_is_a_member_but_cannot_replace_one(stream: io.Strin
     assert line["thing"].startswith("<object")
 
 
+def test_what_uvicorn_paints_for_a_terminal_is_left_out(stream: io.StringIO) -> None:
+    setup_logging("serve", stream)
+    painted = {"color_message": "Started [\x1b[36m%d\x1b[0m]", "port": 8321}
+    logging.getLogger("uvicorn.error").info("Started [%d]", 7, extra=painted)
+    [line] = lines(stream)
+    assert (line["text"], line["port"]) == ("Started [7]", 8321)
+    assert "\\u001b" not in stream.getvalue()
+
+
 def test_a_line_break_does_not_break_the_line_and_a_traceback_is_kept(stream: io.StringIO) -> None:
     setup_logging("serve", stream)
     try:

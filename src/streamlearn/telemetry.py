@@ -24,6 +24,7 @@ __all__ = [
 ]  # fmt: skip
 EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_PAINTED: Final = "color_message"  # uvicorn says everything twice, the second time with escape codes for a terminal
 LATENCY_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -42,7 +43,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "text": _text(record),
         }
-        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD and name not in line}
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD and name not in (*line, _PAINTED)}
         if record.exc_info and record.exc_info[0] is not None:
             line["trace"] = "".join(traceback.format_exception(*record.exc_info))
         return json.dumps(line, ensure_ascii=False, default=str)

@@ -102,6 +102,11 @@ def test_a_lost_service_says_where_to_go_on_and_that_works(make, tmp_path: Path,
     assert [json.loads(line)["row"] for line in rejects.read_text().splitlines()] == [1, 11]
 
 
+def test_what_stops_before_the_first_row_has_nowhere_to_go_on(make, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(make(*range(10)), Service(fails_after=0)) == 1
+    assert capsys.readouterr().err == "error: stopped after row 0: the service is away\n"
+
+
 def test_an_interruption_says_where_to_go_on(make, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(make(*range(10)), Service(1, KeyboardInterrupt())) == 130
     assert "stopped after row 4: interrupted" in capsys.readouterr().err

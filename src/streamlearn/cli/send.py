@@ -133,7 +133,8 @@ def send(
         code = 130 if isinstance(error, KeyboardInterrupt) else 1
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
         warn(f"error: stopped after row {tally.last}: {why}")
-        warn(f"To go on where it stopped, run the same command with --skip {tally.last}")
+        if tally.last:
+            warn(f"To go on where it stopped, run the same command with --skip {tally.last}")
     finally:
         if file is not None:
             file.close()
