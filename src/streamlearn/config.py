@@ -153,7 +153,7 @@ class RetrainSettings(Table):
 
 class PublishSettings(Table):
     min_interval_s: Positive = 0.2
-    budget: Share = 0.02
+    budget: Share = 0.01
 
 
 class CheckpointSettings(Table):

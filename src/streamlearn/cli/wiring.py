@@ -142,12 +142,13 @@ def resolver(world: World) -> ResolveVersion:
 def run_learner(settings: Settings, environ: Mapping[str, str], stop: threading.Event, reset: Collection[str]) -> None:
     """The learn role until `stop` is set; the models in `reset` start over from the first retained record."""
     from ..drift.watch import DriftWatch
-    from ..learning.worker import Worker
+    from ..learning.worker import Worker, calm_collector
 
     with opened(settings, environ) as world:
         worker = Worker(
             settings, world.log, world.store, world.keys, watches=DriftWatch, resolve=resolver(world), reset=reset
         )
+        calm_collector()
         worker.run(stop)
 
 

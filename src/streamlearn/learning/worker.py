@@ -6,6 +6,7 @@ or anything unforeseen ends the process loudly, and recovery is the ordinary sta
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -23,6 +24,16 @@ from .protocols import ResolveVersion, WatchMaker
 from .shard import Deps, Shard
 
 logger = logging.getLogger("streamlearn.learn")
+
+
+def calm_collector() -> None:
+    """Let the garbage collector pass over what start-up made, and look at the young less often: for a process that only learns.
+
+    At CPython's own thresholds a forest spends a seventh of its time in the collector, which finds next to nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 class Worker:
