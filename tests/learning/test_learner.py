@@ -537,3 +537,12 @@ def test_neither_batches_nor_a_restart_change_anything(script: Any, batch: int, 
     pieces = stage.learn(stage.again(pieces), batch=batch)
     assert checkpoint.digest(pieces) == checkpoint.digest(whole)
     assert (stage.signals, stage.dead) == words
+
+
+def test_a_learner_that_starts_over_on_a_trimmed_log_numbers_its_signals_above_the_old_ones() -> None:
+    stage = Stage()
+    before, after = stage.new(), stage.new(start=1000)
+    before.tell("held", {})
+    after.tell("held", {})
+    assert [signal.seq for signal in before.signals] == [0]
+    assert after.signals[0].seq > 1000

@@ -64,7 +64,9 @@ class Learner:
         self.held_from: int | None = None
         self.held_ranges: list[tuple[int, int]] = []
         self.n = 0
-        self.signal_seq = 0
+        # A learner that starts over on a trimmed log must number above all that was read of it before, or control would take
+        # its signals for repeats; a record causes far fewer than two.
+        self.signal_seq = 2 * start
         self.odd_in_a_row = 0
         self.last_command = -1
         self.outcomes: dict[int, list[float]] = {}
