@@ -47,7 +47,7 @@ class Command(msgspec.Struct, omit_defaults=True):
     try         version, trained_to (offset per shard), spec (the FitSpec as JSON, to make the version again if it is lost)
     detach      -                      drop the shadow (it is parked, for a rollback, when it was champion before)
     promote     version                the shadow becomes champion, the old champion its shadow
-    rollback    -                      the champion before the last promotion serves again
+    rollback    version                the champion before the last promotion, which is this version, serves again
     hold        reason                 read, predict and score, but do not learn
     resume      mode ("skip")          learn again; what was held is skipped and recorded
     reset       confirmed (bool)       start the detectors afresh; if confirmed, forget the reference before the change

@@ -149,7 +149,7 @@ class FakeLearner:
 
     def _rollback(self, command: Command) -> str:
         old = self.shadow if self.was_champion else self.parked
-        if old is None:
+        if old is None or old != command.version:
             return "no_previous"
         self.version, self.parked, self.shadow, self.was_champion = old, self.version, None, False
         self.held = None

@@ -160,8 +160,11 @@ class Interleavings(RuleBasedStateMachine):
 
 
 def refused_by_half(stage: Any) -> bool:
-    """One shard rolled back and the other would not: that is told, and left to people."""
-    return any(d.kind == "request_refused" and d.numbers.get("applied") for d in stage.decisions())
+    """One shard rolled back, or could not be promoted, and the other would not go back: that is told, and left to people."""
+    return any(
+        (d.kind == "request_refused" and d.numbers.get("applied")) or (d.kind == "detached" and d.numbers.get("stuck"))
+        for d in stage.decisions()
+    )
 
 
 def shown(control: Control) -> Any:

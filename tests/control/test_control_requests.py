@@ -230,6 +230,20 @@ def test_a_rollback_that_the_learner_refuses_changes_nothing(stage: Any) -> None
     assert stage.state().phase.value == "steady"
 
 
+def test_a_rollback_names_the_version_so_that_no_older_one_comes_back(stage: Any) -> None:
+    promoted(stage)
+    stage.learner.post(500)
+    stage.until("detached")  # version 1 is parked
+    stage.learner.drift()
+    stage.until("promoted")  # version 3, with version 2 beside it
+    learner = stage.learner
+    learner.shadow, learner.was_champion = None, False  # version 2 failed there, and control has not heard of it
+    assert stage.ask("rollback").numbers["command"] == {"verb": "rollback", "version": 2}
+    assert "no_previous" in stage.until("request_refused").why
+    stage.settle()
+    assert (learner.version, stage.state().version) == (3, 3)
+
+
 def test_hold_and_resume(stage: Any) -> None:
     stage.settle()
     assert stage.ask("hold", reason="broken upstream").kind == "held"

@@ -329,9 +329,27 @@ def test_a_promotion_that_one_shard_refuses_is_taken_back(make_stage: Callable[.
     stage.settle()
     assert stage.kinds()[-3:] == ["trial_lost", "detached", "detached"]
     assert [c.verb for c in stage.learners[0].commands][-4:] == ["promote", "rollback", "detach", "reset"]
+    assert stage.learners[0].commands[-3].version == 1
     assert [c.verb for c in stage.learners[1].commands][-3:] == ["promote", "detach", "reset"]
     assert [learner.version for learner in stage.learners] == [1, 1]
     assert stage.state().version == 1
+
+
+def test_a_shard_that_does_not_go_back_from_half_a_promotion_is_told(make_stage: Callable[..., Any]) -> None:
+    stage = make_stage(shards=2)
+    stage.learners[1].refuse["promote"] = [("not_in_trial", "")]
+    stage.learners[0].refuse["rollback"] = [("no_previous", "nothing is parked")]
+    stage.learners[0].drift()
+    stage.settle()
+    assert stage.kinds()[-3:] == ["trial_lost", "detached", "detached"]
+    assert [learner.version for learner in stage.learners] == [2, 1]
+    first, second = stage.decisions()[-2:]
+    assert first.numbers["stuck"] == [0]
+    assert first.why == (
+        "the shards do not agree: some serve version 2 and would not go back from it: shard 0: no_previous: nothing is parked"
+    )
+    assert (second.why, second.numbers.get("stuck")) == ("the case is closed", None)
+    assert stage.view("case", "m-1")["steps"][-2]["why"] == first.why
 
 
 def test_not_recovered_closes_the_case_and_the_model_stays_degraded_until_a_case_ends_well(stage: Any) -> None:

@@ -262,10 +262,14 @@ def _give_up_recovery(state: State, case: Case, world: World, settings: ModelSet
 
 
 def _finish(state: State, case: Case, world: World) -> Decision | None:
-    if state.orders[state.order].waiting:
+    order = state.orders[state.order]
+    if order.waiting:
         return None
-    numbers: dict[str, Any] = {"left": len(case.then), "command": case.then[0]}
-    return decision(state, world, "detached", version=case.version, why="the case is closed", numbers=numbers)
+    why, numbers = "the case is closed", {"left": len(case.then), "command": case.then[0]}
+    if order.verb == "rollback" and order.refused:  # only people can mend that: they must hear of it
+        why = f"the shards do not agree: some serve version {case.version} and would not go back from it: {_told(order)}"
+        numbers["stuck"] = sorted(order.refused)
+    return decision(state, world, "detached", version=case.version, why=why, numbers=numbers)
 
 
 def _roll_back(state: State, world: World) -> Decision | None:

@@ -85,7 +85,7 @@ def _rollback(state: State, request: Request, world: World) -> Decision | str:
         return f"only the champion before the last promotion can be brought back, version {state.previous}"
     why = _why(request, f"back from version {state.version} to version {state.previous}")
     case = None if state.case is not None else state.story
-    numbers = {"command": {"verb": "rollback"}}
+    numbers = {"command": {"verb": "rollback", "version": state.previous}}
     return decision(state, world, "rollback_started", case=case, version=state.previous, why=why, numbers=numbers)
 
 

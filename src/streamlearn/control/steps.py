@@ -64,7 +64,8 @@ def lose_trial(state: State, case: Case, world: World, why: str, promoted: Seque
     detach = {"verb": "detach"}
     numbers = state.trial_numbers
     if promoted:
-        numbers |= {"command": {"verb": "rollback", "shards": list(promoted)}, "then": [detach, reset(case)]}
+        back = {"verb": "rollback", "version": state.version, "shards": list(promoted)}
+        numbers |= {"command": back, "then": [detach, reset(case)]}
     else:
         numbers |= ending(case, detach)
     return decision(state, world, "trial_lost", version=case.version, why=why, numbers=numbers)
