@@ -158,6 +158,7 @@ def test_binary_error_rates() -> None:
     assert rates[0.3][1] >= 0.95
 
 
+@pytest.mark.slow
 def test_correlated_losses_need_blocks() -> None:
     """Neighbours correlated by .7 (time 5.7): single losses alarm falsely at several times the level, blocks of 20 do not."""
     rng = np.random.default_rng(12)
@@ -178,6 +179,7 @@ def test_bounded_power() -> None:
     assert np.mean(confirmed) >= 0.9
 
 
+@pytest.mark.slow
 def test_the_gate_has_its_coverage() -> None:
     """Each one-sided bound fails in about α of the runs, and the gate, which needs both to fail, far less often."""
     rng = np.random.default_rng(14)
