@@ -100,6 +100,22 @@ def test_rollback_from_the_shadow_brings_the_champion_of_before_back_and_parks_t
     assert learner.blocks is None
 
 
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_rollback_that_names_another_version_than_the_one_kept_is_refused(detached: bool) -> None:
+    stage, learner = on_trial()
+    stage.command("promote", version=2)
+    if detached:
+        stage.command("detach")
+    stage.command("rollback", version=7)
+    stage.learn(learner)
+    assert (learner.version, stage.signals[-1].kind) == (2, "refused")
+    assert stage.signals[-1].data["reason"] == "no_previous"
+    assert "version 7 is no longer kept" in stage.signals[-1].data["detail"]
+    stage.command("rollback", version=1)
+    stage.learn(learner)
+    assert learner.version == 1
+
+
 def test_detach_parks_a_former_champion_and_rollback_brings_it_back_from_there() -> None:
     stage, learner = on_trial()
     stage.command("promote", version=2)

@@ -84,7 +84,11 @@ def _promote(learner: Learner, command: Command, trainer: Trainer | None) -> Non
 
 def _roll_back(learner: Learner, command: Command, trainer: Trainer | None) -> None:
     former = learner.champion
-    if learner.shadow is not None and learner.shadow_was_champion:
+    in_shadow = learner.shadow is not None and learner.shadow_was_champion
+    back = learner.shadow_version if in_shadow else learner.parked_version
+    if command.version is not None and back is not None and command.version != back:
+        raise Refusal("no_previous", f"version {command.version} is no longer kept; going back would serve version {back}")
+    if in_shadow:
         _swap(learner)
         learner.parked, learner.parked_version = learner.shadow, learner.shadow_version
     elif learner.parked is not None and learner.parked_version is not None:
