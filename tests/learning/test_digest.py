@@ -232,6 +232,7 @@ def test_reading_changes_nothing() -> None:
     assert pickle.dumps(model) == before
 
 
+@pytest.mark.slow
 def test_no_address_and_no_hash_seed_gets_in() -> None:
     program = (
         "import sys, random, collections\n"
