@@ -56,8 +56,8 @@ def _check_param(name: str, value: Any, allowed: Mapping[str, Param]) -> None:
     param = allowed.get(name)
     if param is None:
         close = difflib.get_close_matches(name, allowed, n=1)
-        hint = f"Did you mean {close[0]!r}? " if close else ""
-        raise ModelError(f"there is no parameter {name!r}. {hint}It takes {', '.join(sorted(allowed))}.")
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise ModelError(f"there is no parameter {name!r}{hint} It takes {', '.join(sorted(allowed))}.")
     whole = type(param.default) is int
     fits = type(value) is int or (not whole and type(value) is float and isfinite(value))
     if not fits or not param.least <= value <= param.most:
