@@ -106,7 +106,7 @@ def measure(rows: Rows, quick: bool) -> None:
         x = data[17][0]
         with bare_endpoint(folder, folder / "model.pickle") as bare:
             pairs(rows, "learner idle", running, bare, x, count, seconds)
-            size = 40_000 * count if quick else 60_000 * count
+            size = 130_000 * count if quick else 180_000 * count
             backlog(running, data, 10_000, size)
             busy_before = not caught_up(running)
             pairs(rows, "learner at full speed", running, bare, x, count, seconds)

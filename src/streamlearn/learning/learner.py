@@ -156,7 +156,7 @@ class Learner:
         if entry.served is not None:
             self._attribute(entry, y)
         if entry.trial >= 0:
-            self._settle(entry, y)
+            self._settle(entry, y, loss)
         if self._learn_scale is not None:
             self._learn_scale(y)
         if self.held is not None:
@@ -219,16 +219,16 @@ class Learner:
             row[0] += 1
             row[1] += loss
 
-    def _settle(self, entry: Entry, y: Any) -> None:
+    def _settle(self, entry: Entry, y: Any, champion: float | None) -> None:
         blocks = self.blocks
         if blocks is None or entry.trial != blocks.trial:
             return
-        champion, challenger = self.loss(y, entry.y), self.loss(y, entry.shadow_y)
+        challenger = self._loss(y, entry.shadow_y)
         if champion is None or challenger is None:
             blocks.give_up(entry.block)
-        else:
-            blocks.answer(entry.block, champion, challenger)
-        self._emit_blocks()
+            self._emit_blocks()
+        elif blocks.answer(entry.block, champion, challenger):
+            self._emit_blocks()
 
     def _emit_blocks(self) -> None:
         assert self.blocks is not None

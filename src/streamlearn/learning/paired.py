@@ -49,11 +49,11 @@ class PairedBlocks(msgspec.Struct, array_like=True):
         block.asked += 1
         return number
 
-    def answer(self, number: int, champion: float, challenger: float) -> None:
-        """A question of that block got its label: each side's loss in [0, 1]."""
+    def answer(self, number: int, champion: float, challenger: float) -> bool:
+        """A question of that block got its label: each side's loss in [0, 1]. Whether a block may be closed now."""
         block = self.open.get(number)
         if block is None:
-            return
+            return False
         block.settled += 1
         block.n += 1
         block.champion += champion
@@ -61,6 +61,7 @@ class PairedBlocks(msgspec.Struct, array_like=True):
         self.n += 1
         self.champion += champion
         self.challenger += challenger
+        return block.settled >= self.size or len(self.open) > MAX_OPEN
 
     def give_up(self, number: int) -> None:
         """A question of that block will never have a label."""
