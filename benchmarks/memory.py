@@ -53,7 +53,7 @@ def measure(rows: Rows, quick: bool) -> None:
     learner = new_learner(parse({"streams": {"s": {}}, "models": {"m": model}}, {}), "m", 0, 0, DriftWatch)
     marks: list[float] = []
     with quiet():
-        for place, record in enumerate(records(n // 2)):
+        for place, record in enumerate(records(n * 11 // 20)):
             learner.step(record)
             learner.signals.clear()
             learner.dead.clear()
