@@ -120,7 +120,7 @@ def service(folder: Path, port: int, environ: Mapping[str, str], life: Lifetime)
 
 def prepare() -> None:
     """Load what `final_state` needs: it brings river, which takes seconds, and the roles need the machine first."""
-    from ..learning import checkpoint  # noqa: F401
+    from ..learning import checkpoint  # noqa: F401  # loaded for its effect: it is there when it is needed
 
 
 def final_state(settings: Settings) -> Outcome | None:

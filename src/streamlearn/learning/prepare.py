@@ -8,6 +8,7 @@ Transforming never changes what was learned: a published model answers several r
 from __future__ import annotations
 
 import statistics
+from abc import abstractmethod
 from collections.abc import Hashable
 from math import inf, sqrt
 from typing import Any, Final
@@ -123,8 +124,9 @@ class Prepare(base.Transformer):
         scaled = (value - moments[1]) / moments[4] if moments else 0.0
         out[name] = scaled if -self.clip <= scaled <= self.clip else self.clip if scaled > 0 else -self.clip
 
+    @abstractmethod
     def _put_string(self, out: Prepared, name: Hashable, value: str) -> None:
-        raise NotImplementedError
+        """Enter a string as the kind of model behind it wants it."""
 
     def _learn_early(self, name: Hashable, value: float) -> None:
         """The first values are kept and weighed together: among them an odd one shows only by the others' median."""

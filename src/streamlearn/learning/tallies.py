@@ -6,6 +6,7 @@ its rows were batched, nor at a clock.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ MAX_CLASSES: Final = 1000
 _NO_CLASS: Final = 0  # the index of "no answer"; the last index is shared by all classes beyond MAX_CLASSES
 
 
-class Tally:
+class Tally(ABC):
     """What the three have in common: a ring of the last `window` rows, and weights that fade by `fading` a row.
 
     Prequential scores with fading factors: Gama, Sebastião & Rodrigues 2013, §3.
@@ -47,13 +48,13 @@ class Tally:
         self.arrays["ring"][:, places] = kept
         self.n += m
 
+    @abstractmethod
     def count(self, rows: Sequence[Row], fading: Array, decay: float) -> Array:
         """Add `rows` to the sums; returns them as (width, rows) for the ring."""
-        raise NotImplementedError
 
+    @abstractmethod
     def view(self) -> dict[str, Any]:
         """The scores as they are now."""
-        raise NotImplementedError
 
     def copy(self) -> Tally:
         """One that can be added to without changing this one."""
