@@ -29,8 +29,8 @@ logger = logging.getLogger("streamlearn.learn")
 def calm_collector() -> None:
     """Let the garbage collector pass over what start-up made, and look at the young less often: for a process that only learns.
 
-    At CPython's own thresholds a forest spends some 1.4 % of its time in the collector (measured with `gc.callbacks`), and a full
-    collection stands still for all that the imports made.
+    At CPython's own thresholds a forest spends some 1.4 % of its time in the collector (measured with `gc.callbacks`), and a
+    full collection stands still for all that the imports made.
     """
     gc.collect()
     gc.freeze()
