@@ -211,6 +211,7 @@ def test_a_death_while_another_thread_writes() -> None:
         worker = house.worker()
         with pytest.raises(Abort):
             turn_for_ever(house, worker)
+        worker._writer.shutdown()  # or a write of the dead worker's would take the next one's fault
     house.check(drained(house.worker()))
 
 
