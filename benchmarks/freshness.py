@@ -9,6 +9,8 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ from .harness import Rows, electricity, main
 from .service import Service, service
 
 BATCH = 500
+Rowset = list[tuple[dict[str, float], bool]]
 
 
-def batches(data: list[tuple[dict[str, float], bool]], first: int, size: int) -> bytes:
+def batches(data: Rowset, first: int, size: int) -> bytes:
     """A JSON array of labelled events."""
     rows = ((i, *data[i % len(data)]) for i in range(first, first + size))
     return encode([{"stream": "power", "id": f"e{i}", "ts": 1e9 + i, "x": x, "y": y} for i, x, y in rows])
@@ -43,51 +46,73 @@ def served(client: httpx.Client, running: Service, x: dict[str, float]) -> int:
     return offset
 
 
-def measure(rows: Rows, quick: bool) -> None:
-    """The top rate, then half of it with probes."""
-    source, data = electricity()
-    rows.title += f", {source}"
-    x = data[3][0]
-    with tempfile.TemporaryDirectory() as name, service(Path(name)) as running, httpx.Client(timeout=30) as client:
-        total = 20_000 if quick else 80_000
-        bodies = [batches(data, first, 2000) for first in range(0, total, 2000)]
-        started = time.monotonic()
-        for body in bodies:
-            end = post(client, running, body)
-        while served(client, running, x) < end:
-            time.sleep(0.01)
-        top = total / (time.monotonic() - started)
-        rows.add("top rate, posted to served", top, "events/s")
-        seconds = 10.0 if quick else 60.0
-        stop, made = threading.Event(), [total]
+def top_rate(client: httpx.Client, running: Service, data: Rowset, total: int) -> float:
+    """Events a second from the first POST until all `total` are learned and served."""
+    bodies = [batches(data, first, 2000) for first in range(0, total, 2000)]
+    started = time.monotonic()
+    for body in bodies:
+        end = post(client, running, body)
+    while served(client, running, data[3][0]) < end:
+        time.sleep(0.01)
+    return total / (time.monotonic() - started)
 
-        def feed() -> None:
-            with httpx.Client(timeout=30) as feeder:
-                pace, began, sent = top / 2, time.monotonic(), 0
-                while not stop.is_set():
-                    post(feeder, running, batches(data, made[0], BATCH))
-                    made[0] += BATCH
-                    sent += BATCH
-                    stop.wait(max(0.0, began + sent / pace - time.monotonic()))
 
-        thread = threading.Thread(target=feed)
-        thread.start()
-        times: list[float] = []
-        probe, until = 10_000_000, time.monotonic() + seconds
-        while time.monotonic() < until:
+@contextmanager
+def feeding(running: Service, data: Rowset, first: int, pace: float) -> Iterator[list[int]]:
+    """Post batches beside what is done meanwhile, `pace` events a second; the list holds the number of the next event."""
+    stop, made = threading.Event(), [first]
+
+    def feed() -> None:
+        with httpx.Client(timeout=30) as feeder:
             began = time.monotonic()
-            end = post(client, running, batches(data, probe, 1))
-            probe += 1
-            while served(client, running, x) < end:
-                time.sleep(0.002)
-            times.append(1000 * (time.monotonic() - began))
+            while not stop.is_set():
+                post(feeder, running, batches(data, made[0], BATCH))
+                made[0] += BATCH
+                stop.wait(max(0.0, began + (made[0] - first) / pace - time.monotonic()))
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    try:
+        yield made
+    finally:
         stop.set()
         thread.join()
-        times.sort()
-        rows.add("events posted beside the probes", (made[0] - total) / seconds, "events/s")
-        rows.add("probes", len(times), "probes")
-        rows.add("posted to served, p50", times[len(times) // 2], "ms")
-        rows.add("posted to served, p99", times[min(len(times) - 1, int(0.99 * len(times)))], "ms", "<= 1000")
+
+
+def probe(client: httpx.Client, running: Service, data: Rowset, seconds: float) -> list[float]:
+    """How long each of many events took from before its POST until it was served, ms, in order of length."""
+    times: list[float] = []
+    number, until = 10_000_000, time.monotonic() + seconds
+    while time.monotonic() < until:
+        began = time.monotonic()
+        end = post(client, running, batches(data, number, 1))
+        number += 1
+        while served(client, running, data[3][0]) < end:
+            time.sleep(0.002)
+        times.append(1000 * (time.monotonic() - began))
+    return sorted(times)
+
+
+def posted_to_served(rows: Rows, running: Service, data: Rowset, total: int, seconds: float) -> None:
+    """The top rate over `total` events, then half of it with probes, for `seconds`."""
+    with httpx.Client(timeout=30) as client:
+        top = top_rate(client, running, data, total)
+        rows.add("top rate, posted to served", top, "events/s")
+        with feeding(running, data, total, top / 2) as made:
+            times = probe(client, running, data, seconds)
+            fed = made[0] - total
+    rows.add("events posted beside the probes", fed / seconds, "events/s")
+    rows.add("probes", len(times), "probes")
+    rows.add("posted to served, p50", times[len(times) // 2], "ms")
+    rows.add("posted to served, p99", times[min(len(times) - 1, int(0.99 * len(times)))], "ms", "<= 1000")
+
+
+def measure(rows: Rows, quick: bool) -> None:
+    """The embedded log and store."""
+    source, data = electricity()
+    rows.title += f", {source}"
+    with tempfile.TemporaryDirectory() as name, service(Path(name)) as running:
+        posted_to_served(rows, running, data, 20_000 if quick else 80_000, 10.0 if quick else 60.0)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import gzip
 import json
 import os
 import random
+import signal
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,11 @@ class Rows:
     def __init__(self, title: str) -> None:
         self.title = title
         self.rows: list[dict[str, Any]] = []
+        self.notes: list[dict[str, Any]] = []
+
+    def note(self, name: str, value: float, unit: str, reference: str = "") -> None:
+        """A figure for the file alone: the program shows it in a table of its own."""
+        self.notes.append({"name": name, "value": round(value, 4), "unit": unit, "goal": None, "reference": reference})
 
     def add(self, name: str, value: float, unit: str, goal: str | None = None, reference: str = "") -> None:
         """A measured figure; `goal` like ">= 0.6", `reference` names what a ratio was taken against."""
@@ -52,7 +58,8 @@ def meets(value: float, goal: str) -> bool:
 
 
 def main(title: str, measure: Callable[[Rows, bool], None]) -> None:
-    """Parse `--quick` and `--json FILE`, measure, print the table, write the file."""
+    """Parse `--quick` and `--json FILE`, measure, print the table, write the file. A SIGTERM ends it, and what it started."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--quick", action="store_true", help="a smaller workload, done within 45 s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE too")
@@ -61,7 +68,7 @@ def main(title: str, measure: Callable[[Rows, bool], None]) -> None:
     measure(rows, options.quick)
     rows.show()
     if options.json:
-        options.json.write_text(json.dumps(rows.rows, indent=1) + "\n")
+        options.json.write_text(json.dumps(rows.rows + rows.notes, indent=1) + "\n")
 
 
 def median_ratio(ours: Sequence[float], reference: Sequence[float]) -> float:

@@ -7,13 +7,11 @@ own and take slices of the stream in turn, so that all of them meet the same mac
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +23,14 @@ from streamlearn.events import Event, Kind, Limits, encode
 from streamlearn.keys import KeyRing
 from streamlearn.learning.trainer import Trainer
 from streamlearn.learning.worker import Worker, calm_collector
-from streamlearn.log import Entry
+from streamlearn.log import Entry, Log, Membership
 from streamlearn.log.sqlite import SqliteLog
 from streamlearn.records import Command, sign_command
-from streamlearn.store import codec
+from streamlearn.store import Store, codec
 from streamlearn.store.sqlite import SqliteStore
 
 from .harness import Rows, electricity, main
+from .sides import Runner, Side, in_turn
 
 KEYS = KeyRing({"bench": b"0123456789abcdef"})
 Rowset = list[tuple[dict[str, float], bool]]
@@ -75,44 +74,77 @@ def settings_for(pipeline: str) -> Settings:
 
 
 class Logged:
-    """Ours: the worker over a SQLite log that holds `rows`, in `folder`; with `trial_from`, a trial is open from there on."""
+    """Ours: the worker over a log that holds the events, with a model named m; for all shards, or those of `membership`."""
 
-    def __init__(self, pipeline: str, rows: Rowset, folder: Path, trial_from: int = 0) -> None:
-        folder.mkdir()
-        settings = settings_for(pipeline)
-        self._log, self._store = SqliteLog(folder / "log.sqlite"), SqliteStore(folder / "store.sqlite")
-        self._log.create({"power": 1})
-        events = [Event("power", id=str(i), ts=1e9 + i, x=dict(x), y=y) for i, (x, y) in enumerate(rows)]
-        entries = [Entry(str(i).encode(), encode(event)) for i, event in enumerate(events)]
-        if trial_from:
-            self._log.append("power", entries[:trial_from]).result()
-            self._store.put_version("m", 2, 0, challenger(settings, self._log, trial_from))
-            command = Command(seq=10**6, model="m", verb="try", version=2, trained_to={"0": trial_from})
-            self._log.append("power", [Entry(b"", sign_command(command, KEYS), Kind.COMMAND, 0)]).result()
-        self._log.append("power", entries[trial_from:]).result()
-        self._worker = Worker(settings, self._log, self._store, KEYS, watches=DriftWatch, resolve=self._resolve)
-        self._learner = self._worker.shards[0].learner
-        self._trial_from = trial_from
+    def __init__(self, settings: Settings, log: Log, store: Store, membership: Membership | None = None) -> None:
+        self._log, self._store = log, store
+        self._worker = Worker(settings, log, store, KEYS, watches=DriftWatch, resolve=self._resolve, membership=membership)
+        calm_collector()
 
     def _resolve(self, command: Command, shard: int) -> bytes:
         blob = self._store.version(command.model, command.version or 0, shard)
         assert blob is not None
         return blob
 
+    @property
+    def _learned(self) -> int:
+        return sum(shard.learner.n for shard in self._worker.shards)
+
     def run(self, first: int, end: int) -> tuple[int, float]:
         """Turn the worker until `end` events are learned: how many it took, some beyond perhaps, and the seconds."""
-        learner, turn = self._learner, self._worker.turn
-        before, started = learner.n, time.perf_counter()
-        while learner.n < end:
+        turn = self._worker.turn
+        before, started = self._learned, time.perf_counter()
+        while self._learned < end:
             turn()
-        return learner.n - before, time.perf_counter() - started
+        return self._learned - before, time.perf_counter() - started
 
     def close(self) -> None:
         """Drain the worker and let go."""
-        assert (self._learner.shadow is not None) == bool(self._trial_from)
         self._worker.close()
         self._store.close()
         self._log.close()
+
+
+class Tried(Logged):
+    """Ours with a trial open, to the end."""
+
+    def close(self) -> None:
+        """Drain the worker and let go."""
+        assert all(shard.learner.shadow is not None for shard in self._worker.shards)
+        super().close()
+
+
+def entries_of(rows: Rowset, first: int = 0, stream: str = "power") -> list[Entry]:
+    """What an application would append: labelled events, numbered from `first` on, each with a key of its own."""
+    events = [Event(stream, id=str(i), ts=1e9 + i, x=dict(x), y=y) for i, (x, y) in enumerate(rows, first)]
+    return [Entry(str(event.id).encode(), encode(event)) for event in events]
+
+
+def embedded(pipeline: str, rows: Rowset, folder: Path) -> Logged:
+    """Ours over a SQLite log that holds `rows`, in `folder`."""
+    log, store = _files(folder)
+    log.append("power", entries_of(rows)).result()
+    return Logged(settings_for(pipeline), log, store)
+
+
+def embedded_trial(pipeline: str, rows: Rowset, folder: Path, begin: int) -> Logged:
+    """The same with a trial that is open from `begin` on."""
+    settings = settings_for(pipeline)
+    log, store = _files(folder)
+    entries = entries_of(rows)
+    log.append("power", entries[:begin]).result()
+    store.put_version("m", 2, 0, challenger(settings, log, begin))
+    command = Command(seq=10**6, model="m", verb="try", version=2, trained_to={"0": begin})
+    log.append("power", [Entry(b"", sign_command(command, KEYS), Kind.COMMAND, 0)]).result()
+    log.append("power", entries[begin:]).result()
+    return Tried(settings, log, store)
+
+
+def _files(folder: Path) -> tuple[SqliteLog, SqliteStore]:
+    folder.mkdir()
+    log, store = SqliteLog(folder / "log.sqlite"), SqliteStore(folder / "store.sqlite")
+    log.create({"power": 1})
+    return log, store
 
 
 def challenger(settings: Settings, log: SqliteLog, end: int) -> bytes:
@@ -135,63 +167,18 @@ def challenger(settings: Settings, log: SqliteLog, end: int) -> bytes:
     )
 
 
-def serve_side(channel: Connection, make: Callable[[], Bare | Logged]) -> None:
-    """A side in a process of its own: for each (first, end) it answers (events taken, seconds spent); None ends it."""
-    logging.disable(logging.WARNING)
-    side = make()
-    if isinstance(side, Logged):
-        calm_collector()
-    while (slice_ := channel.recv()) is not None:
-        channel.send(side.run(*slice_))
-    side.close()
-
-
-class Side:
-    """A side at the other end of a pipe, and what it has taken and spent so far."""
-
-    def __init__(self, make: Callable[[], Bare | Logged]) -> None:
-        context = get_context("spawn")
-        self._channel, other = context.Pipe()
-        self._process = context.Process(target=serve_side, args=(other, make))
-        self._process.start()
-        self.taken, self.spent = 0, 0.0
-
-    def run(self, first: int, end: int) -> None:
-        """Take a slice, and wait for it."""
-        self._channel.send((first, end))
-        taken, spent = self._channel.recv()
-        self.taken += taken
-        self.spent += spent
-
-    @property
-    def rate(self) -> float:
-        """Events a second."""
-        return self.taken / self.spent
-
-    def close(self) -> None:
-        """End the process."""
-        self._channel.send(None)
-        self._process.join()
-
-
 def compare(rows: Rows, name: str, model: Callable[[], Any], data: Rowset, goals: list[str]) -> None:
     """All three side by side, each in its own process, a slice each in turn, so that a machine that slows down slows all."""
     begin, step = 500, max(100, len(data) // 40)
     pipeline = f"{model.__module__.replace('__main__', 'benchmarks.learn')}:{model.__name__}"
-    with tempfile.TemporaryDirectory() as folder:
-        sides = [
-            Side(partial(Bare, model, data)),
-            Side(partial(Logged, pipeline, data, Path(folder) / "a")),
-            Side(partial(Logged, pipeline, data, Path(folder) / "b", begin)),
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        makes: list[Callable[[], Runner]] = [
+            partial(Bare, model, data),
+            partial(embedded, pipeline, data, Path(folder) / "a"),
+            partial(embedded_trial, pipeline, data, Path(folder) / "b", begin),
         ]
-        for side in sides:
-            side.run(0, begin)
-            side.taken, side.spent = 0, 0.0
-        for first in range(begin, len(data), step):
-            for side in sides:
-                side.run(first, min(first + step, len(data)))
-        for side in sides:
-            side.close()
+        sides = [stack.enter_context(Side(make)) for make in makes]
+        in_turn(sides, begin, len(data), step)
     bare, logged, trial = (side.rate for side in sides)
     rows.add(f"{name}: bare loop", bare, "events/s")
     rows.add(f"{name}: through the log", logged, "events/s")

@@ -50,10 +50,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def service(folder: Path, pipeline: str = "benchmarks.learn:logistic") -> Iterator[Service]:
-    """Start `streamlearn serve`, wait until it is ready, and stop it by SIGTERM."""
+def service(folder: Path, pipeline: str = "benchmarks.learn:logistic", backends: str = "") -> Iterator[Service]:
+    """Start `streamlearn serve`, wait until it is ready, and stop it by SIGTERM. `backends`: TOML of another log and store."""
     port = free_port()
-    (folder / "config.toml").write_text(CONFIG.format(port=port, pipeline=pipeline))
+    (folder / "config.toml").write_text(CONFIG.format(port=port, pipeline=pipeline) + backends)
     process = start([sys.executable, "-m", "streamlearn", "serve", str(folder / "config.toml")], folder / "service.log")
     url = f"http://127.0.0.1:{port}"
     try:

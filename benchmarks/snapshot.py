@@ -1,19 +1,22 @@
 """The pause of a publication and of a checkpoint, against the size of the model and the number of events that wait.
 
-The pause is what the learning loop stands still for: state captured on its thread. Writing happens on another.
+The pause is what the learning loop stands still for: state captured on its thread, or by a child process once that takes long
+(then the time until the parts are there is given too). Writing happens on another thread.
 """
 
 from __future__ import annotations
 
-import pickle
 import random
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from streamlearn.config import parse
 from streamlearn.drift.watch import DriftWatch
 from streamlearn.events import Event, encode
+from streamlearn.learning import pickling
+from streamlearn.learning.capture import Capture
 from streamlearn.learning.checkpoint import parts
 from streamlearn.learning.learner import Learner
 from streamlearn.learning.replay import new_learner
@@ -35,14 +38,21 @@ def learner_with(pipeline: str, features: int, learned: int, waiting: int) -> Le
     return learner
 
 
-def median_of(runs: int, action: Callable[[], object]) -> float:
-    """Milliseconds of the median run."""
-    times = []
-    for _ in range(runs):
+def pauses(rows: Rows, what: str, size: int, build: Callable[[], Mapping[str, bytes]]) -> None:
+    """The median pause of seven, and when a child does the work, the median time until it has."""
+    capture, stood, waited = Capture(time.perf_counter), [], []
+    capture.expect(size)
+    capture.take(build)()  # what is slow in place goes to a child from here on
+    for _ in range(7):
         started = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - started)
-    return 1000 * sorted(times)[runs // 2]
+        read = capture.take(build)
+        begun = time.perf_counter()
+        read()
+        stood.append(begun - started)
+        waited.append(time.perf_counter() - begun)
+    rows.add(f"{what}: pause", 1000 * statistics.median(stood), "ms")
+    if (child := statistics.median(waited)) > 0.001:
+        rows.add(f"{what}: child", 1000 * child, "ms")
 
 
 def measure(rows: Rows, quick: bool) -> None:
@@ -54,15 +64,19 @@ def measure(rows: Rows, quick: bool) -> None:
     with quiet():
         for name, features, learned in models:
             learner = learner_with(name, features, learned, 0)
-            size = len(pickle.dumps(learner.champion, protocol=5))
+            size = len(pickling.dumps(learner.champion))
             about = f"{name}, {features} features, {learned} learned, {size / 1e3:.0f} kB"
-            rows.add(f"publication: {about}", median_of(7, partial(pickle.dumps, learner.champion, 5)), "ms")
-            rows.add(f"checkpoint: {about}", median_of(7, partial(parts, learner)), "ms")
+            pauses(rows, f"publication: {about}", size, partial(model_of, learner))
+            pauses(rows, f"checkpoint: {about}", size, partial(parts, learner))
         for waiting in (0, 10_000, 50_000) if quick else (0, 10_000, 100_000, 300_000):
             learner = learner_with("logistic", 10, 500, waiting)
             size = sum(map(len, parts(learner).values()))
-            about = f"{waiting:,} waiting events, {size / 1e6:.1f} MB"
-            rows.add(f"checkpoint: {about}", median_of(5, partial(parts, learner)), "ms")
+            pauses(rows, f"checkpoint: {waiting:,} waiting events, {size / 1e6:.1f} MB", size, partial(parts, learner))
+
+
+def model_of(learner: Learner) -> dict[str, bytes]:
+    """What a publication holds."""
+    return {"model": pickling.dumps(learner.champion)}
 
 
 if __name__ == "__main__":

@@ -19,23 +19,27 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("testing",),
-    ("log.sqlite", "store.sqlite"),
+    ("testing_group", "testing_store"),
+    ("log.sqlite", "log.kafka", "store.sqlite", "store.redis"),
     ("serving", "control", "learning.worker"),
     ("retrain", "drift"),
     ("learning",),
     ("client", "telemetry", "store", "log"),
-    ("records", "wire"),
+    ("records", "wire", "lineage"),
     ("config", "events", "keys"),
-    ("config_errors", "sqlitefile"),
-    ("errors",),
+    ("config_errors", "config_trial", "sqlitefile"),
+    ("errors", "config_fields"),
 )
 DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
-ADAPTERS = frozenset({"log.sqlite", "store.sqlite"})
+ADAPTERS = frozenset({"log.sqlite", "log.kafka", "store.sqlite", "store.redis"})
 MAY_CHOOSE_ADAPTERS = frozenset({"cli", "testing"})
 ADAPTERS_MAY_IMPORT = frozenset({"log", "store", "sqlitefile", "records", "config", "events", "keys", "errors"})
 
 # What may import which library: a room or a module, given as a prefix of its dotted name.
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    "kafka": ("log.kafka",),
+    "redis": ("store.redis",),
+    "fsspec": ("store.backup",),
     "sqlite3": ("log.sqlite", "store.sqlite", "sqlitefile"),
     "fastapi": ("serving",),
     "starlette": ("serving",),
@@ -55,6 +59,9 @@ MODULES = {
 
 def room_of(module: str) -> str:
     """The most exact entry of LAYERS that holds `module` (dotted, below streamlearn)."""
+    for adapter in ADAPTERS:
+        if module.startswith(f"{adapter}_"):  # an adapter of several modules
+            return adapter
     parts = module.split(".")
     for length in range(len(parts), 0, -1):
         name = ".".join(parts[:length])
@@ -170,6 +177,9 @@ def test_the_plan_itself_refuses_what_it_should() -> None:
         ("learning.checkpoint", "sqlitefile"),
         ("cli.send", "sqlitefile"),
         ("log.sqlite", "cli.wiring"),
+        ("learning.worker", "log.kafka_group"),
+        ("control.loop", "log.kafka_link"),
+        ("log.kafka_reader", "learning.learner"),
     ):
         assert wrong_edge(*upward), upward
 

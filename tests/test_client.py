@@ -110,6 +110,10 @@ PAGE = {"items": [{"id": "a"}], "next": "a"}
          lambda got: got[0].position.offset == 7),
         ("models", (), {"models": [MODEL]}, "GET /v1/models", lambda got: got[0].name == "delay"),
         ("model", ("delay",), MODEL, "GET /v1/models/delay", lambda got: got.state == "steady"),
+        ("version", ("delay", 2), {"id": "delay@2"}, "GET /v1/models/delay/versions/2", lambda got: got == {"id": "delay@2"}),
+        ("history", ("delay",), {"model": "delay", "items": []}, "GET /v1/models/delay/history", lambda got: got.items == []),
+        ("history", ("delay", "2026-01-01T00:00+01:00"), {"model": "delay", "items": []},
+         "GET /v1/models/delay/history?at=2026-01-01T00%3A00%2B01%3A00", lambda got: got.model == "delay"),
         ("versions", ("delay",), PAGE, "GET /v1/models/delay/versions", lambda got: got == [{"id": "a"}]),
         ("cases", (), PAGE, "GET /v1/cases", lambda got: got == [{"id": "a"}]),
         ("cases", ("delay",), PAGE, "GET /v1/cases?model=delay", lambda got: got == [{"id": "a"}]),
@@ -119,6 +123,13 @@ PAGE = {"items": [{"id": "a"}], "next": "a"}
         ("request", ("delay", "hold"), ASKED, "POST /v1/models/delay/hold", lambda got: got.offset == 4),
         ("retrain", ("delay", "why"), ASKED, "POST /v1/models/delay/retrain", lambda got: got.request == "r"),
         ("rollback", ("delay",), ASKED, "POST /v1/models/delay/rollback", lambda got: got.by == "ada"),
+        ("hold", ("delay", "odd"), ASKED, "POST /v1/models/delay/hold", lambda got: got.offset == 4),
+        ("resume", ("delay", "learn"), ASKED, "POST /v1/models/delay/resume", lambda got: got.offset == 4),
+        ("promote", ("delay", 2), ASKED, "POST /v1/models/delay/promote", lambda got: got.offset == 4),
+        ("rewind_plan", ("delay", ["0/4"], ["1:2", "2026-01-01T00:00:00+01:00:9"]), {"model": "delay", "shards": []},
+         "GET /v1/models/delay/rewind?to=0%2F4&skip=1%3A2&skip=2026-01-01T00%3A00%3A00%2B01%3A00%3A9",
+         lambda got: got.model == "delay"),
+        ("rewind", ("delay", ["0/4"], ["1:2"]), ASKED, "POST /v1/models/delay/rewind", lambda got: got.offset == 4),
         ("ready", (), {"ready": True, "degraded": [], "models": {"delay": 1}}, "GET /readyz", lambda got: got.ready),
         ("wait_until_ready", (), {"ready": True, "degraded": [], "models": {}}, "GET /readyz", lambda got: got.ready),
         ("metrics", (), httpx.Response(200, text="a 1\n"), "GET /metrics", lambda got: got == "a 1\n"),
@@ -132,6 +143,17 @@ def test_every_method_waiting_and_awaited(method: str, args: Any, answer: Any, r
     for request in service.requests:
         assert f"{request.method} {request.url.raw_path.decode()}" == request_line
     assert service.requests[0].content == service.requests[1].content or method == "send"
+
+
+def test_what_is_asked_of_control_is_in_the_body() -> None:
+    service = Service(ASKED)
+    with service.waiting() as client:
+        client.resume("delay", "repair", "mended")
+        client.rewind("delay", ["0/4"], ["1:2"], "a sensor")
+        client.promote("delay", 2)
+    assert [json.loads(request.content) for request in service.requests] == [
+        {"reason": "mended", "mode": "repair"}, {"reason": "a sensor", "to": ["0/4"], "skip": ["1:2"]}, {"version": 2},
+    ]  # fmt: skip
 
 
 def test_both_clients_have_every_method_and_none_is_written_twice() -> None:

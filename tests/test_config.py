@@ -111,9 +111,19 @@ def test_the_text_of_the_error_holds_them_all() -> None:
             "models.m.drift.detectors.0.params.delta",
             "[] is not usable here",
         ),
+        ("drift = {quorum = 3}", "models.m.drift.quorum", "3 can never agree, there are 2 detectors. Write fewer"),
+        ("drift = {quorum = 'most'}", "models.m.drift.quorum", "'most'"),
+        ("drift = {detectors = [{name = 'ddm', on = 'score'}]}", "models.m.drift.detectors", "it takes 0 and 1 alone"),
+        ("drift = {detectors = [{name = 'eddm', every = 2}]}", "models.m.drift.detectors", "it takes 0 and 1 alone"),
+        ("drift = {detectors = [{name = 'hddm_w', on = 'log_loss'}]}", "models.m.drift.detectors", "numbers from 0 to 1"),
+        ("drift = {detectors = [{name = 'adwin', on = 'mae'}]}", "models.m.drift.detectors", "has no such metric"),
         ("drift = {max_reference = 100}", "models.m.drift.max_reference", "100 is below min_reference, 500"),
         ("trial = {tolerance = 1}", "models.m.trial.tolerance", "1 is out of range. Write a number below 1"),
         ("drift = {harm = -0.1}", "models.m.drift.harm", "-0.1 is out of range. Write a number of at least 0"),
+        ("trial = {canary = [0.25, 0.05]}", "models.m.trial.canary", "do not rise. Write them in order, each once"),
+        ("trial = {canary = [0.25, 0.25]}", "models.m.trial.canary", "do not rise"),
+        ("trial = {canary = [0.25, 1.0]}", "models.m.trial.canary.1", "1.0 is out of range"),
+        ("trial = {canary_events = 30000}", "models.m.trial.canary_events", "needs 60000 events, more than horizon_events"),
         ("trial = {horizon_events = 9}", "models.m.trial.horizon_events", "no trial could be won. Write a larger one"),
         ("chekpoint = {}", "models.m.chekpoint", "Did you mean 'checkpoint'?"),
         ("zzz = 1", "models.m.zzz", "there is no such setting. Remove it"),
@@ -183,6 +193,18 @@ def test_the_environment_wins() -> None:
     assert made.streams["extra"].partitions == 4
 
 
+def test_brokers_may_be_one_text_as_kafka_writes_them() -> None:
+    found = settings(STREAMLEARN_LOG__KAFKA__BOOTSTRAP="one:9092, two:9093")
+    assert found.log.kafka.bootstrap == ("one:9092", "two:9093")
+    listed = settings(STREAMLEARN_LOG__KAFKA__BOOTSTRAP='["one:9092"]')
+    assert listed.log.kafka.bootstrap == ("one:9092",)
+    assert "'two'" in errors(MINIMAL, STREAMLEARN_LOG__KAFKA__BOOTSTRAP="one:9092,two")["log.kafka.bootstrap"]
+
+
+def test_files_of_secrets_are_no_settings() -> None:
+    assert settings(STREAMLEARN_KEYS_FILE="/run/secrets/keys", STREAMLEARN_API_KEYS_FILE="/run/secrets/api_keys") == settings()
+
+
 def test_the_environment_does_not_change_the_tree_it_is_given() -> None:
     tree: dict[str, Any] = tomllib.loads(MINIMAL + "[serve]\nport = 1")
     parse(tree, {"STREAMLEARN_SERVE__PORT": "2"})
@@ -244,6 +266,6 @@ def test_table_at_follows_names_and_places() -> None:
     assert "port" in fields("serve")
     assert "task" in fields("models", "anything")
     assert "alpha" in fields("models", "anything", "trial")
-    assert fields("models", "m", "drift", "detectors", 0) == {"name", "params"}
+    assert fields("models", "m", "drift", "detectors", 0) == {"name", "on", "every", "params"}
     assert fields("serve", "port") == set()
     assert fields("nowhere") == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -105,3 +106,13 @@ def test_a_setting_with_a_unit_in_its_name_says_the_unit() -> None:
         for suffix, word in units.items():
             if path.endswith(suffix):
                 assert word in comment, f"{path} should say {word}"
+
+
+def test_the_tests_that_the_readme_names_behind_each_promise_are_there() -> None:
+    tests = Path(__file__).parent
+    table = (tests.parent / "README.md").read_text(encoding="utf-8").split("| promise | its limit | tests |")[1]
+    rows = takewhile(lambda line: line.startswith("|"), table.splitlines()[2:])
+    named = [re.findall(r"`([\w/]+\.py)`", row.split(" | ")[-1]) for row in rows]
+    assert len(named) > 10
+    assert all(named), "every promise has its test"
+    assert [path for paths in named for path in paths if not (tests / path).is_file()] == []

@@ -31,6 +31,7 @@ from streamlearn.events import (
     parse_time,
     partition_of,
     split_body,
+    unit_of,
 )
 
 NOW = 1_767_225_600.0  # 2026-01-01
@@ -461,3 +462,33 @@ def test_new_ids_differ() -> None:
     ids = {new_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert all(len(id) == 32 for id in ids)
+
+
+def test_a_keys_unit_is_the_same_everywhere_and_for_ever() -> None:
+    assert unit_of("m@2", "ada") == 0.49621200109730557
+    assert unit_of("", "") == 0.4304816492364817
+    assert unit_of("m@2", "Zoë \ud800") == unit_of("m@2", "Zoë \ud800")  # half a surrogate pair is a key like any other
+
+
+@given(st.text(max_size=20), st.text(max_size=40), st.floats(0, 1), st.floats(0, 1))
+def test_who_is_in_at_a_share_is_in_at_every_larger_one(salt: str, key: str, one: float, other: float) -> None:
+    unit = unit_of(salt, key)
+    assert 0.0 <= unit < 1.0
+    assert unit == unit_of(salt, key)
+    low, high = sorted((one, other))
+    assert not (unit < low) or unit < high
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.5])
+def test_a_share_of_the_keys_is_about_that_share_in_every_partition(share: float) -> None:
+    keys = [f"user-{n}" for n in range(20_000)]
+    for partition in range(2):
+        mine = [key for key in keys if partition_of(key.encode(), 2) == partition]
+        found = sum(unit_of("delay@7", key) < share for key in mine) / len(mine)
+        assert abs(found - share) < 4 * math.sqrt(share * (1 - share) / len(mine))
+
+
+def test_another_salt_draws_anew() -> None:
+    keys = [f"user-{n}" for n in range(20_000)]
+    both = sum(unit_of("m@2", key) < 0.25 and unit_of("m@3", key) < 0.25 for key in keys)
+    assert abs(both / len(keys) - 0.0625) < 0.007

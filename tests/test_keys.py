@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlearn.errors import BadSignature, ConfigError
-from streamlearn.keys import KeyRing, load_keys
+from streamlearn.keys import KeyRing, items, load_keys, secret_text
 
 A, B = b"a" * 32, b"b" * 32
 
@@ -79,6 +79,39 @@ def test_from_the_environment(tmp_path: Path) -> None:
     assert ring.sign(b"x") == KeyRing({"k1": A}).sign(b"x")
     ring.verify(b"x", *KeyRing({"k2": B}).sign(b"x"))
     assert not (tmp_path / "unused").exists()
+
+
+def test_from_the_file_that_the_environment_names(tmp_path: Path) -> None:
+    secret = tmp_path / "signing_keys"
+    secret.write_text(f"k1:{A.hex()}\n  k2:{B.hex()},\n\n")
+    ring = load_keys({"STREAMLEARN_KEYS_FILE": str(secret)}, tmp_path / "unused")
+    assert ring.sign(b"x") == KeyRing({"k1": A}).sign(b"x")
+    ring.verify(b"x", *KeyRing({"k2": B}).sign(b"x"))
+    assert not (tmp_path / "unused").exists()
+
+
+def test_an_empty_file_does_not_stand_for_a_key_made_on_first_use(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(ConfigError, match="holds no key"):
+        load_keys({"STREAMLEARN_KEYS_FILE": str(tmp_path / "empty")}, tmp_path / "unused")
+
+
+def test_a_file_that_cannot_be_read_is_named_and_a_second_source_refused(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for name, why in (("none", "No such file"), ("binary", "it is not text")):
+        with pytest.raises(ConfigError, match=rf"{name} cannot be read \({why}.*Name a file that this user may read") as caught:
+            secret_text({"X_FILE": str(tmp_path / name)}, "X")
+        assert caught.value.key == "X_FILE"
+    with pytest.raises(ConfigError, match=r"X_FILE: is set beside X\. Set one of the two"):
+        secret_text({"X_FILE": "f", "X": "k"}, "X")
+
+
+def test_a_secret_comes_from_either_place_or_from_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("secret\n")
+    assert secret_text({"X": "secret"}, "X") == "secret"
+    assert secret_text({"X_FILE": str(tmp_path / "file")}, "X") == "secret\n"
+    assert secret_text({"Y": "secret"}, "X") is None
+    assert list(items("a, b\n\n c ,\r\nd")) == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_nothing_is_lost_or_learned_twice_when_roles_are_killed(service: Service
 
         sealed = open_blob(blob, world.keys, kind="checkpoint", model="ctr", shard=0)
         recovered = new_learner(settings, "ctr", 0, 0, DriftWatch)
-        checkpoint.load(recovered, {name: sealed.part(name) for name in sealed.header.parts}, DriftWatch)
+        checkpoint.load(recovered, sealed.all_parts(), DriftWatch)
         alone = replay(settings, "ctr", 0, world.log, world.keys, DriftWatch, wiring.resolver(world), end)
         assert alone.position == recovered.position
         assert checkpoint.digest(alone) == checkpoint.digest(recovered)

@@ -47,9 +47,18 @@ def test_two_handles_share_one_log() -> None:
     put(other)
     log.close()
     assert other.read("s", 0, 0, 9) == [(0, 1.0, 0, b"", b"v")]
-    assert other.identity == log.identity != MemoryLog().identity
+    assert other.identity("s") == log.identity("s") != ready(MemoryLog()).identity("s")
     with pytest.raises(LogUnavailable):
         log.read("s", 0, 0, 9)
+
+
+def test_the_append_time_never_goes_back() -> None:
+    clock = FakeClock(1000.0)
+    log = ready(MemoryLog(clock=clock))
+    for step in (0.0, 5.5, -100.0):
+        clock.advance(step)
+        put(log)
+    assert [record.ts for record in log.read("s", 0, 0, 9)] == [1000.0, 1005.5, 1005.5]
 
 
 def test_what_was_read_does_not_change_later() -> None:
@@ -169,7 +178,7 @@ def test_other_methods_and_properties_are_left_alone() -> None:
     faults.fail("trim", Abort())
     put(log)
     assert len(log.read("s", 0, 0, 9)) == 1
-    assert isinstance(log.identity, str)
+    assert isinstance(log.identity("s"), str)
     with pytest.raises(PositionExpired):
         log.read("s", 0, 9, 9)
 

@@ -16,48 +16,87 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
+    BeforeValidator,
     Field,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from .config_errors import ConfigErrors as ConfigErrors
 from .config_errors import explain
+from .config_fields import FROZEN, Count, Margin, NotNegative, Positive, Share, Task, Whole
+from .config_trial import TrialSettings as TrialSettings
+from .config_trial import wrong_metric
 from .errors import ConfigError
+from .events import start_text
 
-RESERVED: Final = frozenset(
-    f"STREAMLEARN_{name}" for name in ("KEYS", "API_KEYS", "API_KEY", "URL", "CONFIG", "DATA", "LOG_LEVEL")
-)
+SECRETS: Final = ("KEYS", "API_KEYS")
+OTHERS: Final = ("API_KEY", "URL", "CONFIG", "DATA", "LOG_LEVEL", "TEST_SERVERS")
+RESERVED: Final = frozenset(f"STREAMLEARN_{name}" for name in (*SECRETS, *(f"{each}_FILE" for each in SECRETS), *OTHERS))
 PREFIX: Final = "STREAMLEARN_"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
-Task = Literal["binary", "multiclass", "regression"]
-Positive = Annotated[float, Field(gt=0, strict=True)]
-NotNegative = Annotated[float, Field(ge=0, strict=True)]
-Whole = Annotated[int, Field(ge=0, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
-Margin = Annotated[float, Field(ge=0, lt=1, strict=True)]  # of a loss in [0, 1]
+Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s/]+):\d{1,5}$")]
 Label = StrictBool | StrictInt | StrictStr
 
 
 class Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
+    model_config = FROZEN
+
+
+class KafkaSettings(Table):
+    bootstrap: tuple[Address, ...] = ("127.0.0.1:9092",)
+    prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{0,100}$")] = ""
+    replication: Count = 3
+    min_insync: Count = 2
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    session_timeout_s: Positive = 10
+    request_timeout_s: Positive = 5
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    ssl_cafile: str = ""
+    ssl_certfile: str = ""
+    ssl_keyfile: str = ""
+    ssl_check_hostname: StrictBool = True
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str = ""
+    sasl_password_file: str = ""
+
+    @field_validator("bootstrap", mode="before")
+    @classmethod
+    def _as_one_text(cls, value: object) -> object:
+        """Kafka's own way to write several brokers, which is also how the environment can say one."""
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _acknowledgements_can_come(self) -> KafkaSettings:
+        if self.min_insync > self.replication:
+            raise ValueError(f"min_insync: {self.min_insync} is above replication, {self.replication}; write at most as many")
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password_file):
+            raise ValueError("security_protocol: SASL needs sasl_username and sasl_password_file; write both")
+        return self
 
 
 class LogSettings(Table):
-    backend: Literal["sqlite"] = "sqlite"
+    backend: Literal["sqlite", "kafka"] = "sqlite"
     retention_hours: NotNegative = 0
     max_waiting_mb: Positive = 64
+    kafka: KafkaSettings = KafkaSettings()
+
+
+class RedisSettings(Table):
+    url: Annotated[str, Field(min_length=1)] = "redis://127.0.0.1:6379/0"
+    prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,100}$")] = "streamlearn"
+    password_file: str = ""
 
 
 class StoreSettings(Table):
-    backend: Literal["sqlite"] = "sqlite"
+    backend: Literal["sqlite", "redis"] = "sqlite"
+    redis: RedisSettings = RedisSettings()
 
 
 class ServeSettings(Table):
@@ -94,9 +133,33 @@ class StreamSettings(Table):
     allowed_lateness_s: NotNegative = 60
 
 
+# The metrics that a detector may watch, by task; and what a detector takes, where that is not any number.
+METRICS: Final[Mapping[str, tuple[str, ...]]] = {
+    "binary": ("accuracy", "kappa", "roc_auc", "log_loss", "brier"),
+    "multiclass": ("accuracy", "kappa", "log_loss"),
+    "regression": ("mae", "rmse", "r2"),
+}
+TAKES: Final[Mapping[str, str]] = {"ddm": "01", "eddm": "01", "fhddm": "share", "hddm_a": "share", "hddm_w": "share"}
+
+
 class DetectorSettings(Table):
-    name: Literal["adwin", "page_hinkley"]
+    name: Literal["adwin", "page_hinkley", "kswin", "ddm", "eddm", "fhddm", "hddm_a", "hddm_w", "dummy"]
+    on: Literal[
+        "loss", "score", "label_rate", "accuracy", "kappa", "roc_auc", "log_loss", "brier", "mae", "rmse", "r2"
+    ] = "loss"
+    every: Count | None = None
     params: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = {}
+
+
+class FeatureSettings(Table):
+    enabled: StrictBool = True
+    window: Annotated[int, Field(ge=50, strict=True)] = 500
+    reference: Annotated[int, Field(ge=100, strict=True)] = 2000
+    every_s: Positive = 2
+    q: Share = 0.05
+    null_jump: Share = 0.2
+    hold: StrictBool = True
+    heal_looks: Count = 3
 
 
 class DriftSettings(Table):
@@ -104,12 +167,15 @@ class DriftSettings(Table):
         DetectorSettings(name="adwin", params={"delta": 0.002}),
         DetectorSettings(name="page_hinkley", params={"threshold": 20.0, "delta": 0.005}),
     )
+    quorum: Literal["any", "majority", "all"] | Annotated[int, Field(ge=1, strict=True)] = "any"
+    within: Count = 500
     window: Annotated[int, Field(ge=30, strict=True)] = 500
     gap: Whole = 200
     min_reference: Annotated[int, Field(ge=30, strict=True)] = 500
     max_reference: Annotated[int, Field(ge=100, strict=True)] = 20_000
     alpha: Share = 0.05
     harm: Margin = 0.0
+    features: FeatureSettings = FeatureSettings()
 
     @model_validator(mode="after")
     def _reference_can_fill(self) -> DriftSettings:
@@ -119,24 +185,8 @@ class DriftSettings(Table):
             )
         if not self.detectors:
             raise ValueError("detectors: there is none; name at least one, for instance {name = \"adwin\"}")
-        return self
-
-
-class TrialSettings(Table):
-    alpha: Share = 0.05
-    tolerance: Margin = 0.01
-    min_block: Count = 10
-    min_events: Count = 1000
-    horizon_events: Count = 50_000
-    watch_events: Whole = 5000
-
-    @model_validator(mode="after")
-    def _trial_can_end(self) -> TrialSettings:
-        if self.horizon_events < self.min_events:
-            raise ValueError(
-                f"horizon_events: {self.horizon_events} is below min_events, {self.min_events}, "
-                "so no trial could be won; write a larger one"
-            )
+        if isinstance(self.quorum, int) and self.quorum > len(self.detectors):
+            raise ValueError(f"quorum: {self.quorum} can never agree, there are {len(self.detectors)} detectors; write fewer")
         return self
 
 
@@ -170,11 +220,13 @@ class ModelSettings(Table):
     pipeline: Annotated[str, Field(min_length=1)]
     params: dict[str, Any] = {}
     seed: Whole = 42
+    start: Annotated[StrictStr, BeforeValidator(start_text)] = "earliest"
     labels: tuple[Label, ...] = ()
     default_label: Label | StrictFloat | None = None
     label_wait_s: Positive = 86_400
     max_pending: Count = 100_000
     dedupe_ids: Count = 200_000
+    max_held_records: Count = 50_000
     loss_scale: Positive | None = None
     score_window: Annotated[int, Field(ge=10, strict=True)] = 1000
     score_fading: Share = 0.999
@@ -197,6 +249,30 @@ class ModelSettings(Table):
         problem = self._wrong_default()
         if problem:
             raise ValueError(f"default_label: {self.default_label!r} {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _detectors_fit_the_task(self) -> ModelSettings:
+        for detector in self.drift.detectors:
+            what = f"drift.detectors: {detector.name} on {detector.on}"
+            if detector.on in ("loss", "score", "label_rate"):
+                classes = self.task != "regression"
+                fits = {"01": classes and detector.on != "score", "share": classes or detector.on == "loss", "any": True}
+            elif detector.on in METRICS[self.task]:
+                fits = {"01": False, "share": detector.on in ("accuracy", "roc_auc", "brier"), "any": True}
+            else:
+                raise ValueError(f"{what}: a {self.task} model has no such metric; write one of {list(METRICS[self.task])}")
+            takes = TAKES.get(detector.name, "any")
+            if not fits[takes] or (takes == "01" and (detector.every or 1) > 1):
+                wanted = "0 and 1 alone, one by one" if takes == "01" else "numbers from 0 to 1"
+                raise ValueError(f"{what}: it takes {wanted}; use adwin or page_hinkley, or let it watch the loss of classes")
+        return self
+
+    @model_validator(mode="after")
+    def _guardrails_fit_the_task(self) -> ModelSettings:
+        problem = wrong_metric(self.task, self.trial)
+        if problem:
+            raise ValueError(problem)
         return self
 
     def _wrong_default(self) -> str | None:
@@ -228,13 +304,13 @@ class Settings(Table):
     models: dict[str, ModelSettings] = {}
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Settings:
+def load(path: Path, environ: Mapping[str, str], text: Path | None = None) -> Settings:
     """The settings in the TOML file at `path` under the overrides in `environ`; `data_dir` is taken from the file's folder.
 
-    Raises ConfigErrors.
+    With `text`, that file is read in the place of the one at `path`. Raises ConfigErrors.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads((text or path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigErrors([ConfigError(str(path), "no such file", "Name an existing TOML file")]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

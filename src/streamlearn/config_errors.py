@@ -47,7 +47,8 @@ def explain(error: ValidationError, tree: Mapping[str, Any], root: type[BaseMode
         if kind == "value_error":
             inner, _, rest = str(context["error"]).partition(": ")
             problem, _, fix = rest.partition("; ")
-            yield ConfigError(f"{key}.{inner}", problem, fix[:1].upper() + fix[1:])
+            at = key if path and path[-1] == inner else f"{key}.{inner}"
+            yield ConfigError(at, problem, fix[:1].upper() + fix[1:])
         elif kind == "extra_forbidden":
             yield _unknown(key, path, root)
         elif kind == "missing":

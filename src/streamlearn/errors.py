@@ -18,7 +18,8 @@
     ├── CodecError             bytes are not what they claim: nothing was unpickled
     │   ├── Corrupt            cut short, altered, or with a wrong length or SHA-256
     │   ├── BadSignature       no known key verifies the header (or a command)
-    │   └── Unexpected         sound bytes of another schema, model, version, shard, log or library version
+    │   └── Unexpected         sound bytes of another schema, model, version, shard or log
+    │       └── OtherBuild     sound bytes that another river, Python or schema wrote
     ├── RetrainError           a retrain job ended without a model: failed, timed out, out of memory, cancelled
     └── ClientError            what `client` raises
         ├── Unreachable        the service could not be reached, or broke off, and trying again did not help
@@ -129,6 +130,10 @@ class BadSignature(CodecError):
 
 class Unexpected(CodecError):
     """Sound bytes, but not the schema, model, version, shard, log or library version that was asked for."""
+
+
+class OtherBuild(Unexpected):
+    """Sound bytes that a process with another river or Python (major.minor), or another schema, wrote for its like."""
 
 
 class RetrainError(StreamlearnError):

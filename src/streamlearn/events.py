@@ -6,12 +6,13 @@ knows about models: a feature whose type changed, or a label that a model does n
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import uuid
 import zlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
@@ -164,6 +165,21 @@ def parse_time(ts: float | str) -> float:
     if ts < YEAR_1:
         raise EventError("time", "ts", f"{ts:g} lies before the year 1")
     return float(ts)
+
+
+def start_text(value: object) -> object:
+    """A model's `start` as text: "earliest", "latest", or a time as RFC 3339; a TOML date and time is one too.
+
+    Raises ValueError, as settings report it.
+    """
+    text = value.isoformat() if isinstance(value, date) else value  # a datetime is a date
+    if isinstance(text, str) and text not in ("earliest", "latest"):
+        try:
+            parse_time(text)
+        except EventError:
+            problem = f'start: {text[:40]!r} is no place to begin; write "earliest", "latest" or a time as 2026-01-31T12:00:00Z'
+            raise ValueError(problem) from None
+    return text
 
 
 def check_event(event: Event, limits: Limits, now: float) -> None:
@@ -342,3 +358,13 @@ def murmur2(key: bytes) -> int:
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Kafka's default partitioner gives a record with this key."""
     return 0 if partitions == 1 else (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def unit_of(salt: str, key: str) -> float:
+    """A number in [0, 1) that looks drawn at random for each (salt, key), and is the same everywhere and for ever.
+
+    The first 53 bits of SHA-256 over the UTF-8 of the salt, a zero byte and the key. Who lies below a share lies below every
+    larger one; another salt draws anew.
+    """
+    digest = hashlib.sha256(f"{salt}\0{key}".encode(errors="surrogatepass")).digest()
+    return float((int.from_bytes(digest[:8], "big") >> 11) / 2**53)

@@ -1,7 +1,8 @@
 """Signing keys: one signs, several verify. Checkpoints, publications, versions and commands are signed with them.
 
-Keys come from the environment variable `STREAMLEARN_KEYS` (`id:hex,id:hex`, the first one signs) or, on a laptop,
-from a file that is made on first use, readable by its owner alone. This module never logs a key.
+Keys come from the environment variable `STREAMLEARN_KEYS` (`id:hex,id:hex`, the first one signs), from the file that
+`STREAMLEARN_KEYS_FILE` names or, on a laptop, from a file that is made on first use, readable by its owner alone. This
+module never logs a key.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .errors import BadSignature, ConfigError
@@ -31,6 +32,11 @@ class KeyRing:
         self._keys = dict(keys)
         self._signer = next(iter(self._keys))
 
+    @property
+    def signer(self) -> str:
+        """The id of the key that signs."""
+        return self._signer
+
     def sign(self, data: bytes) -> tuple[str, str]:
         """Key id and hexadecimal HMAC-SHA256 of `data`."""
         return self._signer, hmac.new(self._keys[self._signer], data, hashlib.sha256).hexdigest()
@@ -45,15 +51,15 @@ class KeyRing:
 
 
 def load_keys(environ: Mapping[str, str], path: Path) -> KeyRing:
-    """The ring from `STREAMLEARN_KEYS`, else from the file at `path`, made (mode 0600) if it is missing.
+    """The ring from `STREAMLEARN_KEYS` or the file it is in, else from the file at `path`, made (mode 0600) if it is missing.
 
     Raises ConfigError for text that is not `id:hex,id:hex`.
     """
-    text = environ.get("STREAMLEARN_KEYS")
+    text = secret_text(environ, "STREAMLEARN_KEYS")
     if text is None:
         text = _read_or_make(path)
     keys: dict[str, bytes] = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
+    for item in items(text):
         name, colon, digits = item.partition(":")
         if not colon or not name:  # it may be a key without its id: never show it
             raise ConfigError("STREAMLEARN_KEYS", "holds a key without an id", "Write id:hex,id:hex")
@@ -62,6 +68,34 @@ def load_keys(environ: Mapping[str, str], path: Path) -> KeyRing:
         except ValueError:
             raise ConfigError("STREAMLEARN_KEYS", f"key {name!r} is not hexadecimal", "Write id:hex,id:hex") from None
     return KeyRing(keys)
+
+
+def secret_text(environ: Mapping[str, str], variable: str) -> str | None:
+    """What `variable` holds, or the file that `variable_FILE` names, as containers get their secrets; None when neither is set.
+
+    Raises ConfigError when both are, or when the file cannot be read.
+    """
+    from_file = f"{variable}_FILE"
+    path = environ.get(from_file)
+    if path is None:
+        return environ.get(variable)
+    if variable in environ:
+        raise ConfigError(from_file, f"is set beside {variable}", "Set one of the two")
+    return read_secret(from_file, path)
+
+
+def read_secret(key: str, path: str) -> str:
+    """What a file of secrets holds; `key` is the setting that names it. Raises ConfigError."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(key, f"{path} cannot be read ({why})", "Name a file that this user may read") from None
+
+
+def items(text: str) -> Iterator[str]:
+    """The entries of a list of secrets, with commas between or each on a line of its own."""
+    return filter(None, (part.strip() for line in text.splitlines() for part in line.split(",")))
 
 
 def _read_or_make(path: Path) -> str:

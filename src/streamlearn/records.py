@@ -13,6 +13,9 @@ import msgspec
 
 from .errors import BadSignature
 from .keys import KeyRing
+from .lineage import Backfill
+
+RESUME_MODES: Final = ("skip", "learn", "repair")
 
 
 class Signal(msgspec.Struct, omit_defaults=True):
@@ -22,9 +25,12 @@ class Signal(msgspec.Struct, omit_defaults=True):
     alarm       detector, change_offset (log offset of the first event after the estimated change), change_n, ref_n, ref_mean
     window      tag ("fresh" after an alarm, "recovery" after a promotion), loss ("binary" | "bounded"),
                 ref {n, sum, blocks?}, fresh {n, sum, blocks?}, from_n, to_n; blocks: means of consecutive losses
-    applied     verb, seq_of (the command's seq), version (now champion), shadow (version or null), offset
+    applied     verb, seq_of (the command's seq), version (now champion), shadow (version or null), offset; when a hold ended
+                with it, held ([from, to): offsets) and mode ("skip" unless a resume said otherwise)
     refused     verb, seq_of, reason ("gap" | "unknown_version" | "not_in_trial" | ...), detail
-    block       trial (seq of its Try command), block (number from 0), n, champion (loss sum), challenger (loss sum)
+    block       trial (seq of its Try or Promote command), block (number from 0), n, champion (loss sum), challenger (loss sum);
+                while a canary is on also canary {step (seq of its command), champion, challenger}, see `learning.canary`;
+                when the trial asks for them, metrics {name: [n, champion, challenger]}, slices {feature: {value: the same}}
     held        reason, offset
     shadow_failed  version, reason: its pipeline raised, so the shadow was let go
     """
@@ -46,11 +52,14 @@ class Command(msgspec.Struct, omit_defaults=True):
     verb        arguments
     try         version, trained_to (offset per shard), spec (the FitSpec as JSON, to make the version again if it is lost)
     detach      -                      drop the shadow (it is parked, for a rollback, when it was champion before)
+    canary      version, share, salt   the shadow answers for that share of the keys, see `events.unit_of`
     promote     version                the shadow becomes champion, the old champion its shadow
     rollback    version                the champion before the last promotion, which is this version, serves again
     hold        reason                 read, predict and score, but do not learn
-    resume      mode ("skip")          learn again; what was held is skipped and recorded
-    reset       confirmed (bool)       start the detectors afresh; if confirmed, forget the reference before the change
+    resume      mode                   learn again; what was held is skipped and recorded ("skip", the default), learned now
+                                       ("learn"), or forgotten, so that its events can be sent again ("repair")
+    reset       confirmed (bool)       start the detectors afresh; if confirmed, forget the reference before the change.
+                                       With the reason "rebuilt" it comes from a learner that made its state again by replay
     """
 
     seq: int
@@ -62,6 +71,8 @@ class Command(msgspec.Struct, omit_defaults=True):
     confirmed: bool = False
     reason: str = ""
     mode: str = "skip"
+    share: float = 0.0
+    salt: str = ""
 
 
 class _Signed(msgspec.Struct):
@@ -102,16 +113,25 @@ class DeadLetter(msgspec.Struct, omit_defaults=True):
 
 
 class Claim(msgspec.Struct, tag="claim", tag_field="type"):
-    """A learner takes a shard; the record's own offset is its generation."""
+    """A learner takes a shard; the record's own offset is its generation.
+
+    `recipe`: what it would make version 1 of, see `lineage`: the first claim's counts. `first`: the first retained offset.
+    """
 
     model: str
     shard: int
     holder: str
     at: float
+    recipe: dict[str, Any] = {}
+    first: int = 0
 
 
 class Request(msgspec.Struct, tag="request", tag_field="type", omit_defaults=True):
-    """A person or an application asks control for something. `action`: retrain, cancel, promote, rollback, hold, resume."""
+    """A person or an application asks control for something.
+
+    `action`: retrain, cancel, promote, rollback, hold, resume (with `mode`), rewind (with `to`, places in the log, and `skip`,
+    ranges of it, both as `retrain.rewind` reads them), import (with `data`, see `control.imports.Offer`).
+    """
 
     id: str
     model: str
@@ -120,14 +140,22 @@ class Request(msgspec.Struct, tag="request", tag_field="type", omit_defaults=Tru
     at: float
     reason: str = ""
     version: int | None = None
+    mode: str = "skip"
+    to: list[str] = []
+    skip: list[str] = []
+    data: dict[str, Any] = {}
 
 
 class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=True):
     """One step of control's state machine: what was decided, why, by which numbers. `case` joins the steps of one story.
 
     `kind`: registered, case_opened, confirmed, rejected, expired, retrain_started, retrained, retrain_failed, trial_started,
-    trial_won, trial_lost, promoted, recovered, not_recovered, rollback_started, rolled_back, detached, held, resumed,
-    request_refused. `signal`: the newest offset of `_signals` that had been read. `numbers` also hold what is to be done:
+    canary_started, trial_won, trial_lost, promoted, recovered, not_recovered, rollback_started, rollback_failed, rolled_back,
+    detached, held, resumed, range_skipped, imported, request_refused; feature_drift (once for a feature and episode),
+    broken_input (the case ends, no retrain), detectors_reset (after broken input has healed), rebuilt (a learner of another
+    build has read everything again: its detectors are reset). `held` and `resumed` by "diagnosis" are control's.
+
+    `signal`: the newest offset of `_signals` that had been read. `numbers` also hold what is to be done:
     `command` (sent with this record's offset as its seq), `then` (commands after it), `request` (the offset it settles).
     """
 
@@ -155,7 +183,10 @@ def decode_control(data: bytes) -> ControlRecord:
 
 
 class Status(msgspec.Struct, omit_defaults=True):
-    """What a shard says of itself about once a second; `position` is the next offset to read, `end` the log's end then."""
+    """What a shard says of itself about once a second; `position` is the next offset to read, `end` the log's end then.
+
+    `backfill`: it has still to read what was there when it began. `withheld`: why it does not publish yet.
+    """
 
     model: str
     shard: int
@@ -180,3 +211,5 @@ class Status(msgspec.Struct, omit_defaults=True):
     pause_ms: dict[str, float] = {}
     checkpoint_at: float | None = None
     outcomes: dict[str, list[float]] = {}
+    backfill: Backfill | None = None
+    withheld: str = ""

@@ -31,12 +31,16 @@ STILL_USABLE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlit
 
 
 class Layout(NamedTuple):
-    """What marks a file as ours: its SQLite application id, the version of its tables, the statements that make them."""
+    """What marks a file as ours: its SQLite application id, the version of its tables, the statements that make them.
+
+    `additions` make what came later, if it is not there yet; who does not know of it passes it over.
+    """
 
     what: str
     application_id: int
     version: int
     tables: Sequence[str]
+    additions: Sequence[str] = ()
 
 
 class Errors(NamedTuple):
@@ -254,6 +258,8 @@ class SqliteFile:
                 f"{self._layout.version}; use the streamlearn that made it, or start with another path"
             )
         self._use_wal(connection)
+        for statement in self._layout.additions:
+            connection.execute(statement)
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         deadline = time.monotonic() + self._busy_s

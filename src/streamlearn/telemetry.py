@@ -86,6 +86,10 @@ class Metrics:
             "streamlearn_predictions_total", "Predictions by model and what became of their logging", ("model", "logged"),
             registry=registry,
         )
+        self.answers = Counter(
+            "streamlearn_answers_total", "Predictions by model and by what answered: champion, challenger (of a canary), or "
+            "fallback (the champion, since the challenger could not)", ("model", "role"), registry=registry,
+        )
         self.buffered = Gauge(
             "streamlearn_prediction_buffer", "Predictions that wait to be written to the log", registry=registry
         )

@@ -7,31 +7,27 @@ them fail, or kills the run there, so that recovery is an ordinary test. Never f
 from __future__ import annotations
 
 import functools
-import secrets
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from .errors import (
-    Fenced,
     LogUnavailable,
     Overloaded,
     PositionExpired,
-    StoreError,
-    StoreUnavailable,
+    RetrainError,
     StreamlearnError,
     UnknownStream,
 )
 from .events import partition_of
-from .log import INTERNAL, Entry, Record, missing_streams
-from .store import CheckpointInfo, Publication, Retention
-from .store.retention import kept
+from .log import INTERNAL, Entry, Place, Record, missing_streams
+from .testing_group import Group, MemoryMembership
+from .testing_store import MemoryStore as MemoryStore
 
 T = TypeVar("T")
 When = Literal["before", "after"]
@@ -39,6 +35,27 @@ When = Literal["before", "after"]
 
 class Abort(BaseException):
     """The process dies here, as far as the test is concerned: no `except Exception` of the code under test may catch it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoneJob:
+    """A fit that was made, or failed, when it was asked for."""
+
+    made: bytes | RetrainError
+
+    def progress(self) -> tuple[int, int]:
+        return (1, 1)
+
+    def cancel(self) -> None:
+        pass
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> bytes:
+        if isinstance(self.made, RetrainError):
+            raise self.made
+        return self.made
 
 
 class FakeClock:
@@ -156,6 +173,7 @@ class _LogData:
     identity: str = field(default_factory=lambda: uuid.uuid4().hex)
     lock: threading.RLock = field(default_factory=threading.RLock)
     streams: dict[str, list[_Lane]] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
 
 
 class MemoryLog:
@@ -169,9 +187,17 @@ class MemoryLog:
         again._data = self._data
         return again
 
-    @property
-    def identity(self) -> str:
+    def identity(self, stream: str) -> str:
         return self._data.identity
+
+    def describe(self, streams: Mapping[str, int], keep_ms: Mapping[str, int]) -> list[str]:
+        return []
+
+    def join(self, group: str, streams: Collection[str]) -> MemoryMembership:
+        def places() -> list[Place]:
+            return [(name, partition) for name in streams for partition in range(self.streams()[name])]
+
+        return MemoryMembership(self._data.groups.setdefault(group, Group()), places)
 
     def create(self, streams: Mapping[str, int]) -> None:
         with self._open() as data:
@@ -245,142 +271,3 @@ class MemoryLog:
             raise LogUnavailable("the log in memory is closed")
         with self._data.lock:
             yield self._data
-
-
-class _Checkpoint(NamedTuple):
-    model: str
-    shard: int
-    info: CheckpointInfo
-    blob: bytes
-
-
-@dataclass
-class _StoreData:
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    generations: dict[tuple[str, int], int] = field(default_factory=dict)
-    checkpoints: dict[int, _Checkpoint] = field(default_factory=dict)
-    publications: dict[tuple[str, int], Publication] = field(default_factory=dict)
-    versions: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
-    statuses: dict[tuple[str, int], bytes] = field(default_factory=dict)
-    views: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    view_offset: int = 0
-    ids: Iterator[int] = field(default_factory=lambda: count(1))
-    tags: Iterator[int] = field(default_factory=lambda: count(secrets.randbits(52)))
-
-
-class MemoryStore:
-    """A store in memory. `reopen()` gives another handle on the same content, `empty()` loses all of it."""
-
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        self._clock, self._data, self._closed = clock, _StoreData(), False
-
-    def reopen(self) -> MemoryStore:
-        again = MemoryStore(clock=self._clock)
-        again._data = self._data
-        return again
-
-    def empty(self) -> None:
-        with self._open() as data:
-            vars(data).update(vars(_StoreData(lock=data.lock)))  # in place: every handle shares this object
-
-    def claim(self, model: str, shard: int, generation: int) -> None:
-        with self._writing(model, shard, generation):
-            pass
-
-    def put_checkpoint(self, model: str, shard: int, generation: int, blob: bytes, keep: Retention) -> int:
-        with self._writing(model, shard, generation) as data:
-            id = next(data.ids)
-            info = CheckpointInfo(id, generation, self._clock(), len(blob), None)
-            data.checkpoints[id] = _Checkpoint(model, shard, info, blob)
-            good = [(one.id, one.created) for one in self.checkpoints(model, shard) if one.set_aside is None]
-            for number in {number for number, _ in good} - kept(good, keep):
-                del data.checkpoints[number]
-            return id
-
-    def checkpoints(self, model: str, shard: int) -> list[CheckpointInfo]:
-        with self._open() as data:
-            return [one.info for one in reversed(data.checkpoints.values()) if (one.model, one.shard) == (model, shard)]
-
-    def checkpoint(self, id: int) -> bytes:
-        with self._open():
-            return self._checkpoint(id).blob
-
-    def set_aside(self, id: int, reason: str) -> None:
-        with self._open() as data:
-            found = self._checkpoint(id)
-            data.checkpoints[id] = found._replace(info=found.info._replace(set_aside=reason))
-
-    def put_publication(self, model: str, shard: int, generation: int, blob: bytes) -> int:
-        with self._writing(model, shard, generation) as data:
-            data.publications[model, shard] = Publication(next(data.tags), blob)
-            return data.publications[model, shard].tag
-
-    def publication(self, model: str, shard: int, after: int | None = None) -> Publication | None:
-        with self._open() as data:
-            found = data.publications.get((model, shard))
-            return None if found is None or found.tag == after else found
-
-    def put_version(self, model: str, version: int, shard: int, blob: bytes) -> None:
-        with self._open() as data:
-            data.versions[model, version, shard] = blob
-
-    def version(self, model: str, version: int, shard: int) -> bytes | None:
-        with self._open() as data:
-            return data.versions.get((model, version, shard))
-
-    def drop_version(self, model: str, version: int) -> None:
-        with self._open() as data:
-            for key in [key for key in data.versions if key[:2] == (model, version)]:
-                del data.versions[key]
-
-    def put_status(self, model: str, shard: int, generation: int, doc: bytes) -> None:
-        with self._writing(model, shard, generation) as data:
-            data.statuses[model, shard] = doc
-
-    def statuses(self) -> dict[tuple[str, int], bytes]:
-        with self._open() as data:
-            return dict(data.statuses)
-
-    def put_views(self, docs: Mapping[tuple[str, str], bytes], offset: int) -> None:
-        with self._open() as data:
-            data.views.update(docs)
-            data.view_offset = offset
-
-    def views(self, kind: str, ids: Sequence[str] | None = None) -> dict[str, bytes]:
-        with self._open() as data:
-            wanted = None if ids is None else set(ids)
-            return {id: doc for (k, id), doc in data.views.items() if k == kind and (wanted is None or id in wanted)}
-
-    def view_offset(self) -> int:
-        with self._open() as data:
-            return data.view_offset
-
-    def clear_views(self) -> None:
-        with self._open() as data:
-            data.views.clear()
-            data.view_offset = 0
-
-    def close(self) -> None:
-        self._closed = True
-
-    def _checkpoint(self, id: int) -> _Checkpoint:
-        found = self._data.checkpoints.get(id)
-        if found is None:
-            raise StoreError(f"no checkpoint {id} in the store in memory; it may have been dropped by its retention")
-        return found
-
-    @contextmanager
-    def _open(self) -> Iterator[_StoreData]:
-        if self._closed:
-            raise StoreUnavailable("the store in memory is closed")
-        with self._data.lock:
-            yield self._data
-
-    @contextmanager
-    def _writing(self, model: str, shard: int, generation: int) -> Iterator[_StoreData]:
-        with self._open() as data:
-            current = data.generations.get((model, shard), generation)
-            if current > generation:
-                raise Fenced(model, shard, generation, current)
-            data.generations[model, shard] = generation
-            yield data

@@ -81,7 +81,10 @@ class BatchAnswer(msgspec.Struct):
 
 
 class ShardView(msgspec.Struct):
-    """One shard: what is served, and its learner's newest status (`records.Status` as an object; null before the first)."""
+    """One shard: what is served, and its learner's newest status (`records.Status` as an object; null before the first).
+
+    `canary`: the version that answers for a share of the keys, {version, share}, null when none does.
+    """
 
     shard: int
     version: int | None
@@ -91,6 +94,7 @@ class ShardView(msgspec.Struct):
     reported_s: float | None
     degraded: list[str] | None
     status: dict[str, Any] | None
+    canary: dict[str, Any] | None = None
 
 
 class ModelView(msgspec.Struct):
@@ -131,11 +135,113 @@ class Page(msgspec.Struct):
     next: str | None = None
 
 
+class VersionView(msgspec.Struct):
+    """A version of a model; what is not known is null or empty. Offsets, times and blobs are by shard.
+
+    `reason`: "registered", "import", "rewind", "restore", or the case in which it was made. `bases`: what its fit went on from,
+    `skip`: the ranges ([from, to)) that it passed over. `window`: the offsets it was fitted from (`starts`)
+    and at least to (`until`); `trained_to`: the next one to be read at the fit's end; `times`: their append times. `learned`
+    and `skipped` count labelled events, `fit_s` seconds. `made_with`: libraries, and the digest of the `settings`. `blobs`:
+    bytes, SHA-256 and more. `trial` and `promoted`: how it was tried and promoted, with the numbers and who decided.
+    `decisions`: every one about it, in order. `kept`: whether the store has it; `unusable`: why a kept blob cannot be used.
+    `fitted` and `serving`: what its models say of themselves, as fitted and as they serve now.
+    """
+
+    id: str
+    model: str
+    version: int
+    parent: int | None = None
+    reason: str = ""
+    case: str = ""
+    by: str = ""
+    why: str = ""
+    fate: str = ""
+    created: float | None = None
+    fitted_at: float | None = None
+    fit_s: float | None = None
+    window: dict[str, Any] | None = None
+    bases: dict[str, dict[str, Any]] = {}
+    skip: dict[str, list[Any]] = {}
+    trained_to: dict[str, int] | None = None
+    times: dict[str, Any] | None = None
+    learned: int | None = None
+    skipped: int | None = None
+    settings: dict[str, Any] | None = None
+    made_with: dict[str, Any] | None = None
+    blobs: dict[str, dict[str, Any]] = {}
+    trial: dict[str, Any] | None = None
+    promoted: dict[str, Any] | None = None
+    origin: dict[str, Any] | None = None
+    decisions: list[dict[str, Any]] = []
+    kept: bool = False
+    unusable: dict[str, str] = {}
+    fitted: dict[str, dict[str, Any]] = {}
+    serving: dict[str, dict[str, Any]] = {}
+
+
+class Moment(msgspec.Struct):
+    """When another version began to serve: the offset in the control log, the time, the learners' positions by shard."""
+
+    control: int
+    at: float
+    positions: dict[str, int]
+
+
+class Stretch(msgspec.Struct):
+    """A time in which one version served; `until` is null while it does. `by` and `why`: whose decision it was."""
+
+    version: int
+    since: Moment
+    until: Moment | None
+    by: str
+    why: str
+    case: str
+
+
+class History(msgspec.Struct):
+    """What served when, oldest first."""
+
+    model: str
+    items: list[Stretch]
+
+
 class Ask(msgspec.Struct, omit_defaults=True):
-    """What a person tells control along with a request."""
+    """What a person tells control along with a request.
+
+    `version`: which to promote. `mode`: how to resume (skip, learn, repair). `to` and `skip`: of a rewind, places in the log
+    and ranges of it, each OFFSET, PARTITION/OFFSET or an RFC 3339 time, a range FROM:TO.
+    """
 
     reason: str = ""
     version: int | None = None
+    mode: str = "skip"
+    to: list[str] = []
+    skip: list[str] = []
+
+
+class RewindShard(msgspec.Struct):
+    """What a rewind would do to one shard.
+
+    Back to offset `to` at the latest, from the `checkpoint` that was taken `at` of that `version` and has read to `start`
+    (null: from nothing), to the log's `end`: `records` are learned again, all but those in the ranges `skip` ([from, to)).
+    """
+
+    shard: int
+    to: int
+    checkpoint: int | None
+    at: float | None
+    version: int | None
+    start: int
+    end: int
+    records: int
+    skip: list[tuple[int, int]]
+
+
+class RewindPlan(msgspec.Struct):
+    """What a rewind of the model would do if it were asked for now."""
+
+    model: str
+    shards: list[RewindShard]
 
 
 class Asked(msgspec.Struct):

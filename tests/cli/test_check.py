@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from streamlearn.cli import check as module
 from streamlearn.cli import rehearsal
 from streamlearn.cli.check import Finding, findings
 from streamlearn.cli.main import app
-from streamlearn.cli.rehearsal import Rehearsal, made_up, rehearse, rehearse_twice
+from streamlearn.cli.rehearsal import SETTLED_S, Rehearsal, made_up, rehearse, rehearse_twice
 from streamlearn.cli.wiring import open_log, read_settings
 from streamlearn.config import Settings
 from streamlearn.errors import ModelError
@@ -72,6 +73,7 @@ def test_a_sound_configuration_has_nothing_to_say(write) -> None:
             "error", "models.m.drift.detectors.adwin.params.detla", "no such parameter. Use some of delta",
         ),
         (MODEL, {"STREAMLEARN_KEYS": "k:xyz"}, "error", "STREAMLEARN_KEYS", "not hexadecimal"),
+        (MODEL, {"STREAMLEARN_KEYS_FILE": "/none"}, "error", "STREAMLEARN_KEYS_FILE", "/none cannot be read"),
         (MODEL, {"STREAMLEARN_API_KEYS": "secret"}, "error", "STREAMLEARN_API_KEYS", "not name:secret"),
     ],
 )  # fmt: skip
@@ -109,7 +111,7 @@ def test_the_log_must_have_the_streams_as_configured(write) -> None:
     open_log(before).close()
     one, two = sorted(found(*write(MODEL.replace("[models.m]", "partitions = 2\n[models.m]"))))[:2]
     assert (one.level, one.key) == ("error", "streams.s.partitions")
-    assert "is 2, but the log in" in one.text
+    assert "is 2, but the log has" in one.text
     assert "has this stream with 1. Write 1, or" in one.text
     assert two == Finding("note", "models.m", two.text)
     assert [finding.key for finding in found(*write(MODEL))] == ["streams.old"]
@@ -191,6 +193,23 @@ def test_a_recipe_that_is_not_there_is_not_built(write) -> None:
     assert "did you mean logistic?" in one.problem
 
 
+@pytest.mark.parametrize(("metric", "built"), [("log_loss", False), ("accuracy", True)])
+def test_a_guardrail_on_probabilities_needs_a_pipeline_that_gives_them(write, tmp_path: Path, metric: str, built: bool) -> None:
+    (tmp_path / "hard_pipeline.py").write_text(
+        "from river import base\n"
+        "class Hard(base.Classifier):\n"
+        "    def learn_one(self, x, y): pass\n"
+        "    def predict_one(self, x): return True\n"
+        "    def predict_proba_one(self, x): raise NotImplementedError\n"
+        "def hard(): return Hard()\n"
+    )
+    guard = f'[[models.m.trial.guardrails]]\nmetric = "{metric}"\nabsolute = 0.1\n'
+    _, settings = write(MODEL.replace("logistic", "hard_pipeline:hard") + guard)
+    one = rehearse(settings, "m", [])
+    assert one.built is built
+    assert ("no probabilities, which the guardrail on log_loss needs" in one.problem) is not built
+
+
 PIPELINES = '''
 import random
 from river import linear_model
@@ -261,6 +280,7 @@ def test_events_of_the_log_are_used_when_there_are_some(pipelines) -> None:
     log = open_log(settings)
     log.append("s", [Entry(b"k", b'{"stream":"s","id":"%d","x":{"amount":%d},"y":true}' % (n, n)) for n in range(5)]).result()
     log.close()
+    time.sleep(SETTLED_S + 0.1)
     first, second = rehearse_twice(file, dict(os.environ))
     assert first == second
     assert (first["fussy"].problem, first["fussy"].source) == ("", "log")

@@ -176,7 +176,7 @@ def test_the_whole_story(start: Start, tmp_path: Path) -> None:
     assert found["versions"] == {"before": 1, "after": 2}
 
     assert "INJECTED: flights over 500 miles land late" in demo.text
-    for name in ("alarm", "confirmed", "retraining", "retrained", "trial", "trial won", "promoted", "recovered"):
+    for name in ("alarm", "confirmed", "retraining", "retrained", "trial", "canary", "trial won", "promoted", "recovered"):
         assert re.search(rf"case delay-\d+, {name}: ", demo.text), name
     assert "Where to look next" in demo.text
     assert list(demo.temporary.iterdir()) == []

@@ -213,6 +213,20 @@ def test_the_frontend_asks_once_about_what_departed_last_until_it_is_stopped(mon
     assert [question[2] for question in client.questions] == ["f8", "f9"]
 
 
+def test_the_frontend_asks_again_while_the_feed_waits_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_feed, "ASK_EVERY_S", 0.001)
+    client, stop = Asked(), threading.Event()
+    made, freshness = frontend(client, flight(8))
+    freshness.posted(MOST_WAITING + 10, 0.0)
+    thread = threading.Thread(target=made.run, args=(stop,))
+    thread.start()
+    while len(client.questions) < 3:
+        assert thread.is_alive()
+    stop.set()
+    thread.join(5)
+    assert [question[2:] for question in client.questions][:3] == [("f8", True), ("f8", False), ("f8", False)]
+
+
 def test_an_errand_keeps_what_it_raised() -> None:
     def fail() -> None:
         raise Unreachable("nobody there")

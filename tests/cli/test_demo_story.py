@@ -17,13 +17,17 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "retrain_started": {"starts": {"0": 1000}, "until": {"0": 4000}},
     "retrained": {"took_s": 2.25, "trained_to": {"0": 41_334}},
     "trial_started": {"k": 1},
+    "canary_started": {"step": 1, "shares": [0.05, 0.25], "e": 35.9, "threshold": 32.9, "events": 4617},
     "trial_won": {"e": 35.9, "threshold": 32.9, "events": 4617, "blocks": 32, "mean_difference": 0.5},
     "promoted": {"previous": 1},
     "recovered": {"fresh_mean": 0.11, "fresh_n": 1000, "ref_mean": 0.2},
     "detached": {},
     "retrain_failed": {},
 }
-WHOLE = ("case_opened", "confirmed", "retrain_started", "retrained", "trial_started", "trial_won", "promoted", "recovered")
+WHOLE = (
+    "case_opened", "confirmed", "retrain_started", "retrained", "trial_started", "canary_started", "trial_won", "promoted",
+    "recovered",
+)  # fmt: skip
 
 
 def case(*kinds: str, start: float = 10.0, id: str = "delay-1", **more: Any) -> dict[str, Any]:
@@ -45,7 +49,7 @@ def told(*kinds: str, **more: Any) -> Story:
 def test_steps_are_dated_from_the_start() -> None:
     steps = told(*WHOLE).steps
     assert [step.name for step in steps] == list(WHOLE)
-    assert [step.second for step in steps] == [10.0 + index for index in range(8)]
+    assert [step.second for step in steps] == [10.0 + index for index in range(9)]
 
 
 def test_an_alarm_is_dated_by_its_own_label_not_by_when_control_heard_of_it() -> None:
@@ -61,6 +65,7 @@ def test_an_alarm_is_dated_by_its_own_label_not_by_when_control_heard_of_it() ->
         ("retrain_started", ["version 2", "from the change point", "3,000 records"]),
         ("retrained", ["version 2", "2.2 s", "41,334"]),
         ("trial_started", ["version 2", "the same flights"]),
+        ("canary_started", ["version 2 answers for 5 %", "36 of 33", "4,617 labels"]),
         ("trial_won", ["36 of 33", "4,617 labels", "32 blocks", "0.50"]),
         ("promoted", ["version 2 serves", "version 1"]),
         ("recovered", ["0.11 on 1,000", "0.20 before the drift"]),
@@ -76,6 +81,16 @@ def test_a_p_value_that_can_be_written_is_written() -> None:
     document = case("confirmed")
     document["steps"][0]["numbers"] = GATE | {"p": 0.00042}
     assert stories([document], ORIGIN)[0].steps[0].text.endswith("p = 0.0004")
+
+
+def test_a_canary_tells_what_came_of_the_step_before() -> None:
+    document = case("canary_started", "trial_won")
+    canary = {"events": 632, "share": 0.05, "served": {"challenger": 12}}
+    document["steps"][0]["numbers"] |= {"step": 2, "canary": canary}
+    document["steps"][1]["numbers"] |= {"canary": canary | {"share": 0.25, "served": {"challenger": 0}}}
+    second, won = (step.text for step in stories([document], ORIGIN)[0].steps)
+    assert second == "version 2 answers for 25 % of the flights: 632 labels at 5 %, 12 of its own answers"
+    assert won == "not worse in the canary: 632 labels at 25 %; loss lower by 0.50"
 
 
 def test_recovery_without_a_reference_is_told_too() -> None:
@@ -95,6 +110,7 @@ def test_what_goes_on_right_now() -> None:
     assert told("retrain_started", "retrained", progress=progress).progress is None
     assert told("retrain_started").progress is None
     assert told("retrained", "trial_started", trial=trial).trial == trial
+    assert told("trial_started", "canary_started", trial=trial).trial == trial
     assert told("trial_started", "trial_won", trial=trial).trial is None
 
 
@@ -116,8 +132,8 @@ def test_the_milestones_are_those_of_the_confirmed_case() -> None:
         "alarm": ("alarm", 90, 21.0),
         "confirmed": ("confirmed", 200, 22.0),
         "retrained": ("retrained", 400, 24.0),
-        "promoted": ("promoted", 700, 27.0),
-        "recovered": ("recovered", 800, 28.0),
+        "promoted": ("promoted", 800, 28.0),
+        "recovered": ("recovered", 900, 29.0),
     }
 
 

@@ -31,7 +31,9 @@ STEPS = [
     Step("retrain_started", 19_036, 45.8, "version 2 from the change point"),
     Step("retrained", 19_993, 47.9, "version 2 fitted in 2.2 s"),
     Step("trial_started", 19_994, 48.0, "the same flights"),
-    Step("trial_won", 24_873, 53.7, "evidence 36 of 33"),
+    Step("canary_started", 23_100, 51.6, "version 2 answers for 5 %"),
+    Step("canary_started", 24_000, 52.6, "version 2 answers for 25 %"),
+    Step("trial_won", 24_873, 53.7, "not worse in the canary"),
     Step("promoted", 24_879, 53.8, "version 2 serves"),
     Step("recovered", 25_942, 55.4, "loss 0.11"),
 ]
@@ -99,15 +101,17 @@ def test_the_injection_is_announced() -> None:
 
 
 def test_every_step_with_its_time_its_count_and_its_numbers() -> None:
-    text = seen(replace(NOW, stories=[story(8)]))
-    names = ["alarm", "confirmed", "retraining", "retrained", "trial", "trial won", "promoted", "recovered"]
+    text = seen(replace(NOW, stories=[story(10)]))
+    names = [
+        "alarm", "confirmed", "retraining", "retrained", "trial", "canary", "canary", "trial won", "promoted", "recovered",
+    ]  # fmt: skip
     for step, name in zip(STEPS, names, strict=True):
         assert f"{name:<11} {step.text}" in row(text, f"{step.second:5.1f} s", f"{step.events:,}", step.text)
 
 
 def test_steps_are_shown_in_the_order_of_time() -> None:
-    text = seen(replace(NOW, stories=[STORM, story(8)]))
-    found = [text.index(f"{second} s") for second in (26.7, 44.0, 44.3, 45.7, 45.8, 47.9, 48.0, 53.7, 53.8, 55.4)]
+    text = seen(replace(NOW, stories=[STORM, story(10)]))
+    found = [text.index(f"{second} s") for second in (26.7, 44.0, 44.3, 45.7, 45.8, 47.9, 48.0, 51.6, 52.6, 53.7, 53.8, 55.4)]
     assert found == sorted(found)
 
 
@@ -123,9 +127,14 @@ def test_a_trial_has_a_bar() -> None:
     assert "99.0 of 33" in seen(replace(NOW, stories=[story(5, trial=TRIAL | {"e": 99.0})]))
 
 
-@pytest.mark.parametrize("steps", range(9))
+def test_a_canary_has_a_bar() -> None:
+    canary = {"step": 2, "steps": 2, "share": 0.25, "events": 120}
+    assert "120 labels at 25 %" in row(seen(replace(NOW, stories=[story(7, trial=TRIAL | {"canary": canary})])), "120 labels")
+
+
+@pytest.mark.parametrize("steps", range(11))
 def test_it_fits_a_small_terminal(steps: int) -> None:
-    stories = [STORM, STORM, *([story(steps, (5, 9), None)] if steps else [])]
+    stories = [STORM, STORM, *([story(steps, (5, 9) if steps < 8 else None)] if steps else [])]
     text = seen(replace(NOW, stories=stories), width=80)
     assert max(map(len, text.splitlines())) == 80
     assert len(text.splitlines()) <= 24

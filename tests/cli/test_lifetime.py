@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from streamlearn.cli import lifetime
 from streamlearn.cli.lifetime import Lifetime
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -30,6 +33,25 @@ def test_the_first_signal_stops_and_the_second_kills(number: signal.Signals) -> 
     assert not life.kill.is_set()
     signal.raise_signal(signal.SIGTERM)
     assert life.kill.is_set()
+
+
+@pytest.mark.parametrize(("had", "has", "reloads"), [(False, False, True), (True, True, True), (True, False, False)])
+def test_a_hangup_reloads_unless_the_terminal_was_closed(
+    had: bool, has: bool, reloads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = Lifetime()
+    life.catch_signals()
+    monkeypatch.setattr(lifetime, "has_terminal", lambda: had)
+    life.reload_on_hangup()
+    monkeypatch.setattr(lifetime, "has_terminal", lambda: has)
+    signal.raise_signal(signal.SIGHUP)
+    assert (life.reload.is_set(), life.stop.is_set()) == (reloads, not reloads)
+
+
+def test_a_process_without_a_terminal_has_none() -> None:
+    code = "from streamlearn.cli.lifetime import has_terminal; print(has_terminal())"
+    done = subprocess.run([sys.executable, "-c", code], start_new_session=True, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_a_parent_that_is_there_changes_nothing() -> None:

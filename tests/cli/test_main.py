@@ -15,7 +15,9 @@ from streamlearn.cli.main import app
 from streamlearn.cli.serve import free_port
 
 COMMANDS = [
-    "demo", "serve", "learn", "control", "send", "status", "check", "verify", "dead-letters", "retrain", "rollback",
+    "demo", "serve", "learn", "control", "send", "status", "check", "verify", "backup", "reload", "restore",
+    "dead-letters", "retrain", "rollback", "hold", "resume", "rewind", "dev-servers", "drift-bench", "healthy",
+    "models",
 ]  # fmt: skip
 
 
@@ -50,7 +52,7 @@ def test_the_inner_options_are_not_shown() -> None:
     assert "--parent-pid" not in run("learn", "--help").stdout
 
 
-@pytest.mark.parametrize("command", [["status"], ["retrain", "m"], ["rollback", "m", "--wait"]])
+@pytest.mark.parametrize("command", [["status"], ["retrain", "m"], ["rollback", "m", "--wait"], ["models", "list"]])
 def test_a_service_that_is_not_there_is_said_in_words(command: list[str], nowhere: str) -> None:
     err = run(*command, "--url", nowhere, code=1).stderr
     assert err.startswith(f"error: nothing answers at {nowhere} (")

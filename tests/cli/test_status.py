@@ -14,6 +14,7 @@ from streamlearn.cli import status
 from streamlearn.cli.status import Line, cells, from_api, from_store, show
 from streamlearn.cli.wiring import open_store, read_settings
 from streamlearn.config import Settings
+from streamlearn.lineage import Backfill
 from streamlearn.records import Status
 from streamlearn.wire import ModelView, ShardView
 
@@ -96,6 +97,16 @@ def test_a_line_shows_scores_beside_the_windowed_baselines() -> None:
     assert row == ["m", "2", "steady", "40", "accuracy", "0.800", "0.700", "0.500", "10", "12", "150 ms", "2.5 s ago", "3", "–"]
 
 
+def test_a_canary_is_shown_beside_the_version_from_the_api_and_from_the_store(tmp_path: Path) -> None:
+    made, canary = settings(tmp_path), {"version": 3, "share": 0.05, "salt": "m@3"}
+    store = open_store(made)
+    store.put_status("m", 0, 3, msgspec.json.encode(said()))
+    store.put_views({("model", "m"): msgspec.json.encode({"state": "canary", "case": "m-1", "canary": canary})}, 1)
+    store.close()
+    for line in (*from_store(made, 1002.5), from_api(view(said(), state="canary", control={"canary": canary}))):
+        assert cells(line)[1:3] == ["2, 3 at 5 %", "canary"]
+
+
 @pytest.mark.parametrize(
     ("task", "scores", "shown"),
     [
@@ -124,6 +135,22 @@ def test_why_a_model_is_degraded_is_told_below(capsys: pytest.CaptureFixture[str
     assert lines[2:] == ["m is degraded: a confirmed drift", "m is degraded: the learner is silent"]
 
 
+def test_what_control_says_of_the_features_is_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    control = {"held": "broken input, null_jump: 'a' …", "features": {"drifted": {"b": 1.0, "a": 2.0}, "broken": {"kind": "…"}}}
+    made = settings(tmp_path)
+    store = open_store(made)
+    store.put_views({("model", "m"): msgspec.json.encode(control)}, 1)
+    store.close()
+    [stored], line = from_store(made, 0.0), from_api(view(said(), control=control))
+    assert stored.inputs == line.inputs
+    show([line])
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "m: held by a diagnosis; it learns again by itself once its input is as it was, or when a person resumes it",
+        "m: features have drifted, for which alone it is not retrained: 'a', 'b'",
+    ]
+    assert from_api(view(said(), control={**control, "held": None})).inputs == line.inputs[1:]
+
+
 def test_no_models(capsys: pytest.CaptureFixture[str]) -> None:
     show([])
     assert capsys.readouterr().out.splitlines()[-1] == "The configuration has no models"
@@ -135,3 +162,23 @@ def test_json_holds_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str
     [line] = json.loads(capsys.readouterr().out)
     assert line["name"] == "m"
     assert line["state"] == "not started"
+
+
+def test_what_the_file_says_otherwise_and_how_far_the_past_is_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = settings(tmp_path)
+    store = open_store(made)
+    store.claim("m", 0, 3)
+    behind = said(backfill=Backfill(0, 400, 100), withheld="a publication of m from another build")
+    store.put_status("m", 0, 3, msgspec.json.encode(behind))
+    store.put_views({("model", "m"): msgspec.json.encode({"state": "steady", "differs": "pipeline is 'a'"})}, 1)
+    store.close()
+    [line] = from_store(made, 1001.0)
+    assert line.degraded == ["backfill 25 % (100 of 400 records)", "not published yet: a publication of m from another build"]
+    show([line])
+    assert "m serves another model than it is meant to: pipeline is 'a'" in capsys.readouterr().out
+    assert from_api(view(control={"differs": "seed"})).differs == "seed"
+    assert from_api(view(control={"state": "steady", "version": 2})).differs is None
+    assert "version 2, where control has version 3" in str(from_api(view(control={"state": "steady", "version": 3})).differs)
+    assert from_api(view(control={"state": "trial", "version": 3})).differs is None

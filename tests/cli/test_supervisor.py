@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streamlearn.cli.supervisor import EXIT_CONFIG, Backoff, Child, Supervisor
+from streamlearn.cli.supervisor import EXIT_CONFIG, Backoff, Child, Hopeless, Supervisor
 
 pytestmark = pytest.mark.slow
 QUICK = Backoff(first=0.05, longest=0.4, well=60)
@@ -198,6 +198,89 @@ def test_stderr_goes_where_it_is_told_and_the_parent_is_named(tmp_path: Path) ->
         wait_for(lambda: not supervisor.pids())
         supervisor.kill()
     assert (tmp_path / "err").read_text() == f"--parent-pid={os.getpid()}\n"
+
+
+POLITE = """
+    import signal, sys, time, pathlib
+    folder = pathlib.Path(sys.argv[1])
+    signal.signal(signal.SIGTERM, lambda *_: ((folder / f"{sys.argv[2]} asked").touch(), time.sleep(.2), sys.exit(0)))
+    (folder / f"{sys.argv[2]} up").touch()
+    while True: time.sleep(60)
+"""
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Supervisor]:
+    """Two children that end when they are asked to."""
+    made = Supervisor([child("a", POLITE, tmp_path, "a1"), child("b", POLITE, tmp_path, "b1")], say=print, backoff=QUICK)
+    made.start()
+    wait_for(lambda: (tmp_path / "a1 up").exists() and (tmp_path / "b1 up").exists())
+    yield made
+    made.kill()
+
+
+def test_children_are_drained_before_others_take_their_places(tmp_path: Path, pair: Supervisor) -> None:
+    before = pair.pids()
+    pair.restart([child("a", POLITE, tmp_path, "a2")], threading.Event())
+    assert (tmp_path / "a1 asked").exists()
+    assert not psutil.pid_exists(before["a"])
+    assert pair.pids()["a"] != before["a"]
+    assert pair.pids()["b"] == before["b"]
+    wait_for((tmp_path / "a2 up").exists)
+    pair.tick()
+    assert pair.drain(threading.Event()) == 0
+
+
+def test_a_new_child_takes_over_once_it_is_ready(tmp_path: Path, pair: Supervisor) -> None:
+    before, seen = pair.pids(), list[bool]()
+
+    def ready() -> bool:
+        seen.append(psutil.pid_exists(before["a"]) and not (tmp_path / "a1 asked").exists())
+        return (tmp_path / "a2 up").exists()
+
+    assert pair.replace(child("a", POLITE, tmp_path, "a2"), ready, 20, threading.Event()) is None
+    assert all(seen), "the old one was there all the time"
+    assert (tmp_path / "a1 asked").exists()
+    after = pair.pids()
+    assert after["a"] != before["a"]
+    assert after["b"] == before["b"]
+    os.kill(after["a"], signal.SIGKILL)
+    wait_for(lambda: pair.tick() is None and pair.pids().get("a", after["a"]) != after["a"])
+
+
+@pytest.mark.parametrize(
+    ("code", "why"), [("raise SystemExit(3)", "ended with exit code 3"), (FOREVER, "was not ready within")]
+)
+def test_a_new_child_that_is_no_good_leaves_the_old_one(pair: Supervisor, tmp_path: Path, code: str, why: str) -> None:
+    before = pair.pids()
+    problem = pair.replace(child("a", code), lambda: False, 0.5, threading.Event())
+    assert problem is not None
+    assert problem.startswith(f"the new a {why}")
+    assert pair.pids() == before
+    assert pair.replace(Child("a", ["/no/such/program"]), lambda: True, 1, threading.Event()) is not None
+    assert pair.pids() == before
+    assert not (tmp_path / "a1 asked").exists()
+
+
+def test_another_that_fails_for_good_meanwhile_is_told_and_leaves_nothing_behind(pair: Supervisor, tmp_path: Path) -> None:
+    ready = (tmp_path / "never").exists
+    pair.restart([child("b", "import time, sys; time.sleep(1); sys.exit(78)")], threading.Event())
+    with pytest.raises(Hopeless, match="b cannot run with this configuration"):
+        pair.replace(child("a", POLITE, tmp_path, "a2"), ready, 20, threading.Event())
+    assert not [one for one in psutil.Process().children() if "a2" in one.cmdline()]
+    pair.restart([child("b", POLITE, tmp_path, "b2")], threading.Event())
+    wait_for((tmp_path / "b2 up").exists)
+
+
+def test_a_file_descriptor_is_inherited(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    code = "import os, sys; os.write(int(sys.argv[1]), b'here')"
+    supervisor = Supervisor([child("a", code, write)._replace(fds=(write,))], say=print)
+    supervisor.start()
+    assert os.read(read, 10) == b"here"
+    supervisor.kill()
+    os.close(read)
+    os.close(write)
 
 
 ORPHAN = """

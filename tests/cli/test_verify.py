@@ -86,7 +86,7 @@ def forge(world: World, change: dict[str, object]) -> None:
     """A newer checkpoint of m/0, well signed, whose parts or position are not what the log gives."""
     newest = world.store.checkpoints("m", 0)[0]
     sealed = open_blob(world.store.checkpoint(newest.id), world.keys, kind="checkpoint", model="m", shard=0)
-    parts = {name: sealed.part(name) for name in sealed.header.parts}
+    parts = sealed.all_parts()
     model = pickle.loads(parts["champion"])
     if "weights" in change:
         model.estimator.learn_one({"v": 1.0}, True)

@@ -8,7 +8,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from streamlearn.cli import wiring
 from streamlearn.cli.serve import only_one
@@ -22,7 +24,7 @@ from streamlearn.learning.replay import limits_of
 from streamlearn.log import INTERNAL, Entry
 from streamlearn.log.sqlite import SqliteLog
 from streamlearn.records import Command
-from streamlearn.retrain.job import FitSpec, fit
+from streamlearn.retrain.job import Base, FitSpec, fit
 from streamlearn.store.codec import open_blob
 
 CONFIG = """
@@ -57,7 +59,7 @@ def test_opening_makes_what_is_missing_and_closes_it_again(settings: Settings) -
     assert sorted(path.name for path in settings.data_dir.iterdir()) == ["log.sqlite", "secret.key", "store.sqlite"]
     assert (settings.data_dir / "secret.key").stat().st_mode & 0o777 == 0o600
     with opened(settings, {}) as again:
-        assert again.log.identity == world.log.identity
+        assert again.log.identity("_control") == world.log.identity("_control")
         assert again.log.bounds("s", 0) == (0, 1)
 
 
@@ -142,6 +144,21 @@ def test_a_version_comes_from_the_store_or_is_made_again_to_the_very_same_place(
         models = [pickle.loads(sealed.part("model")).estimator for sealed in (again, made)]
         assert digest(models[0]) == digest(models[1])
         assert again.part("join") == made.part("join")
+
+
+def test_a_version_with_a_base_is_made_again_from_it_while_the_store_has_it(settings: Settings) -> None:
+    with opened(settings, {}) as world:
+        fill(world)
+        base = fit(replace(spec_of(settings, 30), version=1, stop=30), wiring.log_opener(settings), world.keys, lambda *_: None)
+        world.store.put_version("m", 1, 0, base)
+        spec = replace(spec_of(settings, until=40), start=30, base=Base("version", 1), skip=[(35, 37)])
+        asked = Command(7, "m", "try", 2, {"0": 60}, msgspec.to_builtins(spec))
+        sealed = open_blob(resolver(world)(asked, 0), world.keys, kind="version", model="m", shard=0, version=2)
+        assert sealed.header.extra["base"] == ["version", 1]
+        assert sealed.header.extra["passed_over"] == [[35, 37]]
+        world.store.drop_version("m", 1)
+        with pytest.raises(RetrainError, match=r"version 1 of m, shard 0, which version 2 goes on from, is no longer"):
+            resolver(world)(asked, 0)
 
 
 def test_a_version_that_nothing_describes_cannot_be_made(settings: Settings) -> None:

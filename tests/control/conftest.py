@@ -21,6 +21,7 @@ from streamlearn.store.codec import encode
 from streamlearn.testing import FakeClock, Faults, MemoryLog, MemoryStore
 
 KEYS = KeyRing({"test": b"0123456789abcdef"})
+BLOCKS = 3  # a turn
 WINDOW = 100
 REFERENCE = {"n": 1000, "sum": 100.0}
 
@@ -35,13 +36,19 @@ class FakeLearner:
         self.version, self.shadow, self.parked = 1, None, None
         self.was_champion = False
         self.held: str | None = None
+        self.held_from = 0
         self.last = -1
         self.trial = -1
         self.blocks = 0
         self.commands: list[Command] = []
         self.answered: list[tuple[str, str]] = []
         self.refuse: dict[str, list[tuple[str, str]]] = {}
+        self.sums: dict[str, Any] = {}  # what else its blocks carry
         self.gain = 0.3  # how much lower the challenger's loss is
+        self.step = -1  # of the canary
+        self.share = 0.0
+        self.outcomes = (0, 0, 0.0)  # a block: served by the champion, by the challenger, and by how much the latter does worse
+        self.regret: float | None = None  # how much lower the old champion's loss is after a promotion; None tells no blocks
         self.recovery_mean = 0.1
         self.recovery_in = -1  # turns until the recovery window is full
         self.stop_before = ""  # a verb at which it stands still, like a process that died before it read on
@@ -72,7 +79,7 @@ class FakeLearner:
         self.window()
 
     def turn(self) -> bool:
-        """Read on and answer; whether anything happened. Blocks are told one a turn while a trial is open."""
+        """Read on and answer; whether anything happened. BLOCKS blocks are told while a trial is open."""
         busy = False
         for record in self.log.read(self.stream, self.shard, self.position, 1000):
             if record.kind == Kind.COMMAND:
@@ -90,11 +97,19 @@ class FakeLearner:
                 self.post(WINDOW)
                 self.window(self.recovery_mean, "recovery")
         if self.trial >= 0:
-            self.post(10)
-            self.tell("block", trial=self.trial, block=self.blocks, n=10, champion=5.0, challenger=5.0 - 10 * self.gain)
-            self.blocks += 1
+            gain = (self.regret or 0.0) if self.was_champion else self.gain
+            for _ in range(BLOCKS):
+                self.post(10)
+                more = {} if self.step < 0 else {"canary": {"step": self.step, **self.arms()}}
+                losses = {"n": 10, "champion": 5.0, "challenger": 5.0 - 10 * gain}
+                self.tell("block", trial=self.trial, block=self.blocks, **losses, **self.sums, **more)
+                self.blocks += 1
             busy = True
         return busy
+
+    def arms(self) -> dict[str, list[float]]:
+        champion, challenger, worse = self.outcomes
+        return {"champion": [champion, 0.0, 0.0], "challenger": [challenger, challenger * worse, challenger * worse**2]}
 
     def obey(self, command: Command) -> None:
         self.commands.append(command)
@@ -106,12 +121,16 @@ class FakeLearner:
             reason, detail = refusal.pop(0)
             self.refused(command, reason, detail)
             return
+        held = self.held
         problem = getattr(self, f"_{command.verb}")(command)
         if problem:
             self.refused(command, problem, "")
             return
         self.answered.append((command.verb, "applied"))
-        about = {"version": self.version, "shadow": self.shadow, "offset": self.position}
+        about: dict[str, Any] = {"version": self.version, "shadow": self.shadow, "offset": self.position}
+        if held and self.held is None:
+            mode = command.mode if command.verb == "resume" else "skip"
+            about |= {"held": [self.held_from, self.position], "mode": mode}
         self.tell("applied", verb=command.verb, seq_of=command.seq, **about)
         if command.verb == "promote":
             self.recovery_in = 2
@@ -126,13 +145,20 @@ class FakeLearner:
         assert command.spec["stop"] == command.trained_to[str(self.shard)] <= self.position
         self._park()
         self.shadow, self.trial, self.blocks, self.was_champion = command.version, command.seq, 0, False
+        self.step = -1
+        return ""
+
+    def _canary(self, command: Command) -> str:
+        if self.shadow is None or self.was_champion or self.shadow != command.version:
+            return "not_in_trial"
+        self.step, self.share = command.seq, command.share
         return ""
 
     def _detach(self, command: Command) -> str:
         if self.shadow is None:
             return "not_in_trial"
         self._park()
-        self.shadow, self.trial = None, -1
+        self.shadow, self.trial, self.step = None, -1, -1
         return ""
 
     def _park(self) -> None:
@@ -144,7 +170,9 @@ class FakeLearner:
         if self.shadow is None or self.shadow != command.version:
             return "not_in_trial"
         self.version, self.shadow, self.trial, self.was_champion = self.shadow, self.version, -1, True
-        self.held = None
+        self.held, self.step = None, -1
+        if self.regret is not None:
+            self.trial, self.blocks = command.seq, 0
         return ""
 
     def _rollback(self, command: Command) -> str:
@@ -152,13 +180,13 @@ class FakeLearner:
         if old is None or old != command.version:
             return "no_previous"
         self.version, self.parked, self.shadow, self.was_champion = old, self.version, None, False
-        self.held = None
+        self.held, self.trial, self.step = None, -1, -1
         return ""
 
     def _hold(self, command: Command) -> str:
         if self.held:
             return "held"
-        self.held = command.reason
+        self.held, self.held_from = command.reason, self.position
         self.tell("held", reason=command.reason, offset=self.position)
         return ""
 
@@ -205,8 +233,8 @@ class FakeJob:
         end = log.bounds(self.spec.stream, self.spec.partition)[1] - self.jobs.behind
         return encode(
             kind="version", model=self.spec.model, version=self.spec.version, shard=self.spec.shard, generation=0,
-            positions=[Position(log.identity, self.spec.stream, self.spec.partition, end)], created=0.0,
-            parts={"model": b"m", "join": b"j"}, keys=KEYS,
+            positions=[Position(log.identity(self.spec.stream), self.spec.stream, self.spec.partition, end)], created=0.0,
+            parts={"model": b"m", "join": b"j"}, keys=KEYS, extra={"learned": 800, "skipped": 3},
         )  # fmt: skip
 
 
@@ -243,7 +271,7 @@ SETTINGS: dict[str, Any] = {
             "task": "binary",
             "pipeline": "logistic",
             "drift": {"window": WINDOW},
-            "trial": {"min_events": 100, "horizon_events": 2000, "watch_events": 400, "tolerance": 0.01},
+            "trial": {"min_events": 100, "horizon_events": 2000, "watch_events": 400, "tolerance": 0.01, "canary": []},
             "retrain": {"attempts": 3, "backoff_s": 5.0, "max_gap_records": 2000},
         }
     },
@@ -257,7 +285,7 @@ class Stage:
         tree = {**SETTINGS, "streams": {"clicks": {"partitions": shards}}}
         tree["models"] = {name: {**SETTINGS["models"]["m"], **model} for name in models}
         self.settings: Settings = parse(tree, {})
-        self.clock = FakeClock()
+        self.clock, self.timer = FakeClock(), FakeClock(0.0)
         self.log = MemoryLog(clock=self.clock)
         self.log.create({"clicks": shards})
         self.store = MemoryStore(clock=self.clock)
@@ -278,14 +306,19 @@ class Stage:
         self.jobs = FakeJobs(self.log, self.jobs.polls, self.jobs.behind, self.jobs.errors)
         log: Log = self.faults.over(self.log.reopen())
         store: Store = self.faults.over(self.store.reopen())
-        self.control = Control(self.settings, log, store, KEYS, self.jobs, self.clock)
+        self.control = Control(self.settings, log, store, KEYS, self.jobs, self.clock, timer=self.timer)
 
     def kill(self) -> None:
         self.start()
 
+    def advance(self, seconds: float) -> None:
+        """Time passes."""
+        self.clock.advance(seconds)
+        self.timer.advance(seconds)
+
     def turn(self, seconds: float = 1.0) -> None:
         """Control, then every learner, takes one turn."""
-        self.clock.advance(seconds)
+        self.advance(seconds)
         self.control.tick()
         for learner in self.learners:
             learner.turn()
@@ -294,7 +327,7 @@ class Stage:
     def status(self, learner: FakeLearner, **changes: Any) -> None:
         doc = Status(
             learner.model, learner.shard, 0, learner.version, learner.shadow, learner.position, learner.position,
-            self.log.identity, self.clock(), learner.n, None, learner.held, {}, 0, 0, {},
+            self.log.identity("clicks"), self.clock(), learner.n, None, learner.held, {}, 0, 0, {},
         )  # fmt: skip
         doc = msgspec.structs.replace(doc, **changes)
         self.store.put_status(learner.model, learner.shard, 0, msgspec.json.encode(doc))
@@ -355,7 +388,7 @@ class Stage:
     def views(self) -> dict[tuple[str, str], Any]:
         return {
             (kind, id): msgspec.json.decode(doc)
-            for kind in ("model", "case", "version", "audit")
+            for kind in ("model", "case", "version", "history", "audit")
             for id, doc in self.store.views(kind).items()
         }
 

@@ -16,6 +16,9 @@ from streamlearn.errors import LogUnavailable, RetrainError
 from streamlearn.log import SIGNALS, Entry
 from streamlearn.testing import Abort
 
+TRIAL = {
+    "min_events": 100, "horizon_events": 2000, "watch_events": 400, "canary": [0.1, 0.5], "canary_events": 60,
+}  # fmt: skip
 ACTIONS = ("retrain", "cancel", "promote", "rollback", "hold", "resume")
 
 
@@ -26,7 +29,8 @@ class Interleavings(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stage = type(self).make_stage(shards=2)
+        drift = {"window": 100, "features": {"window": 50, "reference": 100, "every_s": 1.0}}
+        self.stage = type(self).make_stage(shards=2, trial=TRIAL, drift=drift)
         self.asked = 0
 
     @rule(turns=st.integers(1, 20))
@@ -71,6 +75,14 @@ class Interleavings(RuleBasedStateMachine):
     def post(self, shard: int, count: int) -> None:
         self.stage.learners[shard].post(count)
 
+    @rule(count=st.integers(20, 200), sound=st.booleans(), turns=st.integers(0, 5))
+    def feed(self, count: int, sound: bool, turns: int) -> None:
+        """Features, which a broken upstream leaves out."""
+        value = b'{"stream": "clicks", "x": {"a": %s, "b": 1.0}}' % (b"0.5" if sound else b"null")
+        for _ in range(turns + 1):
+            self.stage.log.append("clicks", [Entry(b"k", value, partition=0)] * count).result()
+            self.turn(1)
+
     @rule(data=st.data())
     def repeat_signals(self, data: st.DataObject) -> None:
         """A learner came back from a checkpoint and says again what it had said since."""
@@ -85,7 +97,7 @@ class Interleavings(RuleBasedStateMachine):
         self.asked += not again
         self.stage.request(action, id=f"request-{self.asked}")
 
-    @rule(shard=st.integers(0, 1), verb=st.sampled_from(("try", "promote", "rollback")))
+    @rule(shard=st.integers(0, 1), verb=st.sampled_from(("try", "canary", "promote", "rollback")))
     def refuse(self, shard: int, verb: str) -> None:
         self.stage.learners[shard].refuse.setdefault(verb, []).append(("refused", "by chance"))
 
@@ -99,6 +111,7 @@ class Interleavings(RuleBasedStateMachine):
     def break_shadow(self) -> None:
         learner = self.stage.learner
         version, learner.shadow, learner.trial, learner.was_champion = learner.shadow, None, -1, False
+        learner.step = -1
         learner.tell("shadow_failed", version=version, reason="by chance")
 
     @rule(shard=st.integers(0, 1))
@@ -108,15 +121,20 @@ class Interleavings(RuleBasedStateMachine):
             learner.held = "not finite"
             learner.tell("held", reason="not finite", offset=learner.position)
 
-    @rule(gain=st.sampled_from((0.3, -0.3)), recovery=st.sampled_from((0.1, 0.6)))
-    def fate(self, gain: float, recovery: float) -> None:
+    @rule(
+        gain=st.sampled_from((0.3, -0.3)), recovery=st.sampled_from((0.1, 0.6)), regret=st.sampled_from((None, 0.0, 0.3)),
+        worse=st.sampled_from((0.0, 0.5)),
+    )  # fmt: skip
+    def fate(self, gain: float, recovery: float, regret: float | None, worse: float) -> None:
         for learner in self.stage.learners:
             learner.gain, learner.recovery_mean = gain, recovery
+            learner.regret, learner.outcomes = regret, (5, 5, worse)
 
     @invariant()
     def the_log_alone_tells_the_state(self) -> None:
         stage = self.stage
-        live, again = stage.control, Control(stage.settings, stage.log, stage.store, None, stage.jobs, stage.clock)
+        live = stage.control
+        again = Control(stage.settings, stage.log, stage.store, None, stage.jobs, stage.clock, timer=stage.timer)
         end = stage.log.bounds(SIGNALS, 0)[1] - 1
         for control in (live, again):
             control._fold()
@@ -145,7 +163,7 @@ class Interleavings(RuleBasedStateMachine):
         stage.jobs.errors.clear()
         for learner in stage.learners:
             learner.refuse.clear()
-            learner.gain = 0.3
+            learner.gain, learner.regret, learner.outcomes = 0.3, None, (0, 0, 0.0)
         stage.settle(2000)
         state = stage.state()
         assert not state.asked
@@ -162,14 +180,15 @@ class Interleavings(RuleBasedStateMachine):
 def refused_by_half(stage: Any) -> bool:
     """One shard rolled back, or could not be promoted, and the other would not go back: that is told, and left to people."""
     return any(
-        (d.kind == "request_refused" and d.numbers.get("applied")) or (d.kind == "detached" and d.numbers.get("stuck"))
+        (d.kind in ("request_refused", "rollback_failed") and d.numbers.get("applied"))
+        or (d.kind == "detached" and d.numbers.get("stuck"))
         for d in stage.decisions()
     )
 
 
 def shown(control: Control) -> Any:
     state = control.states()["m"]
-    case = state.case
+    case, guard = state.case, state.guard
     trial = None if case is None else (case.run, case.attempt, case.catch_ups, case.trained_to, case.then, case.shadow_failed)
     blocks = None if case is None else (case.blocks.next, case.blocks.events, case.blocks.waiting)
     orders = {seq: (order.verb, order.answers) for seq, order in state.orders.items()}
@@ -177,7 +196,8 @@ def shown(control: Control) -> Any:
         state.phase, state.since, state.version, state.previous, state.shadow, state.watch_from, state.last_version,
         state.cases, state.degraded, state.held, state.held_by_learner, state.held_doubts, state.reference, state.n,
         state.seen, state.drift_cases, state.trials, state.alarms, state.recoveries, state.shadow_lost, orders, state.order,
-        state.asked, trial, blocks, state.trial_numbers,
+        state.asked, trial, blocks, state.trial_numbers, state.broken, state.drifted, state.input_since, state.unsettled,
+        None if guard is None else (guard.seq, guard.blocks, guard.test.numbers()),
     )  # fmt: skip
 
 

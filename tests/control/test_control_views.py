@@ -166,5 +166,5 @@ def test_a_restart_writes_again_only_what_the_store_lacks(stage: Any) -> None:
 
     stage.control._store = Watched()
     stage.settle()
-    assert set(put) == {"model", "case", "version", "role"}  # the role: that control is there again
+    assert set(put) == {"model", "case", "version", "history", "role"}  # the role: that control is there again
     assert stage.views() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,11 +12,12 @@ from streamlearn.config import parse
 from streamlearn.control.loop import Control
 from streamlearn.drift.watch import DriftWatch
 from streamlearn.errors import RetrainError
+from streamlearn.learning.digest import digest
 from streamlearn.learning.replay import advance, new_learner, replay
 from streamlearn.log import CONTROL, SIGNALS, Entry
 from streamlearn.records import Command, Decision, Request, Status, decode_control
 from streamlearn.retrain.job import FitSpec, fit
-from streamlearn.testing import FakeClock, MemoryLog, MemoryStore
+from streamlearn.testing import DoneJob, FakeClock, MemoryLog, MemoryStore
 
 TREE: dict[str, Any] = {
     "control": {"heartbeat_s": 0.0},
@@ -33,47 +35,28 @@ TREE: dict[str, Any] = {
 }
 
 
-class InlineJob:
-    """A fit that is made when it is asked for."""
-
-    def __init__(self, blob: bytes | RetrainError) -> None:
-        self._blob = blob
-
-    def progress(self) -> tuple[int, int]:
-        return (1, 1)
-
-    def cancel(self) -> None:
-        pass
-
-    def done(self) -> bool:
-        return True
-
-    def result(self) -> bytes:
-        if isinstance(self._blob, RetrainError):
-            raise self._blob
-        return self._blob
-
-
 class World:
     """A log, a real learner over it, and control; events come by the hundred."""
 
-    def __init__(self, keys: Any) -> None:
-        self.keys, self.settings, self.clock = keys, parse(TREE, {}), FakeClock()
+    def __init__(self, keys: Any, **model: Any) -> None:
+        tree = {**TREE, "models": {"m": {**TREE["models"]["m"], **model}}}
+        self.keys, self.settings, self.clock = keys, parse(tree, {}), FakeClock()
         self.log, self.store = MemoryLog(clock=self.clock), MemoryStore(clock=self.clock)
         self.control = self.restarted()
         self.learner = new_learner(self.settings, "m", 0, 0, DriftWatch)
         self.random = random.Random(7)
         self.flipped = False
+        self.mangle: Callable[[dict[str, Any]], dict[str, Any]] = lambda x: x
         self.count = 0
 
     def restarted(self) -> Control:
-        return Control(self.settings, self.log.reopen(), self.store.reopen(), self.keys, self, self.clock)
+        return Control(self.settings, self.log.reopen(), self.store.reopen(), self.keys, self, self.clock, timer=self.clock)
 
-    def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> InlineJob:
+    def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> DoneJob:
         try:
-            return InlineJob(fit(spec, self.log.reopen, self.keys, lambda done, total: None))
+            return DoneJob(fit(spec, self.log.reopen, self.keys, lambda done, total: None))
         except RetrainError as error:
-            return InlineJob(error)
+            return DoneJob(error)
 
     def resolve(self, command: Command, shard: int) -> bytes:
         blob = self.store.version("m", command.version or 0, shard)
@@ -86,7 +69,7 @@ class World:
             a, b = self.random.uniform(-1, 1), self.random.uniform(-1, 1)
             y = (a > 0) ^ self.flipped ^ (self.random.random() < 0.05)
             self.count += 1
-            event = {"stream": "clicks", "id": f"e{self.count}", "x": {"a": a, "b": b}, "y": bool(y)}
+            event = {"stream": "clicks", "id": f"e{self.count}", "x": self.mangle({"a": a, "b": b}), "y": bool(y)}
             entries.append(Entry(f"e{self.count}".encode(), msgspec.json.encode(event)))
         self.log.append("clicks", entries).result()
         self.clock.advance(1.0)
@@ -103,7 +86,9 @@ class World:
         if told:
             self.log.append(SIGNALS, told).result()
         end = learner.position
-        status = Status("m", 0, 0, learner.version, None, end, end, self.log.identity, 0.0, learner.n, None, None, {}, 0, 0, {})
+        identity = self.log.identity("clicks")
+        counters = dict(learner.counters)
+        status = Status("m", 0, 0, learner.version, None, end, end, identity, 0.0, learner.n, None, None, counters, 0, 0, {})
         self.store.put_status("m", 0, 0, msgspec.json.encode(status))
 
     def decisions(self) -> list[Decision]:
@@ -133,8 +118,8 @@ def test_the_whole_story_with_the_real_parts(keys: Any) -> None:
     world.control = world.restarted()
     world.until("detached")
     assert [decision.kind for decision in world.decisions()] == [
-        "registered", "case_opened", "confirmed", "retrain_started", "retrained", "trial_started", "trial_won", "promoted",
-        "recovered", "detached",
+        "registered", "case_opened", "confirmed", "retrain_started", "retrained", "trial_started", "canary_started",
+        "canary_started", "trial_won", "promoted", "recovered", "detached",
     ]  # fmt: skip
     assert (world.learner.version, world.learner.parked_version, world.learner.shadow_version) == (2, 1, None)
     request = Request("r1", "m", "rollback", "ann", world.clock())
@@ -144,3 +129,114 @@ def test_the_whole_story_with_the_real_parts(keys: Any) -> None:
     assert world.learner.version == 1
     again = replay(world.settings, "m", 0, world.log, keys, DriftWatch, world.resolve, world.learner.position)
     assert (again.version, again.n, again.signal_seq) == (1, world.learner.n, world.learner.signal_seq)
+
+
+def test_a_version_that_turns_bad_after_its_promotion_is_rolled_back_by_control(keys: Any) -> None:
+    """The world turns back: the old champion, which never forgets, was right all along, and the new one is not."""
+    canary = {"canary": [0.25], "canary_events": 100}
+    world = World(keys, pipeline="naive_bayes", trial={"min_events": 300, "watch_events": 8000, **canary})
+    for _ in range(40):
+        world.turn()
+    world.flipped = True
+    world.until("recovered")
+    assert world.learner.version == 2
+    world.flipped = False
+    started = world.until("rollback_started", turns=70)
+    assert (started.by, started.version) == ("control", 1)
+    assert started.numbers["peak"] >= started.numbers["threshold"]
+    assert started.numbers["mean_difference"] > 0
+    world.until("rolled_back", turns=5)
+    assert (world.learner.version, world.learner.parked_version, world.learner.shadow_version) == (1, 2, None)
+    again = replay(world.settings, "m", 0, world.log, keys, DriftWatch, world.resolve, world.learner.position)
+    assert (again.version, again.n, again.signal_seq) == (1, world.learner.n, world.learner.signal_seq)
+
+
+FEATURES: dict[str, Any] = {
+    "drift": {**TREE["models"]["m"]["drift"], "features": {"window": 200, "reference": 1000, "every_s": 1.0}}
+}
+
+
+def weights(world: World) -> str:
+    """What the champion has learned."""
+    return digest(world.learner.champion.estimator)
+
+
+def kinds(world: World) -> list[str]:
+    return [decision.kind for decision in world.decisions()]
+
+
+def test_nulls_break_in_and_the_model_is_held_until_they_are_gone(keys: Any) -> None:
+    world = World(keys, **FEATURES)
+    for _ in range(20):
+        world.turn()
+    world.mangle = lambda x: {**x, "a": None}
+    start = world.learner.position
+    held = world.until("held", turns=6)
+    diagnosis = held.numbers["diagnosis"]
+    assert (held.by, diagnosis["kind"], diagnosis["features"]) == ("diagnosis", "null_jump", ["a"])
+    assert "'a' is missing in 0% of the events before" in held.why
+    world.read()
+    assert world.learner.held is not None
+    assert world.learner.held_from - start <= 600
+    frozen, learned = weights(world), world.learner.n
+    for _ in range(10):
+        world.turn()
+    world.control = world.restarted()  # what is held heals all the same
+    for _ in range(10):
+        world.turn()
+    assert weights(world) == frozen
+    assert world.learner.n == learned + 2000
+    world.mangle = lambda x: x
+    resumed = world.until("resumed", turns=15)
+    assert (resumed.by, resumed.numbers["healed"]) == ("diagnosis", True)
+    assert world.learner.held is None
+    assert world.learner.held_ranges[-1][1] - world.learner.held_ranges[-1][0] > 2000
+    for _ in range(20):
+        world.turn()
+    assert weights(world) != frozen
+    assert kinds(world) == [
+        "registered", "case_opened", "held", "confirmed", "broken_input", "resumed", "detectors_reset", "range_skipped"
+    ]  # fmt: skip
+    assert world.control.states()["m"].skipped[0] == world.learner.held_ranges  # and no retrain will learn it
+
+
+def test_a_feature_that_becomes_a_string_breaks_the_schema(keys: Any) -> None:
+    world = World(keys, **FEATURES)
+    for _ in range(20):
+        world.turn()
+    world.mangle = lambda x: {**x, "b": f"{x['b']:.3f}"}
+    held = world.until("held", turns=6)
+    assert held.numbers["diagnosis"]["kind"] == "schema_break"
+    assert "b" in held.numbers["diagnosis"]["features"]
+    for _ in range(5):
+        world.turn()
+    world.mangle = lambda x: x
+    world.until("resumed", turns=20)
+    world.turn()
+    assert world.learner.held is None
+
+
+def test_features_that_move_without_harm_are_told_of_once_and_change_nothing(keys: Any) -> None:
+    world = World(keys, **FEATURES)
+    for _ in range(20):
+        world.turn()
+    world.mangle = lambda x: {**x, "b": x["b"] + 3.0}  # the label does not depend on it
+    told = world.until("feature_drift", turns=20)
+    assert [feature["name"] for feature in told.numbers["features"]] == ["b"]
+    world.control = world.restarted()
+    for _ in range(30):
+        world.turn()
+    assert kinds(world) == ["registered", "feature_drift"]
+    view = msgspec.json.decode(world.store.views("model")["m"])
+    assert (list(view["features"]["drifted"]), view["held"], view["features"]["seen"]["flagged"]) == (["b"], None, ["b"])
+
+
+def test_a_loss_that_rises_alone_is_a_concept_drift_and_is_retrained_for(keys: Any) -> None:
+    world = World(keys, **FEATURES)
+    for _ in range(20):
+        world.turn()
+    world.flipped = True
+    confirmed = world.until("confirmed")
+    assert confirmed.numbers["diagnosis"]["kind"] == "concept_drift"
+    world.until("promoted")
+    assert not {"held", "feature_drift"} & set(kinds(world))

@@ -168,12 +168,48 @@ def test_control_says_every_two_seconds_that_it_is_there_also_when_nothing_happe
     stage.settle()
     told = []
     for _ in range(40):
-        stage.clock.advance(0.25)
+        stage.advance(0.25)
         stage.control.tick()
         told.append(msgspec.json.decode(stage.store.views("role")["control"])["at"])
     assert told[-1] <= stage.clock()
     assert stage.clock() - told[-1] < 2
     assert len(set(told)) in (5, 6)  # in 10 s
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+def test_a_clock_that_is_set_anew_changes_nothing_of_what_control_does_every_so_often(stage: Any, step: float) -> None:
+    stage.settle()
+    for _ in range(2):
+        stage.clock.advance(step)
+        calls = dict(stage.faults.calls)
+        told = set()
+        for _ in range(40):
+            stage.advance(0.25)
+            stage.control.tick()
+            told.add(stage.store.views("role")["control"])
+        assert len(told) in (5, 6)  # in 10 s
+        assert 15 <= stage.faults.calls["statuses"] - calls["statuses"] <= 25
+        assert 15 <= stage.faults.calls["view_offset"] - calls["view_offset"] <= 25
+        step = -step
+    stage.store.clear_views()
+    stage.learner.drift()
+    stage.clock.advance(step)
+    stage.until("recovered")
+    assert stage.kinds().count("case_opened") == 1
+    assert len(stage.store.views("audit")) == stage.log.bounds(CONTROL, 0)[1]
+
+
+def test_one_that_stood_still_while_another_led_takes_no_view_away(stage: Any) -> None:
+    """It wakes within its turn, having read less than the views tell of, and before it can see that it leads no longer."""
+    stage.settle()
+    stale = Control(stage.settings, stage.log, stage.store, stage.control._keys, stage.jobs, stage.clock, timer=stage.timer)
+    stale.tick()
+    stage.learner.drift()
+    stage.until("promoted")
+    stage.advance(1.0)
+    stale._show()
+    told = stage.store.views("audit")
+    assert len(told) == stage.store.view_offset() == stage.log.bounds(CONTROL, 0)[1]
 
 
 def test_run_cancels_its_fits_when_it_stops(stage: Any) -> None:
@@ -187,6 +223,53 @@ def test_run_cancels_its_fits_when_it_stops(stage: Any) -> None:
     assert [job.cancelled for job in stage.jobs.all] == [True]
 
 
+def leading(stage: Any) -> Control:
+    """A process of its own, with fits of its own, that may lead."""
+    jobs = type(stage.jobs)(stage.log, polls=1_000_000)
+    leadership = stage.log.join("control", [CONTROL])
+    return Control(stage.settings, stage.log, stage.store, stage.control._keys, jobs, stage.clock, leadership, stage.timer)
+
+
+def turn(*controls: Control) -> None:
+    for control in controls:
+        if control._lead():
+            control.tick()
+
+
+def test_of_two_one_leads_and_the_other_takes_over_where_it_was(stage: Any) -> None:
+    one, other = leading(stage), leading(stage)
+    turn(one, other)
+    assert (one.leads, other.leads) == (True, False)
+    stage.learner.alarm()
+    turn(one, other)
+    assert "case_opened" in stage.kinds()
+    before = stage.kinds()
+    one.close()
+    turn(other)
+    assert other.leads
+    assert stage.kinds() == before
+    assert other.states()["m"].case is not None
+
+
+def test_a_leader_that_was_thought_dead_cancels_its_fits_and_waits(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    one, other = leading(stage), leading(stage)
+    stage.learner.drift()
+    for _ in range(10):
+        turn(one)
+    assert stage.kinds()[-1] == "retrain_started"
+    assert [job.cancelled for job in one._fits._jobs.all] == [False]  # type: ignore[attr-defined]  # a fake
+    one._membership.lose()  # type: ignore[union-attr]  # a fake
+    turn(other, one)
+    assert (one.leads, other.leads) == (False, True)
+    assert "another control process leads now" in caplog.text
+    for _ in range(3):
+        turn(other, one)
+    assert [job.cancelled for job in one._fits._jobs.all] == [True]  # type: ignore[attr-defined]  # a fake
+    assert [job.cancelled for job in other._fits._jobs.all] == [False]  # type: ignore[attr-defined]  # a fake
+    one.close()
+    other.close()
+
+
 def test_tick_says_whether_there_was_anything_to_do(stage: Any) -> None:
     assert stage.control.tick()
     assert not stage.control.tick()
@@ -197,9 +280,9 @@ def test_tick_says_whether_there_was_anything_to_do(stage: Any) -> None:
 def test_heartbeats_go_out_with_the_turns(make_stage: Callable[..., Any]) -> None:
     stage = make_stage()
     settings = stage.settings.model_copy(update={"control": stage.settings.control.model_copy(update={"heartbeat_s": 4.0})})
-    stage.control = Control(settings, stage.log, stage.store, None, stage.jobs, stage.clock)  # type: ignore[arg-type]  # unused here
+    stage.control = Control(settings, stage.log, stage.store, None, stage.jobs, stage.clock, timer=stage.timer)  # type: ignore[arg-type]  # unused here
     for _ in range(21):
-        stage.clock.advance(1.0)
+        stage.advance(1.0)
         stage.control.tick()
     kinds = [record.kind for record in stage.log.read("clicks", 0, 1000, 100)]
     assert kinds == [Kind.HEARTBEAT] * 5

@@ -130,7 +130,7 @@ def test_a_window_that_waits_in_the_log_comes_before_the_deadline(stage: Any) ->
     stage.learner.alarm()
     stage.until("case_opened")
     stage.learner.window()
-    stage.clock.advance(30 * 86_400.0)  # control was down
+    stage.advance(30 * 86_400.0)  # control was down
     stage.kill()
     stage.turn()
     assert "confirmed" in stage.kinds()
@@ -140,11 +140,11 @@ def test_a_window_that_waits_in_the_log_comes_before_the_deadline(stage: Any) ->
 def test_the_fit_begins_at_the_change_and_at_the_same_time_in_the_other_shards(make_stage: Callable[..., Any]) -> None:
     stage = make_stage(shards=3)
     first, second, third = stage.learners
-    stage.clock.advance(100)
+    stage.advance(100)
     second.post(7)
-    stage.clock.advance(100)
+    stage.advance(100)
     first.post(20)
-    stage.clock.advance(100)
+    stage.advance(100)
     second.post(5)
     third.post(5)
     first.alarm(change_offset=1005)
@@ -305,7 +305,7 @@ def test_trials_of_long_ago_no_longer_count(stage: Any) -> None:
     stage.learner.drift()
     stage.until("trial_lost", turns=600)
     stage.settle()
-    stage.clock.advance(91 * 86_400.0)
+    stage.advance(91 * 86_400.0)
     stage.learner.drift()
     stage.until("trial_started")
     assert stage.decisions()[-1].numbers["k"] == 1

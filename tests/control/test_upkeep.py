@@ -141,14 +141,14 @@ class Yard:
             self.checkpoint(shard, 240)
 
     def status(self, shard: int, position: int, log: str = "") -> None:
-        log = log or self.log.identity
+        log = log or self.log.identity("clicks")
         status = Status("m", shard, 0, 1, None, position, 240, log, 0.0, 9, None, None, {}, 0, 0, {})
         self.store.put_status("m", shard, 0, msgspec.json.encode(status))
 
     def checkpoint(self, shard: int, offset: int, log: str = "") -> int:
         blob = encode(
             kind="checkpoint", model="m", version=1, shard=shard, generation=0, created=0.0, parts={}, keys=self.keys,
-            positions=[Position(log or self.log.identity, "clicks", shard, offset)],
+            positions=[Position(log or self.log.identity("clicks"), "clicks", shard, offset)],
         )  # fmt: skip
         return self.store.put_checkpoint("m", shard, 0, blob, Retention())
 

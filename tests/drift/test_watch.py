@@ -368,3 +368,94 @@ def test_the_state_of_another_kind_of_loss_is_not_used() -> None:
     watch = DriftWatch(QUIET, "binary")
     feed(watch, flips(1, (900, 0.2)))
     assert DriftWatch.restore(QUIET, "bounded", watch.state()).state() == DriftWatch(QUIET, "bounded").state()
+
+
+class Bell:
+    """A detector that fires at the values it is told."""
+
+    def __init__(self, *at: float) -> None:
+        self.at, self.drift_detected, self.seen = at, False, 0.0
+
+    def update(self, x: float) -> None:
+        self.seen += 1
+        self.drift_detected = self.seen in self.at
+
+
+def belled(quorum: str | int, *bells: Bell, within: int = 50, on: Sequence[str] = ()) -> DriftWatch:
+    """A watch of SMALL's kind over these detectors; each on the loss, unless `on` says otherwise."""
+    sources = [*on, *["loss"] * (len(bells) - len(on))]
+    named = tuple(DetectorSettings.model_validate({"name": "adwin", "on": source}) for source in sources)
+    watch = DriftWatch(SMALL.model_copy(update={"detectors": named, "quorum": quorum, "within": within}), "binary")
+    watch._detectors = list(bells)
+    watch._bind()
+    return watch
+
+
+RISE = flips(1, (90, 0.05), (110, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("quorum", "at"), [("any", 100), (1, 100), ("majority", 120), (2, 120), ("all", 140), (3, 140)]
+)
+def test_an_alarm_needs_its_quorum(quorum: str | int, at: int) -> None:
+    watch = belled(quorum, Bell(100), Bell(120), Bell(140))
+    n, note = until_alarm(watch, RISE)
+    assert n == at
+    assert note.data["detector"] == "+".join(["adwin"] * (1 + (at - 100) // 20))
+
+
+def test_those_that_fired_too_long_ago_do_not_count() -> None:
+    assert not feed(belled("all", Bell(100), Bell(151)), RISE)
+    assert feed(belled("all", Bell(100), Bell(149)), RISE)
+    assert feed(belled("all", Bell(100, 140), Bell(151)), RISE)[0][0] == 151, "the newest time counts"
+
+
+def test_one_that_fires_twice_is_one() -> None:
+    assert not feed(belled(2, Bell(100, 105, 110), Bell()), RISE)
+
+
+def test_what_is_observed_beside_the_loss_is_said_with_the_next_loss_and_tested_on_the_loss() -> None:
+    watch = belled("any", Bell(3), Bell(), on=["score"])
+    assert watch.wants == {"score"}
+    assert not feed(watch, flips(1, (150, 0.3)))
+    for _ in range(3):
+        watch.observe("score", 0.9)
+    [(n, note)] = feed(watch, flips(2, (1, 0.3)), start=150)
+    assert (n, note.kind, note.data["detector"]) == (151, "alarm", "adwin on score")
+    watch.observe("score", 0.1)  # the case is open: nobody listens
+    notes = feed(watch, flips(3, (40, 0.3)), start=151)
+    assert [note.data["tag"] for _, note in notes] == ["fresh"]
+
+
+def test_a_quorum_over_different_things_survives_a_restart() -> None:
+    settings = SMALL.model_copy(
+        update={
+            "detectors": (
+                DetectorSettings(name="page_hinkley", params={"threshold": 4.0}),
+                DetectorSettings(name="page_hinkley", on="score", params={"threshold": 4.0}),
+            ),
+            "quorum": "all",
+            "within": 200,
+        }
+    )
+    watch = DriftWatch(settings, "binary")
+    feed(watch, flips(1, (150, 0.1)))
+    for value in flips(2, (60, 0.1), (40, 0.9)):
+        watch.observe("score", value)
+    assert watch._fired
+    again = DriftWatch.restore(settings, "binary", watch.state())
+    assert again.state() == watch.state()
+    told = [feed(one, flips(3, (60, 0.8)), start=150) for one in (watch, again)]
+    assert told[0] == told[1]
+    assert told[0][0][1].data["detector"] == "page_hinkley+page_hinkley on score"
+    other = settings.model_copy(update={"detectors": (settings.detectors[0], settings.detectors[0])})
+    assert not DriftWatch.restore(other, "binary", watch.state())._fired, "they watch other things"
+
+
+def test_a_recovery_or_a_reset_forgets_who_had_fired() -> None:
+    for forget in (lambda watch: watch.begin_recovery(120), lambda watch: watch.reset(False)):
+        watch = belled("all", Bell(100), Bell(130))
+        feed(watch, flips(1, (120, 0.3)))
+        assert watch._fired
+        forget(watch)  # type: ignore[no-untyped-call]
+        assert not watch._fired

@@ -13,13 +13,14 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning_bench import KEYS, Stage, answers, scene
+from learning_bench import KEYS, LABELS, Stage, answers, scene
 
 from streamlearn.drift.watch import DriftWatch
 from streamlearn.errors import BadSignature, Corrupt, Unexpected
 from streamlearn.events import Position
 from streamlearn.keys import KeyRing
 from streamlearn.learning import checkpoint
+from streamlearn.learning.canary import Canary
 from streamlearn.learning.learner import Learner
 from streamlearn.store import codec
 
@@ -55,6 +56,9 @@ def busy(task: str, pipeline: str, labels: str, count: int = 120, **more: Any) -
     scene(stage, count, labels, 1)
     stage.fit(2, start=stage.end // 3)
     stage.command("try", version=2, trained_to={"0": stage.end})
+    stage.command("canary", version=2, share=0.3, salt="m@2")
+    for n in range(30):
+        stage.served(f"e{count + n}", LABELS.get(labels, [0.5])[0], 1 + n % 2, x={"a": 0.1, "b": "u"})
     scene(stage, count, labels, 2, first=count - 20)
     stage.command("promote", version=2)
     scene(stage, count // 2, labels, 3, first=2 * count - 40)
@@ -76,7 +80,10 @@ def check_cuts(stage: Stage, examples: int) -> None:
     whole = stage.learn()
     words = (list(stage.signals), list(stage.dead))
     assert whole.version == 2
-    assert "block" in stage.kinds()
+    blocks = [signal.data for signal in stage.signals if signal.kind == "block"]
+    served = sum(data["canary"]["challenger"][0] for data in blocks if "canary" in data)
+    assert blocks
+    assert served > 0 or stage.settings.models["m"].task == "regression"  # whose losses have no scale yet
     said, want = list(answers(stage, whole)), checkpoint.digest(whole)
 
     @settings(max_examples=examples, database=None, derandomize=True)
@@ -139,6 +146,7 @@ def test_a_digest_tells_any_two_states_apart() -> None:
     changes: list[tuple[str, Any]] = [
         ("n", 10**6), ("version", 9), ("held", "why"), ("signal_seq", 77), ("last_command", 5), ("odd_in_a_row", 1),
         ("outcomes", {1: [1.0, 0.0]}), ("held_ranges", [(1, 2)]),
+        ("canary", Canary(2, 0.05, "m@2", 7, 1)),
     ]  # fmt: skip
     for name, value in changes:
         other = stage.again(learner)
@@ -169,8 +177,8 @@ def test_a_restart_is_not_seen_in_the_digest_nor_in_a_second_restart() -> None:
 def test_only_models_and_the_watch_are_pickles() -> None:
     _, learner = learned()
     parts = checkpoint.parts(learner)
-    assert set(parts) == {"join", "scores", "watch", "rest", "champion"}
-    for name in ("join", "scores", "watch", "rest"):
+    assert set(parts) == {"join", "scores", "watch", "rest", "read", "champion"}
+    for name in ("join", "scores", "watch", "rest", "read"):
         msgspec.msgpack.decode(parts[name])
 
 
@@ -194,7 +202,7 @@ class Gone:
 def test_what_cannot_be_brought_back_is_corrupt_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     stage, learner = learned()
     parts = checkpoint.parts(learner)
-    for name in ("join", "scores", "watch", "rest", "champion"):
+    for name in ("join", "scores", "watch", "rest", "read", "champion"):
         with pytest.raises(Corrupt, match="m: "):
             checkpoint.load(stage.new(), {**parts, name: b"\xc1"}, DriftWatch)
         with pytest.raises(Corrupt):
@@ -223,7 +231,7 @@ def sealed(stage: Stage, learner: Learner, keys: KeyRing = KEYS) -> bytes:
         version=1,
         shard=0,
         generation=0,
-        positions=[Position(stage.log.identity, "s", 0, learner.position)],
+        positions=[Position(stage.log.identity("s"), "s", 0, learner.position)],
         created=0.0,
         parts=checkpoint.parts(learner),
         keys=keys,
@@ -257,3 +265,14 @@ def test_the_ledger_reads_only_what_was_signed_for_the_model_and_shard() -> None
         checkpoint.ledger(blob, KeyRing({"other": b"0123456789abcdef"}), "m", 0)
     with pytest.raises(Corrupt):
         checkpoint.ledger(blob[:-1], KEYS, "m", 0)
+
+
+def test_a_checkpoint_from_before_there_were_canaries_still_loads() -> None:
+    stage, learner = learned()
+    kept = checkpoint.parts(learner)
+    rest = msgspec.msgpack.decode(kept["rest"])
+    del rest["canary"]
+    other = stage.new()
+    checkpoint.load(other, {**kept, "rest": msgspec.msgpack.encode(rest)}, DriftWatch)
+    assert other.canary is None
+    assert checkpoint.digest(other) == checkpoint.digest(learner)

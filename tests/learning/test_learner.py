@@ -15,7 +15,7 @@ from streamlearn.errors import EventError
 from streamlearn.events import REASONS, Event, Kind, encode, partition_of
 from streamlearn.keys import KeyRing
 from streamlearn.learning import checkpoint
-from streamlearn.learning.learner import ODD_IN_A_ROW, Learner
+from streamlearn.learning.learner import METRICS_EVERY, ODD_IN_A_ROW, Learner
 from streamlearn.log import Entry
 from streamlearn.records import Command, sign_command
 
@@ -546,3 +546,81 @@ def test_a_learner_that_starts_over_on_a_trimmed_log_numbers_its_signals_above_t
     after.tell("held", {})
     assert [signal.seq for signal in before.signals] == [0]
     assert after.signals[0].seq > 1000
+
+
+def watched(*detectors: dict[str, Any], task: str = "binary", **more: Any) -> tuple[Stage, Learner, list[tuple[str, float]]]:
+    """A learner whose watch tells what it was shown beside the loss."""
+    stage = Stage(task, drift={"detectors": list(detectors)}, **more)
+    learner, seen = stage.new(), []
+    observe = learner.watch.observe
+
+    def tell(what: str, value: float) -> None:
+        seen.append((what, value))
+        observe(what, value)
+
+    learner.watch.observe = tell  # type: ignore[method-assign]
+    return stage, learner, seen
+
+
+def test_a_score_is_watched_when_it_is_asked_for_and_a_label_when_it_comes() -> None:
+    stage, learner, seen = watched({"name": "adwin", "on": "score"}, {"name": "adwin", "on": "label_rate"})
+    for n in range(3):
+        stage.x(f"e{n}")
+    stage.learn(learner)
+    assert seen == [("score", 0.5)] * 3, "no label has come yet"
+    seen.clear()
+    stage.y("e0", True)
+    stage.y("e1", False)
+    stage.x("e3")
+    stage.learn(learner)
+    assert seen == [("label_rate", 1.0), ("label_rate", 0.0), ("score", 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "values"),
+    [("regression", [2.5, -1.0, 4.0], [2.5, -1.0, 4.0]), ("multiclass", ["a", "a", "b", "a"], [1.0, 0.0, 1.0, 0.0])],
+)
+def test_labels_that_are_no_yes_or_no_are_watched_too(task: str, labels: list[Any], values: list[float]) -> None:
+    pipeline = "linear" if task == "regression" else "naive_bayes"
+    stage, learner, seen = watched({"name": "adwin", "on": "label_rate"}, task=task, pipeline=pipeline)
+    for n, y in enumerate(labels):
+        stage.xy(f"e{n}", y, a=1.0)
+    stage.learn(learner)
+    assert seen == [("label_rate", value) for value in values]
+
+
+def test_metrics_of_the_window_are_watched_every_so_often_and_more_is_worse() -> None:
+    stage, learner, seen = watched(
+        {"name": "adwin", "on": "accuracy"}, {"name": "page_hinkley", "on": "log_loss"}, {"name": "adwin"}, score_window=300
+    )
+    for n in range(2 * METRICS_EVERY + 10):
+        stage.xy(f"e{n}", n % 3 == 0)
+    stage.learn(learner, until=METRICS_EVERY)
+    window = learner.scores.view()["window"]
+    assert seen == [("accuracy", 1 - window["accuracy"]), ("log_loss", window["log_loss"])]
+    stage.learn(learner)
+    assert len(seen) == 4
+
+
+def test_nothing_beside_the_loss_is_looked_at_by_default() -> None:
+    stage, learner, seen = watched({"name": "adwin"}, {"name": "page_hinkley"})
+    for n in range(300):
+        stage.xy(f"e{n}", n % 3 == 0)
+    stage.learn(learner)
+    assert not seen
+
+
+def test_a_change_of_the_labels_alone_opens_a_case() -> None:
+    """Nothing watches the loss here; the confirmation will."""
+    stage = Stage(
+        pipeline="learning_bench:always",
+        drift={"detectors": [{"name": "page_hinkley", "on": "score"}, {"name": "adwin", "on": "label_rate"}]},
+    )
+    for n in range(1500):
+        stage.xy(f"e{n}", n % 10 < 9)
+    for n in range(1500, 3000):
+        stage.xy(f"e{n}", n % 10 < 5)
+    stage.learn()
+    alarm = next(signal for signal in stage.signals if signal.kind == "alarm")
+    assert alarm.data["detector"] == "adwin on label_rate"
+    assert 1500 < alarm.n < 1800

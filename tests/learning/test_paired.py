@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlearn.learning import paired
-from streamlearn.learning.paired import PairedBlocks
+from streamlearn.learning.paired import Block, PairedBlocks
 
 
 def asked(size: int, count: int) -> tuple[PairedBlocks, list[int]]:
@@ -90,3 +90,14 @@ def test_no_more_than_max_open_are_kept_and_what_is_answered_later_is_left_out(m
     blocks.answer(first, 1.0, 1.0)
     blocks.give_up(first)
     assert msgspec.msgpack.encode(blocks) == before
+
+
+def test_blocks_of_a_checkpoint_from_before_breakdowns_are_read() -> None:
+    old = msgspec.msgpack.encode([7, 3, 2, 0, 1, 1.0, 0.0, {0: [2, 1, 1, 1.0, 0.0]}])
+    blocks = msgspec.msgpack.decode(old, type=PairedBlocks)
+    assert blocks.breakdown is None
+    assert blocks.open[0] == Block(2, 1, 1, 1.0, 0.0)
+    blocks.ask()
+    blocks.answer(0, 1.0, 1.0)
+    blocks.answer(0, 1.0, 1.0)
+    assert blocks.take_closed() == [{"trial": 7, "block": 0, "n": 3, "champion": 3.0, "challenger": 2.0}]

@@ -14,6 +14,7 @@ from streamlearn.errors import ConfigError, LogUnavailable, StoreUnavailable
 from streamlearn.events import Kind
 from streamlearn.learning import checkpoint
 from streamlearn.learning.replay import advance, limits_of, replay
+from streamlearn.log import Record
 from streamlearn.records import Command
 
 
@@ -89,6 +90,36 @@ def test_a_replay_ends_in_the_live_learners_state(whole: Stage) -> None:
 def test_a_replay_can_end_anywhere(whole: Stage) -> None:
     for until in (0, 1, 333, whole.end):
         assert whole.replay(until).position == until
+
+
+class Holes:
+    """A log of which some offsets are a broker's own marks, which no reader is given."""
+
+    def __init__(self, log: Any, marks: set[int]) -> None:
+        self._log, self._marks = log, marks
+
+    def read(self, stream: str, partition: int, offset: int, limit: int) -> list[Record]:
+        records = self._log.read(stream, partition, offset, 10**6)
+        return [record for record in records if stream != "s" or record.offset not in self._marks][:limit]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+def test_where_offsets_have_holes_nothing_is_read_too_far_and_nothing_waited_for() -> None:
+    """Neither by a replay nor by the version that is brought up to its command: as many records reach beyond it."""
+    stage = story()
+    commands = [record.offset for record in stage.log.read("s", 0, 0, 10**6) if record.kind == Kind.COMMAND]
+    trial = commands[1]
+    marks = {offset for offset in range(stage.end) if offset % 9 == 4 and offset not in commands} | {trial - 1, trial - 2}
+    stage.log = Holes(stage.log, marks)  # type: ignore[assignment]
+    everything = stage.log.read("s", 0, 0, 10**6)
+    for until in (trial - 1, trial, trial + 1, trial + 40, stage.end):
+        live, below = stage.new(), [record for record in everything if record.offset < until]
+        advance(live, below, stage.settings, stage.log, KEYS, stage.resolve)
+        assert live.position <= until
+        assert checkpoint.digest(stage.replay(until)) == checkpoint.digest(live)
+    assert stage.learn().parked_version == 2, "the trial took place"
 
 
 def test_a_cut_anywhere_also_in_the_middle_of_the_trial_changes_nothing(whole: Stage) -> None:

@@ -6,6 +6,7 @@ import logging
 import pickle
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from streamlearn.errors import (
     StoreFull,
     StoreUnavailable,
     Unexpected,
+    UnknownStream,
 )
 from streamlearn.events import Position
 from streamlearn.keys import KeyRing
@@ -119,7 +121,7 @@ class House:
             "version": 1,
             "shard": 0,
             "generation": self.shard.generation,
-            "positions": [Position(self.log.identity, "s", 0, learner.position)],
+            "positions": [Position(self.log.identity("s"), "s", 0, learner.position)],
             "created": NOW,
             "parts": checkpoint.parts(learner),
             "keys": KEYS,
@@ -267,14 +269,14 @@ def test_what_a_checkpoint_no_longer_holds_is_durable_before_it(monkeypatch: pyt
     house, kept = fresh(), []
     put = MemoryStore.put_checkpoint
 
-    def checked(self: MemoryStore, model: str, shard: int, generation: int, blob: bytes, keep: Retention) -> int:
+    def checked(self: MemoryStore, model: str, shard: int, generation: int, blob: bytes, *rest: Any) -> int:
         sealed = codec.open_blob(blob, KEYS, kind="checkpoint", model="m", shard=0)
         told = msgspec.msgpack.decode(sealed.part("rest"))["signal_seq"]
         read = sealed.header.positions[0].offset
         assert [signal.seq for signal in house.signals()] == list(range(told))
         assert {(d.offset, d.reason, d.raw) for d in house.dead()} >= {one for one in truth().letters if one[0] < read - 60}
         kept.append((read, told))
-        return put(self, model, shard, generation, blob, keep)
+        return put(self, model, shard, generation, blob, *rest)
 
     monkeypatch.setattr(MemoryStore, "put_checkpoint", checked)
     house.finish()
@@ -342,7 +344,7 @@ def test_a_successor_goes_on_where_the_last_checkpoint_ends(caplog: pytest.LogCa
 
 def test_a_beginner_says_that_it_begins(caplog: pytest.LogCaptureFixture) -> None:
     _, said = recovered(House(), caplog)
-    assert said == ["starts from the first retained record"]
+    assert said == ["starts from the log"]
     assert caplog.records[0].levelno == logging.INFO
 
 
@@ -387,7 +389,7 @@ def test_when_every_checkpoint_is_spoilt_it_starts_from_the_first_record(caplog:
         stored = house.store._data.checkpoints[info.id]
         house.store._data.checkpoints[info.id] = stored._replace(blob=stored.blob[:-1])
     shard, said = recovered(house, caplog)
-    assert said == ["checkpoint set aside"] * 2 + ["starts from the first retained record"]
+    assert said == ["checkpoint set aside"] * 2 + ["starts from the log"]
     assert caplog.records[-1].levelno == logging.WARNING
     assert shard.learner.position == 0
     house.work()
@@ -397,9 +399,18 @@ def test_when_every_checkpoint_is_spoilt_it_starts_from_the_first_record(caplog:
 def test_a_checkpoint_of_another_log_is_for_the_operator_to_judge() -> None:
     house = partly()
     house.keep(house.sealed(positions=[Position("another log", "s", 0, 20)]))
-    with pytest.raises(ForeignLog, match="--reset m"):
-        house.start()
-    assert all(info.set_aside is None for info in house.store.checkpoints("m", 0))
+    before, published = house.store.checkpoints("m", 0), house.store.publication("m", 0)
+    shard = house.start()
+    assert shard.stopped is not None
+    assert "was taken on log another log" in shard.stopped
+    assert "--reset m" in shard.stopped
+    for _ in range(3):
+        assert not shard.turn()
+        house.timer.advance(60.0)
+    assert house.status().held == shard.stopped
+    shard.close()
+    assert house.store.checkpoints("m", 0) == before
+    assert house.store.publication("m", 0) == published
 
 
 def test_a_checkpoint_of_another_task_is_for_the_operator_to_judge() -> None:
@@ -411,7 +422,35 @@ def test_a_checkpoint_of_another_task_is_for_the_operator_to_judge() -> None:
     assert all(info.set_aside is None for info in house.store.checkpoints("m", 0))
 
 
-@pytest.mark.parametrize("how", ["trimmed", "shortened"])
+class Marked:
+    """A log with a broker's own mark after the last record of every partition."""
+
+    def __init__(self, log: Any) -> None:
+        self.log = log
+
+    def bounds(self, stream: str, partition: int) -> tuple[int, int]:
+        first, end = self.log.bounds(stream, partition)
+        return first, end + 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.log, name)
+
+
+def test_a_brokers_marks_at_the_end_of_a_partition_are_no_lag() -> None:
+    house = partly()
+    shard = house.start()
+    shard.deps = replace(shard.deps, log=Marked(house.log))
+    house.turns(30)
+    assert (house.status().position, house.status().end) == (20, 20)
+    for n in range(20, 25):
+        house.stage.xy(f"e{n}")
+    house.log_faults.fail("read", LogUnavailable("away"), times=10**6)
+    shard.deps = replace(shard.deps, log=Marked(house.log_faults.over(house.log)))
+    shard._report()
+    assert (house.status().position, house.status().end) == (20, 26), "what comes after it is lag"
+
+
+@pytest.mark.parametrize("how", ["trimmed", "shortened", "shortened and grown again", "shortened by one"])
 def test_a_position_that_the_log_no_longer_holds_stops_the_shard_with_a_choice(
     how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -421,7 +460,10 @@ def test_a_position_that_the_log_no_longer_holds_stops_the_shard_with_a_choice(
             house.stage.xy(f"e{n}")
         house.log.trim("s", 0, 30)
     else:
-        del house.log._data.streams["s"][0].records[15:]
+        del house.log._data.streams["s"][0].records[19 if how == "shortened by one" else 15 :]
+    if how == "shortened and grown again":
+        for n in range(100, 120):
+            house.stage.xy(f"e{n}")
     shard, _ = recovered(house, caplog)
     before = house.digest
     with caplog.at_level(logging.ERROR, "streamlearn.learn"):
@@ -437,6 +479,36 @@ def test_a_position_that_the_log_no_longer_holds_stops_the_shard_with_a_choice(
     assert house.status().at == NOW + 5  # it goes on to say so
     shard.close()
     assert len(house.store.checkpoints("m", 0)) == kept
+
+
+@pytest.mark.parametrize("error", [UnknownStream("no stream 's'"), ForeignLog("stream 's' was deleted and made again")])
+@pytest.mark.parametrize("while_it", ["reads", "reads for a command", "begins", "begins, and nobody knows the log"])
+def test_a_stream_that_is_gone_stops_the_shard_with_a_choice_and_not_the_process(error: Exception, while_it: str) -> None:
+    house = partly()
+    if while_it.startswith("begins"):
+        for method in ("bounds", "read", *(["identity"] if "nobody" in while_it else [])):
+            house.log_faults.fail(method, error, times=10**6)
+        if "nobody" not in while_it:
+            house.keep(house.sealed(positions=[Position("another log", "s", 0, 20)]))
+        house.start()
+    elif while_it == "reads":
+        house.start()
+        house.log_faults.fail("read", error, times=10**6)
+    else:
+        house.stage.xy("one more")
+        house.stage.command("try", version=2, trained_to={"0": 1})
+        house.stage.fit(2, stop=5)
+        house.start()
+        house.log_faults.fail("read", error, after=1, times=10**6)
+    kept, published = house.store.checkpoints("m", 0), house.store.publication("m", 0)
+    house.turns(30)
+    assert house.shard.stopped is not None
+    assert str(error) in house.shard.stopped or "another log" in house.shard.stopped
+    assert "--reset m" in house.shard.stopped
+    assert house.status().held == house.shard.stopped
+    house.shard.close()
+    assert house.store.checkpoints("m", 0) == kept
+    assert house.store.publication("m", 0) == published
 
 
 def test_a_newer_writer_stops_the_older_one() -> None:
@@ -471,7 +543,7 @@ def test_a_generation_is_the_offset_of_its_claim() -> None:
     house = House()
     record = house.log.read(CONTROL, 0, house.shard.generation, 1)[0]
     claim = decode_control(record.value)
-    assert claim == Claim("m", 0, "test", NOW)
+    assert claim == Claim("m", 0, "test", NOW, {"pipeline": "learning_bench:spy", "params": {}, "seed": 42})
 
 
 # Cadence, and patience.
@@ -500,6 +572,40 @@ def test_an_idle_shard_publishes_and_checkpoints_nothing_new_but_reports() -> No
     assert 90 <= house.store_faults.calls["put_status"] - calls["put_status"] <= 100
 
 
+def test_an_idle_shard_puts_again_what_an_emptied_store_has_lost(caplog: pytest.LogCaptureFixture) -> None:
+    house = partly()
+    house.start()
+    house.finish()
+    house.start()
+    house.turns(20)
+    position = house.shard.learner.position
+    for _ in range(2):
+        house.store.empty()
+        caplog.clear()
+        house.turns(150)
+        publication = house.store.publication("m", 0)
+        assert publication is not None
+        [kept] = house.store.checkpoints("m", 0)
+        for blob, kind in ((publication.blob, "publication"), (house.store.checkpoint(kept.id), "checkpoint")):
+            sealed = codec.open_blob(blob, KEYS, kind=kind, model="m", shard=0)
+            assert sealed.header.positions[0].offset == position
+        assert caplog.text.count("the store has lost what was put into it") == 1
+
+
+def test_an_idle_shard_replaces_what_a_zombie_put_into_an_emptied_store() -> None:
+    house = partly()
+    house.start()
+    house.turns(20)
+    mine = house.store.publication("m", 0)
+    assert mine is not None
+    house.store.empty()
+    house.store.put_publication("m", 0, 0, b"of a zombie")
+    house.turns(30)
+    found = house.store.publication("m", 0)
+    assert found is not None
+    assert len(found.blob) == len(mine.blob)
+
+
 def test_a_shard_that_has_just_begun_publishes_so_that_it_can_be_served() -> None:
     house = House()
     house.turns(1)
@@ -521,7 +627,7 @@ def test_a_publication_carries_the_champion_its_version_and_position() -> None:
     sealed = codec.open_blob(publication.blob, KEYS, kind="publication", model="m", shard=0)
     assert sealed.header.version == 2
     assert sealed.header.extra == {"n": 2}
-    assert sealed.header.positions == [Position(house.log.identity, "s", 0, 4)]
+    assert sealed.header.positions == [Position(house.log.identity("s"), "s", 0, 4)]
     model = pickle.loads(sealed.part("model"))
     assert digest(model) == digest(house.shard.learner.champion)
 
@@ -540,6 +646,31 @@ def test_a_held_model_is_not_published_so_that_the_last_good_one_is_served() -> 
     house.stage.xy("z")
     house.turns(10)
     assert house.store_faults.calls["put_publication"] > before
+
+
+def test_a_canary_is_published_at_once_and_leaves_with_the_promotion() -> None:
+    house = House()
+    for id in ("a", "b", "c"):
+        house.stage.xy(id)
+    house.stage.command("try", version=2, trained_to={"0": house.stage.fit(2)})
+    house.turns(10)
+
+    def published() -> Any:
+        publication = house.store.publication("m", 0)
+        assert publication is not None
+        return codec.open_blob(publication.blob, KEYS, kind="publication", model="m", shard=0)
+
+    house.stage.command("canary", version=2, share=0.25, salt="m@2")  # and no event comes after it
+    house.turns(10)
+    sealed = published()
+    assert sealed.header.version == 1
+    assert sealed.header.extra == {"n": 3, "canary": {"version": 2, "share": 0.25, "salt": "m@2"}}
+    assert digest(pickle.loads(sealed.part("challenger"))) == digest(house.shard.learner.shadow)
+    house.stage.command("promote", version=2)
+    house.turns(10)
+    sealed = published()
+    assert (sealed.header.version, sealed.header.extra) == (2, {"n": 3})
+    assert set(sealed.header.parts) == {"model"}
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("locked"), StoreFull("no space")])
@@ -592,6 +723,39 @@ def test_a_log_that_takes_nothing_for_a_while_loses_nothing(error: Exception) ->
     assert house.log_faults.calls["append"] > 25
 
 
+def test_a_log_that_is_slow_to_fail_makes_reports_and_checkpoints_no_rarer_once_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The wait for an answer is not what a report or a checkpoint costs."""
+    house = fresh()
+    log = house.shard.deps.log
+
+    def silent(*args: object) -> object:
+        house.timer.advance(10.0)
+        raise LogUnavailable("no answer in time")
+
+    for method in ("read", "bounds", "append"):
+        monkeypatch.setattr(log, method, silent, raising=False)
+    house.turns(100)
+    monkeypatch.undo()
+    reports, checkpoints = (house.store_faults.calls.get(name, 0) for name in ("put_status", "put_checkpoint"))
+    house.turns(150)
+    assert house.store_faults.calls["put_status"] - reports >= 12
+    assert house.store_faults.calls["put_checkpoint"] > checkpoints
+    house.finish()
+    check(house)
+
+
+def test_a_log_that_is_back_with_nothing_new_is_asked_where_it_ends() -> None:
+    house = fresh()
+    house.work(1.0)
+    house.log_faults.fail("read", LogUnavailable("down"), times=3)
+    house.turns(30)
+    asked = house.log_faults.calls["bounds"]
+    house.turns(30)
+    assert house.log_faults.calls["bounds"] > asked
+
+
 def test_a_version_that_cannot_be_fetched_yet_is_waited_for() -> None:
     house = fresh()
     resolve, left = house.shard.deps.resolve, iter(range(3))
@@ -636,6 +800,28 @@ def test_the_pause_of_a_checkpoint_is_reported(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(shard_module, "parts", slow)
     house.shard.checkpoint()
     assert house.shard.status(house.timer()).pause_ms["checkpoint"] == 250.0
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+def test_a_clock_that_is_set_anew_stops_nothing_and_the_newest_checkpoint_is_recovered(step: float) -> None:
+    """Whatever is done every so often goes by the timer; the clock only dates it."""
+    house = House(checkpoint={"interval_s": 1, "keep_last": 2, "keep_hourly": 0, "keep_daily": 0})
+    for round in range(4):
+        calls = dict(house.store_faults.calls)
+        for n in range(20):
+            house.stage.xy(f"e{round}-{n}", at=round * 100 + n)
+            house.turns(5, 0.1)
+        took = {name: house.store_faults.calls[name] - calls.get(name, 0) for name in ("put_publication", "put_checkpoint")}
+        assert took["put_publication"] >= 15
+        assert took["put_checkpoint"] >= 8
+        assert house.store_faults.calls["put_status"] - calls.get("put_status", 0) >= 9
+        assert house.status().at == pytest.approx(house.stage.clock())
+        assert house.status().freshness_ms["p50"] >= 0
+        house.stage.clock.advance(step)
+    house.shard.close()
+    position = house.shard.learner.position
+    assert house.start().learner.position == position == house.stage.end
+    assert house.digest == checkpoint.digest(house.stage.replay())
 
 
 def test_freshness_is_from_append_to_learned() -> None:

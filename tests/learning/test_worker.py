@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,17 @@ from learning_bench import KEYS, NOW, Stage, scene
 
 from streamlearn.config import Settings, parse
 from streamlearn.drift.watch import DriftWatch
-from streamlearn.errors import Fenced, ForeignLog, LogUnavailable, StoreUnavailable
+from streamlearn.errors import Fenced, LogUnavailable, StoreUnavailable
 from streamlearn.events import Event, encode, partition_of
 from streamlearn.learning import checkpoint
 from streamlearn.learning.replay import replay
 from streamlearn.learning.worker import Worker
-from streamlearn.log import Entry, Log
+from streamlearn.log import Entry, Log, Membership
 from streamlearn.log.sqlite import SqliteLog
 from streamlearn.store import Store
 from streamlearn.store.sqlite import SqliteStore
 from streamlearn.testing import Abort, FakeClock, Faults, MemoryLog, MemoryStore
+from streamlearn.testing_group import MemoryMembership
 
 TREE: dict[str, Any] = {
     "learn": {"batch": 50, "poll_ms": 1},
@@ -54,7 +54,7 @@ class House:
         self.log_faults, self.store_faults = Faults(), Faults()
         filled(self.settings, self.log)
 
-    def worker(self, reset: tuple[str, ...] = (), clock: Callable[[], float] | None = None) -> Worker:
+    def worker(self, reset: tuple[str, ...] = (), member: Membership | None = None) -> Worker:
         return Worker(
             self.settings,
             self.log_faults.over(self.log.reopen()),
@@ -62,6 +62,7 @@ class House:
             KEYS,
             watches=DriftWatch,
             resolve=no_version,
+            membership=member,
             clock=self.clock,
             timer=self.timer,
             reset=reset,
@@ -199,8 +200,8 @@ def test_another_log_is_refused_until_the_models_are_reset() -> None:
     drained(house.worker())
     house.log = MemoryLog(clock=house.clock)
     filled(house.settings, house.log, 30)
-    with pytest.raises(ForeignLog, match="--reset one"):
-        house.worker()
+    refused = drained(house.worker())
+    assert all("--reset" in (shard.stopped or "") and shard.learner.n == 0 for shard in refused.shards)
     house.check(drained(house.worker(reset=("one", "two", "three"))))
 
 
@@ -213,6 +214,171 @@ def test_a_death_while_another_thread_writes() -> None:
             turn_for_ever(house, worker)
         worker._writer.shutdown()  # or a write of the dead worker's would take the next one's fault
     house.check(drained(house.worker()))
+
+
+def member(house: House) -> MemoryMembership:
+    return house.log.join("learn", ["s", "t"])
+
+
+def places(worker: Worker) -> set[tuple[str, int]]:
+    return {(shard.stream, shard.shard) for shard in worker.shards}
+
+
+EVERYWHERE = {("s", 0), ("s", 1), ("s", 2), ("t", 0)}
+
+
+def test_a_second_worker_takes_its_share_where_the_first_one_left_it() -> None:
+    house = House()
+    one = house.worker(member=member(house))
+    one.turn()
+    assert places(one) == EVERYWHERE
+    other = house.worker(member=member(house))
+    for _ in range(20):
+        one.turn()
+        other.turn()
+    assert places(one) | places(other) == EVERYWHERE
+    assert not places(one) & places(other)
+    assert len(places(one)) == len(places(other)) == 2
+    began = {(s.model, s.shard): s.generation for s in other.shards}
+    assert all(generation > max(s.generation for s in one.shards) for generation in began.values())
+    house.check(one)
+    house.check(other)
+    one.close()
+    other.turn()  # all is the other's now
+    house.check(drained(other))
+    assert places(other) == EVERYWHERE
+
+
+def test_what_was_read_is_checkpointed_before_another_has_it() -> None:
+    house = House()
+    one = house.worker(member=member(house))
+    one.turn()
+    before = {(s.model, s.shard): s.learner.position for s in one.shards}
+    assert all(position > 0 for position in before.values())
+    other = house.worker(member=member(house))
+    other.turn()
+    one.turn()  # lets go
+    other.turn()
+    taken = {(s.model, s.shard): s for s in other.shards}
+    assert taken
+    assert all(shard.checkpoint_at is not None for shard in taken.values())
+
+
+def test_lost_partitions_are_dropped_without_a_word_to_the_store() -> None:
+    house = House()
+    first = member(house)
+    one = house.worker(member=first)
+    one.turn()
+    house.timer.advance(60.0)
+    first.lose()
+    other = house.worker(member=member(house))
+    other.turn()
+    kept = {name: len(house.store.checkpoints(name, 0)) for name in ("one", "two", "three")}
+    one.turn()
+    assert places(one) == set()
+    assert {name: len(house.store.checkpoints(name, 0)) for name in kept} == kept
+    for _ in range(20):
+        other.turn()
+        one.turn()
+    house.check(one)
+    house.check(other)
+    assert places(one) | places(other) == EVERYWHERE
+
+
+def test_a_place_that_was_lost_half_opened_leaves_nothing_behind() -> None:
+    house = House()
+    first = member(house)
+    one = house.worker(member=first)
+    house.store_faults.fail("checkpoints", StoreUnavailable("away"), after=1, times=1)
+    one.turn()
+    assert len(one.shards) == 1
+    first.lose()
+    other = house.worker(member=member(house))
+    other.turn()
+    for _ in range(20):
+        house.timer.advance(1.0)
+        one.turn()
+        other.turn()
+    assert places(one) | places(other) == EVERYWHERE
+    assert not places(one) & places(other)
+    house.check(one)
+    house.check(other)
+
+
+def test_a_store_or_log_that_is_away_at_the_start_is_waited_for() -> None:
+    house = House()
+    house.store_faults.fail("checkpoints", StoreUnavailable("away"), times=2)
+    house.log_faults.fail("append", LogUnavailable("away"), times=1)
+    worker = house.worker(member=member(house))
+    for _ in range(30):
+        worker.turn()
+        house.timer.advance(1.0)
+    assert places(worker) == EVERYWHERE
+    house.check(drained(worker))
+
+
+def test_a_partition_whose_store_is_away_is_let_go_all_the_same() -> None:
+    house = House()
+    one = house.worker(member=member(house))
+    one.turn()
+    house.store_faults.fail("put_checkpoint", StoreUnavailable("away"), times=1000)
+    other = house.worker(member=member(house))
+    other.turn()
+    one.turn()
+    assert len(places(one)) == 2
+    house.store_faults.fail("put_checkpoint", StoreUnavailable("away"), times=0)
+
+
+def test_the_broker_hears_how_far_checkpoints_have_read() -> None:
+    house = House()
+    worker = house.worker(member=member(house))
+    worker.turn()
+    assert house.log._data.groups["learn"].committed == {}
+    drained(worker)
+    ends = {place: house.log.bounds(*place)[1] for place in EVERYWHERE}
+    assert house.log._data.groups["learn"].committed == ends
+
+
+def test_a_model_starts_over_once_and_not_again_when_its_partition_comes_back() -> None:
+    house = House()
+    drained(house.worker())
+    first = member(house)
+    one = house.worker(reset=("one",), member=first)
+    drained_positions = [one.turn() for _ in range(20)]
+    assert any(drained_positions)
+    for shard in one.shards:
+        shard.checkpoint()
+    one._writer.submit(lambda: None).result()
+    first.lose()
+    one.turn()
+    one.turn()
+    good = [info for info in house.store.checkpoints("one", 0) if info.set_aside is None]
+    assert len(good) == 1
+    house.check(one)
+
+
+def test_a_reset_does_not_touch_what_another_learner_wrote_since(caplog: pytest.LogCaptureFixture) -> None:
+    """It comes to this one much later, when that learner ends."""
+    house = House()
+    drained(house.worker())
+    other = house.worker(reset=("one",), member=member(house))
+    other.turn()
+    one = house.worker(reset=("one",), member=member(house))
+    for _ in range(20):
+        one.turn()
+        other.turn()
+    theirs = places(other) - places(one)
+    assert theirs
+    filled(house.settings, house.log, 30)
+    for _ in range(20):
+        other.turn()
+    other.close()
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "streamlearn.learn"):
+        drained(one)
+    begun = {(record.model, record.shard): record.message for record in caplog.records if hasattr(record, "shard")}  # type: ignore[attr-defined]
+    assert {begun["one", shard] for stream, shard in theirs if stream == "s"} <= {"recovered"}
+    house.check(one)
 
 
 class Roof:

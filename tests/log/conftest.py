@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from kafka import KafkaAdminClient
 
+from streamlearn.cli.dev_kafka import KafkaServer
 from streamlearn.log import Log
+from streamlearn.log.kafka import KafkaLog
 from streamlearn.log.sqlite import SqliteLog
 from streamlearn.testing import FakeClock, MemoryLog
 
@@ -16,34 +20,63 @@ Open = Callable[[], Log]
 
 
 class Backend(NamedTuple):
-    """`open` gives another handle on the same log, as another process would have; all are closed after the test."""
+    """`open` gives another handle on the same log, as another process would have; all are closed after the test.
+
+    `clock` is the one by which it stamps what is appended: the fake one, where that can be given.
+    """
 
     open: Open
-    clock: FakeClock
+    clock: Callable[[], float]
 
 
-def memory(path: Path, clock: FakeClock) -> Open:
-    return MemoryLog(clock=clock).reopen
+def memory(request: pytest.FixtureRequest) -> Backend:
+    clock = FakeClock(1000.0)
+    return Backend(MemoryLog(clock=clock).reopen, clock)
 
 
-def sqlite(path: Path, clock: FakeClock) -> Open:
-    return lambda: SqliteLog(path / "deep" / "log.sqlite", clock=clock)
+def sqlite(request: pytest.FixtureRequest) -> Backend:
+    path, clock = request.getfixturevalue("tmp_path"), FakeClock(1000.0)
+    return Backend(lambda: SqliteLog(path / "deep" / "log.sqlite", clock=clock), clock)
 
 
-BACKENDS: dict[str, Callable[[Path, FakeClock], Open]] = {"memory": memory, "sqlite": sqlite}
+def kafka(request: pytest.FixtureRequest) -> Backend:
+    """On one broker for all tests, each under a prefix of its own."""
+    address, prefix = request.getfixturevalue("kafka_server").address, request.getfixturevalue("kafka_prefix")
+    return Backend(lambda: KafkaLog(bootstrap=address, prefix=prefix), time.time)
 
 
-@pytest.fixture(params=sorted(BACKENDS))
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    clock, opened = FakeClock(1000.0), []
-    make = BACKENDS[request.param](tmp_path, clock)
+BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {"memory": memory, "sqlite": sqlite, "kafka": kafka}
+MARKS = {"kafka": [pytest.mark.kafka]}
+
+
+@pytest.fixture(scope="session")
+def kafka_admin(kafka_server: KafkaServer) -> Iterator[KafkaAdminClient]:
+    """An operator's client of the broker for all tests."""
+    admin = KafkaAdminClient(bootstrap_servers=kafka_server.address)
+    yield admin
+    admin.close()
+
+
+@pytest.fixture
+def kafka_prefix(kafka_admin: KafkaAdminClient) -> Iterator[str]:
+    """The topics of this test alone, which are deleted after it."""
+    prefix = f"t{uuid.uuid4().hex[:10]}-"
+    yield prefix
+    mine = [name for name in kafka_admin.list_topics() if name.startswith(prefix)]
+    if mine:
+        kafka_admin.delete_topics(mine)
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in sorted(BACKENDS)])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    made, opened = BACKENDS[request.param](request), []
 
     def open_one() -> Log:
-        log = make()
+        log = made.open()
         opened.append(log)
         return log
 
-    yield Backend(open_one, clock)
+    yield Backend(open_one, made.clock)
     for log in opened:
         log.close()
 

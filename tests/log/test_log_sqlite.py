@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import gc
 import os
 import pickle
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ from streamlearn.errors import LogError, LogFull, LogUnavailable, Overloaded
 from streamlearn.log import Entry
 from streamlearn.log import sqlite as module
 from streamlearn.log.sqlite import SqliteLog
+from streamlearn.testing import FakeClock
 
 WAIT = 20.0
 
@@ -102,6 +101,24 @@ def test_no_thread_without_an_append(tmp_path: Path) -> None:
     log.close()
 
 
+# -- append time
+
+
+def test_the_append_time_never_goes_back(tmp_path: Path) -> None:
+    """The clock may: a partition then repeats its newest time, whoever appends to it."""
+    clock = FakeClock(1000.0)
+    log, other = (SqliteLog(tmp_path / "log.sqlite", clock=clock) for _ in range(2))
+    log.create({"one": 1, "four": 4})
+    for step, handle in ((0.0, log), (5.5, log), (-100.0, log), (0.0, other)):
+        clock.advance(step)
+        handle.append("one", [Entry(b"", b"x")]).result(WAIT)
+    log.append("four", [Entry(b"", b"x", 0, 2)]).result(WAIT)
+    assert [record.ts for record in log.read("one", 0, 0, 9)] == [1000.0, 1005.5, 1005.5, 1005.5]
+    assert [record.ts for record in log.read("four", 2, 0, 9)] == [905.5]
+    for handle in (log, other):
+        handle.close()
+
+
 # -- bounded memory
 
 
@@ -156,21 +173,11 @@ def test_full_then_space_again(log: SqliteLog) -> None:
     assert put(log, b"x" * 50_000) == [(0, 1)]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], check=False).returncode:
-        pytest.skip("needs the right to mount a small tmpfs")
-    yield place
-    gc.collect()
-    subprocess.run(["umount", place], check=True)
-
-
-def test_a_really_full_disk_then_space_again(small_disk: Path) -> None:
-    log = SqliteLog(small_disk / "log.sqlite")
+def test_a_really_full_disk_then_space_again(small_disk: Callable[[Path, int], Path], tmp_path: Path) -> None:
+    disk = small_disk(tmp_path / "disk", 2)
+    log = SqliteLog(disk / "log.sqlite")
     log.create({"s": 1})
-    ballast = small_disk / "ballast"
+    ballast = disk / "ballast"
     ballast.write_bytes(b"\0" * 1_200_000)
     acknowledged = successes(lambda: put(log, b"y" * 20_000), LogFull)
     assert 0 < acknowledged < 100
@@ -181,15 +188,16 @@ def test_a_really_full_disk_then_space_again(small_disk: Path) -> None:
     ballast.unlink()
     assert put(log, b"y" * 20_000) == [(0, acknowledged)]
     log.close()
-    again = SqliteLog(small_disk / "log.sqlite")
+    again = SqliteLog(disk / "log.sqlite")
     assert [record.offset for record in again.read("s", 0, 0, 1000)] == list(range(acknowledged + 1))
     again.close()
 
 
-def test_no_space_for_a_new_log(small_disk: Path) -> None:
-    (small_disk / "ballast").write_bytes(b"\0" * (2 << 20))
+def test_no_space_for_a_new_log(small_disk: Callable[[Path, int], Path], tmp_path: Path) -> None:
+    disk = small_disk(tmp_path / "disk", 2)
+    (disk / "ballast").write_bytes(b"\0" * (2 << 20))
     with pytest.raises((LogFull, LogUnavailable)):
-        SqliteLog(small_disk / "log.sqlite")
+        SqliteLog(disk / "log.sqlite")
 
 
 # -- locks and lost files
@@ -212,14 +220,14 @@ def test_locked_out_then_let_in(log: SqliteLog, tmp_path: Path) -> None:
 
 def test_a_removed_file_is_said_not_written_to(log: SqliteLog, tmp_path: Path) -> None:
     put(log, b"a")
-    identity = log.identity
+    identity = log.identity("_control")
     for name in ("log.sqlite", "log.sqlite-wal", "log.sqlite-shm"):
         (tmp_path / name).unlink(missing_ok=True)
     for call in (lambda: put(log, b"b"), lambda: log.read("s", 0, 0, 9)):
         with pytest.raises(LogUnavailable, match="removed or replaced"):
             call()
     fresh = SqliteLog(tmp_path / "log.sqlite")
-    assert fresh.identity != identity
+    assert fresh.identity("_control") != identity
     with pytest.raises(LogUnavailable, match="removed or replaced"):
         put(log, b"b")
     fresh.close()
@@ -475,7 +483,7 @@ def test_the_opener_is_picklable(log: SqliteLog, tmp_path: Path) -> None:
     put(log, b"a")
     opener = pickle.loads(pickle.dumps(functools.partial(SqliteLog, tmp_path / "log.sqlite")))
     other = opener()
-    assert other.identity == log.identity
+    assert other.identity("_control") == log.identity("_control")
     assert [record.value for record in other.read("s", 0, 0, 9)] == [b"a"]
     other.close()
 
@@ -501,7 +509,7 @@ def test_two_handles_made_at_the_same_moment_agree(tmp_path: Path, attempt: int)
     for thread in threads:
         thread.join(WAIT)
     assert not failures
-    assert len({one.identity for one in made}) == 1
+    assert len({one.identity("_control") for one in made}) == 1
     futures: list[Future[list[tuple[int, int]]]] = [one.append("s", [Entry(b"", b"x", 0, 1)]) for one in made]
     assert sorted(future.result(WAIT)[0][1] for future in futures) == [0, 1, 2, 3]
     for one in made:

@@ -14,15 +14,17 @@ import pytest
 
 from streamlearn.config import ModelSettings, StreamSettings
 from streamlearn.errors import LogUnavailable, RetrainError, Unexpected
-from streamlearn.events import Limits
+from streamlearn.events import Kind, Limits, Position
 from streamlearn.keys import KeyRing
 from streamlearn.learning.digest import digest
 from streamlearn.learning.trainer import Trainer
 from streamlearn.log import Entry, Log, Record
 from streamlearn.log.sqlite import SqliteLog
-from streamlearn.retrain.job import BATCH, FitSpec, Jobs, fit
-from streamlearn.store.codec import Sealed, open_blob
-from streamlearn.testing import FakeClock, Faults, MemoryLog
+from streamlearn.retrain.job import BATCH, Base, FitSpec, Jobs, base_blob, fit
+from streamlearn.store import Retention
+from streamlearn.store.codec import Sealed, encode, open_blob
+from streamlearn.store.sqlite import SqliteStore
+from streamlearn.testing import FakeClock, Faults, MemoryLog, MemoryStore
 
 KEYS = KeyRing({"k1": b"0123456789abcdef"})
 
@@ -66,7 +68,7 @@ def log() -> MemoryLog:
 
 def run(log: MemoryLog, wanted: FitSpec, progress: Callable[[int, int], None] = lambda done, total: None) -> Sealed:
     blob = fit(wanted, log.reopen, KEYS, progress)
-    return open_blob(blob, KEYS, kind="version", model="m", shard=0, version=2, log=log.identity)
+    return open_blob(blob, KEYS, kind="version", model="m", shard=0, version=2, log=log.identity("s"))
 
 
 def test_a_spec_travels_as_json() -> None:
@@ -83,7 +85,10 @@ def test_the_version_says_what_it_is(log: MemoryLog) -> None:
     assert set(header.parts) == {"model", "join"}
     assert [(at.stream, at.partition, at.offset) for at in header.positions] == [("s", 0, 2500)]
     assert header.created == 1000.0
+    summary = header.extra.pop("summary")
     assert header.extra == {"start": 0, "learned": 2500, "skipped": 0}
+    assert (summary["estimator"], summary["features"]) == ("LogisticRegression", 3)
+    assert set(summary["weights"]) >= {"(intercept)"}
 
 
 def test_it_is_signed(log: MemoryLog) -> None:
@@ -120,6 +125,26 @@ def test_a_start_and_a_stop_are_kept_to_exactly(log: MemoryLog) -> None:
     assert sealed.header.positions[0].offset == 1301
     assert sealed.header.extra["learned"] == 1001
     assert sealed.header.extra["start"] == 300
+
+
+class HoleyLog(MemoryLog):
+    """A broker's own marks take every seventh offset, and all from 1800 to 1999, where a long transaction was aborted."""
+
+    def read(self, stream: str, partition: int, offset: int, limit: int) -> list[Record]:
+        records = super().read(stream, partition, offset, 10**6)
+        return [record for record in records if record.offset % 7 and not 1800 <= record.offset < 2000][:limit]
+
+
+@pytest.mark.parametrize(("until", "stop"), [(1000, 1301), (1300, 1302), (1301, 1303), (1000, 1900), (2000, None)])
+def test_where_offsets_have_holes_it_reads_no_further_and_ends(until: int, stop: int | None) -> None:
+    """A limit of so many records would reach beyond the stop, and the marks before it never give any."""
+    log, there = HoleyLog(), [offset for offset in range(min(stop or 2000, 1800)) if offset % 7]
+    log.create({"s": 1})
+    log.append("s", events(2500 if stop else 2000)).result()
+    blob = fit(spec(until, stop=stop, catch_up_records=1), lambda: log, KEYS, lambda done, total: None)
+    header = open_blob(blob, KEYS, kind="version", model="m", shard=0, version=2).header
+    assert header.extra["learned"] == len(there)
+    assert header.positions[0].offset == there[-1] + 1
 
 
 class GrowingLog(MemoryLog):
@@ -274,3 +299,160 @@ def test_jobs_fit_in_another_process_to_the_same_bytes(opener: Callable[[], Log]
         assert jobs.submit(wanted, 60, 2048).result() == job.result()
     finally:
         jobs.close()
+
+
+# A base, and what is passed over.
+
+
+def labels_late(count: int, seed: int = 5) -> list[Entry]:
+    """Features, and each one's label ten records later."""
+    rng, entries, waiting = random.Random(seed), [], []
+    for number in range(count):
+        x = {"a": rng.gauss(0, 1), "b": rng.gauss(0, 1), "kind": rng.choice("pqr")}
+        waiting.append((f"l{number}", x["a"] > 0))
+        entries.append(Entry(b"k", msgspec.json.encode({"stream": "s", "id": f"l{number}", "x": x}), partition=0))
+        if number >= 10:
+            id, y = waiting.pop(0)
+            entries.append(Entry(b"k", msgspec.json.encode({"stream": "s", "id": id, "y": y}), partition=0))
+    return entries
+
+
+def checkpoint_at(log: MemoryLog, store: MemoryStore, position: int, **named: Any) -> int:
+    """A checkpoint of what had been learned at `position`; its id."""
+    model = spec(0).settings
+    trainer = Trainer.new("m", ModelSettings.model_validate(model), StreamSettings(), Limits(), "s", 0, 0)
+    trainer.feed(log.read("s", 0, 0, position))
+    parts = trainer.parts()
+    place = Position(log.identity("s"), "s", 0, position)
+    fields: dict[str, Any] = {"kind": "checkpoint", "model": "m", "version": 1, "shard": 0, "generation": 1, "created": 5.0}
+    blob = encode(
+        **fields | named, positions=[place], parts={"champion": parts["model"], "join": parts["join"], "rest": b""}, keys=KEYS
+    )
+    return store.put_checkpoint("m", 0, 1, blob, Retention())
+
+
+def model_digest(sealed: Sealed) -> str:
+    return digest(pickle.loads(sealed.part("model")).estimator)
+
+
+def fitted(log: MemoryLog, store: MemoryStore, wanted: FitSpec) -> Sealed:
+    blob = fit(wanted, log.reopen, KEYS, lambda done, total: None, functools.partial(base_blob, store))
+    return open_blob(blob, KEYS, kind="version", model="m", shard=0, version=wanted.version)
+
+
+@pytest.fixture
+def late() -> MemoryLog:
+    made = MemoryLog(clock=FakeClock(1000.0))
+    made.create({"s": 1})
+    made.append("s", labels_late(400)).result()
+    return made
+
+
+def without(log: MemoryLog, ranges: list[tuple[int, int]]) -> MemoryLog:
+    """The same log, but for those records; commands keep their places."""
+    made = MemoryLog(clock=FakeClock(1000.0))
+    made.create({"s": 1})
+    for record in log.read("s", 0, 0, 10_000):
+        gone = any(start <= record.offset < end for start, end in ranges)
+        kind = Kind.COMMAND if gone else record.kind
+        made.append("s", [Entry(record.key, record.value, kind, 0)]).result()
+    return made
+
+
+@pytest.mark.parametrize("base", ["checkpoint", "version"])
+def test_a_fit_that_goes_on_from_a_base_is_one_that_read_all_of_it(late: MemoryLog, base: Any) -> None:
+    store = MemoryStore(clock=FakeClock())
+    if base == "checkpoint":
+        id = checkpoint_at(late, store, 300)
+    else:
+        id = 4
+        wanted = spec(300, version=4, stop=300, model_settings={"retrain": {"min_events": 9}})
+        store.put_version("m", 4, 0, fit(wanted, late.reopen, KEYS, lambda done, total: None))
+    sealed = fitted(late, store, spec(700, start=300, stop=780, base=Base(base, id)))
+    assert model_digest(sealed) == model_digest(run(late, spec(700, stop=780)))
+    assert sealed.part("join") == run(late, spec(700, stop=780)).part("join")
+    assert sealed.header.extra["base"] == [base, id]
+
+
+@pytest.mark.parametrize("ranges", [[(310, 320)], [(0, 50), (400, 600), (610, 611)]])
+def test_what_is_passed_over_is_as_if_it_had_never_come(late: MemoryLog, ranges: list[tuple[int, int]]) -> None:
+    whole = spec(700, stop=780)
+    sealed = run(late, spec(700, stop=780, skip=ranges))
+    other = run(without(late, ranges), spec(700, stop=780))
+    assert model_digest(sealed) == model_digest(other)
+    assert sealed.header.extra["learned"] == other.header.extra["learned"] < run(late, whole).header.extra["learned"]
+    assert model_digest(sealed) != model_digest(run(late, spec(700, stop=780)))
+    assert sealed.header.positions[0].offset == 780
+
+
+def test_a_base_and_ranges_to_pass_over_go_together(late: MemoryLog) -> None:
+    store = MemoryStore(clock=FakeClock())
+    base = Base("checkpoint", checkpoint_at(late, store, 300))
+    sealed = fitted(late, store, spec(700, start=300, stop=780, base=base, skip=[(350, 500)]))
+    assert model_digest(sealed) == model_digest(run(late, spec(700, stop=780, skip=[(350, 500)])))
+
+
+def test_features_whose_label_is_passed_over_are_not_learned_as_the_default(late: MemoryLog) -> None:
+    settings = ModelSettings.model_validate(
+        {"stream": "s", "task": "binary", "pipeline": "logistic", "default_label": False, "label_wait_s": 1}
+    )
+    trainer = Trainer.new("m", settings, StreamSettings(allowed_lateness_s=0), Limits(), "s", 0, 0)
+    for offset, (id, fields) in enumerate([("a", {"x": {"a": 1}}), ("a", {"y": True}), ("b", {"x": {"a": 1}, "ts": 1900})]):
+        value = msgspec.json.encode({"stream": "s", "id": id, "ts": 900, **fields})
+        trainer.pass_over([(1, 2)])
+        trainer.feed([Record(offset, 1000.0, 0, b"k", value)])
+    assert trainer.learned == 0
+
+
+def test_too_few_events_after_a_base_are_enough(late: MemoryLog) -> None:
+    store = MemoryStore(clock=FakeClock())
+    base = Base("checkpoint", checkpoint_at(late, store, 780))
+    assert fitted(late, store, spec(780, start=780, stop=790, base=base)).header.extra["learned"] < 10
+
+
+@pytest.mark.parametrize(
+    ("base", "start", "why"),
+    [
+        (Base("checkpoint", 99), 300, "checkpoint 99 of m, shard 0, which version 2 goes on from, is no longer in the store"),
+        (Base("version", 7), 300, "version 7 of m, shard 0, which version 2 goes on from, is no longer in the store"),
+        (Base("checkpoint", 1), 299, r"has read to \[300\], not to 299"),
+    ],
+)
+def test_a_base_that_is_gone_or_another_is_said(late: MemoryLog, base: Base, start: int, why: str) -> None:
+    store = MemoryStore(clock=FakeClock())
+    assert checkpoint_at(late, store, 300) == 1
+    with pytest.raises(RetrainError, match=why) as caught:
+        fitted(late, store, spec(700, start=start, base=base))
+    assert caught.value.reason == "failed"
+
+
+def test_a_base_that_is_none_of_this_model_is_not_unpickled(late: MemoryLog) -> None:
+    store = MemoryStore(clock=FakeClock())
+    checkpoint_at(late, store, 300, model="other")
+    with pytest.raises(RetrainError, match=r"cannot be used: .*its model is 'other'"):
+        fitted(late, store, spec(700, start=300, base=Base("checkpoint", 1)))
+    with pytest.raises(RetrainError, match="no store was given"):
+        run(late, spec(700, start=300, base=Base("checkpoint", 1)))
+
+
+@pytest.mark.slow
+def test_a_worker_process_opens_the_store_for_a_base(tmp_path: Path) -> None:
+    open_log, open_store = functools.partial(SqliteLog, tmp_path / "log"), functools.partial(SqliteStore, tmp_path / "store")
+    log, store = open_log(), open_store()
+    log.create({"s": 1})
+    log.append("s", events(1000)).result()
+    trained = fit(spec(500, version=1, stop=500), open_log, KEYS, lambda done, total: None)
+    store.put_version("m", 1, 0, trained)
+    jobs = Jobs(open_log, KEYS, open_store=open_store)
+    try:
+        blob = jobs.submit(spec(1000, start=500, stop=1000, base=Base("version", 1)), 60, 1000).result()
+        gone = jobs.submit(spec(1000, start=500, base=Base("version", 3)), 60, 1000)
+        with pytest.raises(RetrainError, match=r"version 3 of m, shard 0, .* is no longer in the store"):
+            gone.result()
+    finally:
+        jobs.close()
+    straight = fit(spec(1000, stop=1000), open_log, KEYS, lambda done, total: None)
+    opened = [open_blob(one, KEYS, kind="version", model="m", shard=0) for one in (blob, straight)]
+    assert model_digest(opened[0]) == model_digest(opened[1])
+    log.close()
+    store.close()

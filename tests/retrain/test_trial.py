@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from streamlearn.retrain.trial import STITCH, ZETA, BettingProcess, Trial
+from streamlearn.learning.paired import PairedBlocks
+from streamlearn.retrain.betting import BettingProcess
+from streamlearn.retrain.correlation import Span
+from streamlearn.retrain.guardrails import Guardrail
+from streamlearn.retrain.trial import SETTLING, STITCH, ZETA, Trial
 
 ALPHA = 0.05
 LEVEL = 6 * ALPHA / math.pi**2
 
 
-def capitals(x: np.ndarray, m: float) -> np.ndarray:
-    """The capital after each bet, for many sequences at once: x and the result have the shape (sequences, bets)."""
+def capitals(x: np.ndarray, m: float, settling: int = 0) -> np.ndarray:
+    """The capital after each bet, for many sequences at once: x and the result have the shape (sequences, bets).
+
+    The first `settling` of x are experience alone.
+    """
     total, squares, capital = np.zeros(len(x)), np.full(len(x), 0.25), np.ones(len(x))
     result = np.empty_like(x)
     for t in range(x.shape[1]):
         gain = total / (t + 1) - m
-        stake = np.clip(gain / (squares / (t + 1) + gain**2), 0, 0.5 / (1 + m))
+        stake = np.clip(gain / (squares / (t + 1) + gain**2), 0, 0.9 / (1 + m)) * (t >= settling)
         capital = capital * (1 + stake * (x[:, t] - m))
         total = total + x[:, t]
         squares = squares + (x[:, t] - total / (t + 2)) ** 2
@@ -31,9 +40,9 @@ def capitals(x: np.ndarray, m: float) -> np.ndarray:
     return result
 
 
-def evidence(x: np.ndarray, m: float) -> np.ndarray:
+def evidence(x: np.ndarray, m: float, settling: int = 0) -> np.ndarray:
     """The average of the odd and the even blocks' capitals after each block; (sequences, an even number of blocks)."""
-    odd, even = capitals(x[:, 0::2], m), capitals(x[:, 1::2], m)
+    odd, even = capitals(x[:, 0::2], m, (settling + 1) // 2), capitals(x[:, 1::2], m, settling // 2)
     before = np.concatenate([np.ones((len(x), 1)), even[:, :-1]], axis=1)
     result = np.empty_like(x)
     result[:, 0::2], result[:, 1::2] = (odd + before) / 2, (odd + even) / 2
@@ -79,26 +88,89 @@ def feed(trial: Trial, x: np.ndarray, n: int = 10) -> None:
         trial.add_block(n, n * max(difference, 0.0), n * max(-difference, 0.0))
 
 
+@pytest.fixture
+def span(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Fixes the span over which losses are found to correlate."""
+    return lambda blocks: monkeypatch.setattr(Span, "blocks", lambda self: blocks)
+
+
 @pytest.mark.parametrize("tolerance", [0.0, 0.01])
-def test_the_evidence_is_that_of_the_formulas(tolerance: float) -> None:
-    x = in_blocks(differences(np.random.default_rng(1), 6, 3000, 0.2, 0.05), 10)
-    expected = evidence(x, -tolerance)
+@pytest.mark.parametrize("length", [1, 3])
+def test_the_evidence_is_that_of_the_formulas(tolerance: float, length: int, span: Callable[[int], None]) -> None:
+    """Blocks of `length` taken ones; the 50 taken first are experience, what is left of them over is not used."""
+    span(length)
+    x = in_blocks(differences(np.random.default_rng(1), 6, 6020, 0.2, 0.05), 10)
+    experience = x[:, : SETTLING // length * length]
+    means = in_blocks(np.concatenate([experience, x[:, SETTLING:]], axis=1), length)
+    expected = evidence(means, -tolerance, SETTLING // length)
     for run, blocks in enumerate(x):
         trial, path = Trial(ALPHA, tolerance, 1), []
-        for difference in blocks:
+        for number, difference in enumerate(blocks):
             trial.add_block(10, 10 * max(difference, 0.0), 10 * max(-difference, 0.0))
-            path.append(trial.e)
-        assert path == pytest.approx(expected[run], rel=1e-9)
-        assert trial.peak == pytest.approx(max(1.0, expected[run].max()), rel=1e-9)
+            if number >= SETTLING and (number - SETTLING + 1) % length == 0:
+                path.append(trial.e)
+        assert path[: means.shape[1] - SETTLING // length] == pytest.approx(expected[run, SETTLING // length :], rel=1e-9)
+        assert trial.peak >= max(1.0, *path)
+
+
+def in_lists(low: float = -1.0, high: float = 1.0, **size: int) -> st.SearchStrategy[list[float]]:
+    return st.lists(st.floats(low, high), **size)
+
+
+@settings(max_examples=30)
+@given(in_lists(min_size=50, max_size=80), st.data())
+def test_a_bet_and_its_block_are_fixed_by_what_was_over_before_the_block_before_it(past: list[float], data: Any) -> None:
+    """Two histories that differ in nothing but the block just before: the same length, and the same share of the capital."""
+    one, other = Trial(ALPHA, 0.0, 1), Trial(ALPHA, 0.0, 1)
+    for x in past:
+        feed(one, np.array([x]))
+        feed(other, np.array([x]))
+    while one._open:  # to the beginning of a block
+        feed(one, np.array([0.2]))
+        feed(other, np.array([0.2]))
+    length, following = one._lengths
+    for trial in (one, other):
+        feed(trial, np.array(data.draw(in_lists(min_size=length, max_size=length))))
+    assert one._lengths[0] == other._lengths[0] == following
+    block = np.array(data.draw(in_lists(min_size=following, max_size=following)))
+    ratios = []
+    for trial in (one, other):
+        process = trial._evidence._both[trial.blocks % 2]
+        before = process.capital
+        feed(trial, block)
+        ratios.append(process.capital / before)
+    assert ratios[0] == pytest.approx(ratios[1], rel=1e-12)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.booleans()), min_size=60, max_size=120), st.data())
+def test_no_loss_counts_before_it_was_known(questions: list[tuple[int, bool, bool]], data: Any) -> None:
+    """Labels come late; at a moment of our choice the losses that are not known then are turned round: nothing changes."""
+    now = data.draw(st.integers(0, len(questions)))
+    found = []
+    for turned in (False, True):
+        blocks, trial = PairedBlocks(0, 1), Trial(ALPHA, 0.0, 1)
+        numbers = [blocks.ask() for _ in questions[:now]]
+        known = sorted((n + delay, n) for n, (delay, _, _) in enumerate(questions[:now]) if n + delay < now)
+        losses = [
+            (float(one), float(two)) if n + delay < now or not turned else (1.0 - one, 1.0 - two)
+            for n, (delay, one, two) in enumerate(questions)
+        ]
+        for _, n in known:
+            if blocks.answer(numbers[n], *losses[n]):
+                for block in blocks.take_closed():
+                    trial.add_block(block["n"], block["champion"], block["challenger"])
+        found.append((trial.e, trial.events, trial.numbers(10)))
+    assert found[0] == found[1]
 
 
 def test_the_first_bets_by_hand() -> None:
     process = BettingProcess(0.0)
     process.bet(1.0)
     assert process.capital == 1.0
-    # g = 1/2, v = (1/4 + (1 − 1/2)²)/2 = 1/4; g/(v + g²) = 1, clipped to 1/2
+    # g = 1/2, v = (1/4 + (1 − 1/2)²)/2 = 1/4; g/(v + g²) = 1, clipped to 0.9
     process.bet(0.5)
-    assert process.capital == pytest.approx(1.25)
+    assert process.capital == pytest.approx(1.45)
     tolerant = BettingProcess(-0.1)
     # g = 0.1, v = 1/4; λ = 0.1/0.26, and x − m = 0.3
     tolerant.bet(0.2)
@@ -128,13 +200,53 @@ def test_the_next_bet_is_fair_at_the_edge_of_the_null(m: float, past: list[float
     assert (1 - up) * values[0] + up * values[1] == pytest.approx(1.0)
 
 
-def test_a_block_may_not_use_the_block_before_it() -> None:
-    """With only one block of each parity nothing has been bet yet, however good the news."""
+def test_the_first_blocks_are_experience_alone() -> None:
+    """Nothing is staked on what the length of the blocks was measured on, however good the news."""
     trial = Trial(ALPHA, 0.0, 1)
-    feed(trial, np.array([1.0, 1.0]))
-    assert trial.e == 1.0
-    feed(trial, np.array([1.0]))
+    feed(trial, np.ones(SETTLING))
+    assert (trial.e, trial.blocks) == (1.0, SETTLING)
+    feed(trial, np.ones(1))
+    assert trial.e == pytest.approx((1.0 + 1.9) / 2)
+
+
+def test_large_blocks_settle_by_events() -> None:
+    trial = Trial(ALPHA, 0.0, 1)
+    feed(trial, np.ones(5), n=100)
+    assert (trial.e, trial.blocks) == (1.0, 5)
+    feed(trial, np.ones(1), n=100)
     assert trial.e > 1.0
+
+
+def trials(x: np.ndarray) -> tuple[float, float]:
+    """(share that ever had enough evidence, mean events in a block) of trials on single losses, in blocks of 10."""
+    crossed, lengths = 0, []
+    for blocks in in_blocks(x, 10):
+        trial = Trial(ALPHA, 0.0, 1)
+        feed(trial, blocks)
+        crossed += trial.crossed
+        lengths.append(trial.events / trial.blocks)
+    return crossed / len(x), float(np.mean(lengths))
+
+
+def test_blocks_grow_with_the_shocks_that_losses_share(span: Callable[[int], None]) -> None:
+    x = shared_shocks(np.random.default_rng(11), 16, 8000, 100)
+    share, length = trials(x)
+    assert share <= 0.125
+    assert 40 <= length <= 250
+    span(1)
+    assert trials(x)[0] > share
+
+
+def test_blocks_stay_short_where_losses_are_independent() -> None:
+    _, length = trials(differences(np.random.default_rng(12), 10, 9000, 0.1, 0.0))
+    assert 10 <= length <= 13
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [30, 100])
+def test_equal_models_under_shocks_are_rarely_promoted(size: int) -> None:
+    share, _ = trials(shared_shocks(np.random.default_rng(size), 400, 18_000, size))
+    assert share <= ALPHA + noise(400)
 
 
 @pytest.mark.parametrize("size", [1, 10, 30])
@@ -187,9 +299,9 @@ def test_later_challengers_need_more() -> None:
 
 def test_crossing_once_is_enough() -> None:
     trial = Trial(ALPHA, 0.0, 1)
-    feed(trial, np.full(60, 0.3))
+    feed(trial, np.full(110, 0.3))
     assert trial.crossed
-    feed(trial, np.full(200, -0.3))
+    feed(trial, np.full(400, -0.3))
     assert trial.e < 1 < trial.threshold <= trial.peak
     assert trial.crossed
 
@@ -199,7 +311,7 @@ def test_counts_and_means() -> None:
     assert (trial.blocks, trial.events, trial.mean_difference, trial.recent(10)) == (0, 0, 0.0, 0.0)
     for n, champion, challenger in ((10, 5.0, 2.0), (30, 6.0, 9.0), (20, 8.0, 4.0)):
         trial.add_block(n, champion, challenger)
-    assert (trial.blocks, trial.events) == (3, 60)
+    assert (trial.blocks, trial.events) == (0, 60)
     assert trial.mean_difference == pytest.approx(4 / 60)
 
 
@@ -281,13 +393,15 @@ def test_the_interval_is_that_of_the_paper() -> None:
     x = np.random.default_rng(3).uniform(-0.4, 0.6, 4000)
     trial = Trial(ALPHA, 0.0, 1)
     assert trial.interval() == (-1.0, 1.0)
-    feed(trial, x)
+    for difference in x:
+        trial._open = [(10, 10 * difference, {})]
+        trial._close(1, stake=True)
     assert trial.interval() == pytest.approx(stitched(x, ALPHA), rel=1e-5)
 
 
 def test_the_interval_covers_at_every_time() -> None:
     missed = 0
-    for seed in range(40):
+    for seed in range(8):
         x = np.random.default_rng(seed).uniform(-0.5, 0.7, 1500)
         trial = Trial(ALPHA, 0.0, 1)
         for start in range(0, 1500, 50):
@@ -319,6 +433,91 @@ def test_an_impossible_block_is_refused_and_changes_nothing(n: int, champion: fl
     with pytest.raises(ValueError, match="cannot have loss sums"):
         trial.add_block(n, champion, challenger)
     assert trial.blocks == trial.events == 0
+
+
+LOG_LOSS = Guardrail("log_loss", "lower", 0.02, 0.05)
+
+
+def with_log_losses(trial: Trial, count: int, champion: float, challenger: float) -> None:
+    """Blocks of 10 in which the challenger's loss is lower by 0.2, and mean log losses as given."""
+    for _ in range(count):
+        trial.add_block(10, 3.0, 1.0, {("metric", "log_loss"): (10, 10 * champion, 10 * challenger)})
+
+
+def test_a_broken_guardrail_holds_a_promotion_up_and_lets_it_pass_once_it_holds_again() -> None:
+    trial = Trial(ALPHA, 0.01, 1, [LOG_LOSS])
+    with_log_losses(trial, 200, 0.5, 0.6)
+    assert trial.crossed
+    assert trial.verdict(1000, 20_000) is None
+    assert "; but guardrail log_loss 0.5 → 0.6, 0.1 worse where 0.025 is allowed" in trial.why(1000, 20_000)
+    assert trial.numbers(1000)["guardrails"][0]["broken"] is True
+    with_log_losses(trial, 600, 0.5, 0.5)
+    assert trial.verdict(1000, 20_000) == "promote"
+    assert trial.numbers(1000)["guardrails"][0]["broken"] is False
+
+
+def test_a_guardrail_must_hold_of_late_too() -> None:
+    trial = Trial(ALPHA, 0.01, 1, [LOG_LOSS])
+    with_log_losses(trial, 900, 0.5, 0.5)
+    with_log_losses(trial, 100, 0.5, 0.6)
+    assert trial.guardrails[0].broken() == ""
+    assert trial.verdict(1000, 20_000) is None
+    assert "0.025 is allowed over the last 1000 events" in trial.why(1000, 20_000)
+
+
+def test_at_the_horizon_a_broken_guardrail_rejects_with_its_numbers() -> None:
+    trial = Trial(ALPHA, 0.01, 1, [LOG_LOSS])
+    with_log_losses(trial, 200, 0.5, 0.6)
+    assert trial.verdict(1000, 2000) == "reject"
+    assert "log_loss 0.5 → 0.6" in trial.why(1000, 2000)
+
+
+def test_accuracy_is_guarded_by_the_losses_themselves() -> None:
+    """A tolerance lets the evidence pass a challenger that is worse by less; the guardrail does not."""
+    trial = Trial(ALPHA, 0.3, 1, [Guardrail("accuracy", "higher", 0.05, 0.0)])
+    feed(trial, np.full(200, -0.1))
+    assert trial.crossed
+    assert trial.verdict(1000, 20_000) is None
+    assert "guardrail accuracy 1 → 0.9, 0.1 worse where 0.05 is allowed" in trial.why(1000, 20_000)
+
+
+def test_a_guardrail_that_nobody_measured_does_not_pass() -> None:
+    trial = Trial(ALPHA, 0.01, 1, [LOG_LOSS])
+    feed(trial, np.full(200, 0.2))
+    assert trial.verdict(1000, 20_000) is None
+    assert "log_loss was not measured" in trial.why(1000, 20_000)
+
+
+def in_slices(trial: Trial, rng: np.random.Generator, count: int, harmed: float) -> None:
+    """Blocks of 10 events, 2 of them of carrier "b"; the challenger errs in a tenth, there in `harmed`, its rival in half."""
+    for _ in range(count):
+        champion = rng.random(10) < 0.5
+        challenger = rng.random(10) < np.where(np.arange(10) < 2, harmed, 0.1)
+        rows = {
+            ("slice", "carrier", name): (int(n), float(champion[part].sum()), float(challenger[part].sum()))
+            for name, part, n in (("b", slice(2), 2), ("a", slice(2, 10), 8))
+        }
+        trial.add_block(10, float(champion.sum()), float(challenger.sum()), rows)
+
+
+def test_a_slice_that_is_worse_beyond_doubt_holds_a_promotion_up() -> None:
+    rng = np.random.default_rng(3)
+    trial = Trial(ALPHA, 0.01, 1, slices=True)
+    in_slices(trial, rng, 600, harmed=0.9)
+    assert trial.crossed
+    assert trial.verdict(1000, 20_000) is None
+    assert "it is worse in 1 of 2 slices: carrier = b by 0." in trial.why(1000, 20_000)
+    assert trial.verdict(1000, 6000) == "reject"
+    numbers = json.loads(json.dumps(trial.numbers(1000)))["slices"]
+    assert (numbers["count"], numbers["worse"]) == (2, 1)
+    assert numbers["rows"][0]["value"] == "b"
+    assert numbers["rows"][0]["worse"] is True
+
+
+def test_slices_that_are_no_worse_hold_nothing_up() -> None:
+    trial = Trial(ALPHA, 0.01, 1, slices=True)
+    in_slices(trial, np.random.default_rng(4), 600, harmed=0.5)
+    assert trial.verdict(1000, 20_000) == "promote"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class Doubled:
 
 @dataclass
 class World:
-    """The app and everything around it. Use `run`; `tree` and the others may be changed before."""
+    """The app and everything around it. Use `run`; `tree` and the others may be changed before. `timer` began at 0."""
 
     tree: dict[str, Any] = field(default_factory=lambda: msgspec.json.decode(msgspec.json.encode(TREE)))
     api_keys: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +69,15 @@ class World:
         self.log: Log = self.log_faults.over(self.memory_log)
         self.store: Store = self.store_faults.over(self.memory_store)
         self.app: FastAPI | None = None
+        self._stepped = 0.0
+
+    def timer(self) -> float:
+        return self.clock() - NOW - self._stepped
+
+    def step(self, seconds: float) -> None:
+        """Somebody sets the clock, forward or back; no time passes."""
+        self.clock.advance(seconds)
+        self._stepped += seconds
 
     @property
     def hub(self) -> Any:
@@ -81,7 +90,7 @@ class World:
     def make(self) -> FastAPI:
         settings = self.settings()
         self.memory_log.create({name: stream.partitions for name, stream in settings.streams.items()})
-        self.app = create_app(Deps(settings, self.log, self.store, KEYS, self.api_keys, self.registry, self.clock))
+        self.app = create_app(Deps(settings, self.log, self.store, KEYS, self.api_keys, self.registry, self.clock, self.timer))
         return self.app
 
     def run(self, story: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
@@ -100,15 +109,22 @@ class World:
 
     def blob(self, model: str = "delay", shard: int = 0, *, version: int = 1, offset: int = 10, **fields: Any) -> bytes:
         stream = self.tree["models"][model]["stream"]
-        what = {"content": Doubled(), "n": 5, "created": self.clock(), "keys": KEYS, "log": self.memory_log.identity} | fields
+        log = self.memory_log.identity("flights")
+        what = {"content": Doubled(), "n": 5, "created": self.clock(), "keys": KEYS, "log": log, "kind": "publication"} | fields
         return codec.encode(
-            kind="publication", model=model, version=version, shard=shard, generation=1,
+            kind=what["kind"], model=model, version=version, shard=shard, generation=1,
             positions=[Position(what["log"], stream, shard, offset)], created=what["created"],
-            parts={"model": pickle.dumps(what["content"])}, keys=what["keys"], extra={"n": what["n"]},
+            parts={"model": pickle.dumps(what["content"]), **what.get("more", {})}, keys=what["keys"],
+            extra={"n": what["n"], **what.get("extra", {})},
         )
 
     def publish(self, model: str = "delay", shard: int = 0, **fields: Any) -> None:
         self.memory_store.put_publication(model, shard, 1, self.blob(model, shard, **fields))
+
+    def publish_canary(self, model: str = "delay", shard: int = 0, *, challenger: Any, share: float, **fields: Any) -> None:
+        """Version 1 with the version 2 beside it for that share of the keys; the salt is "s"."""
+        canary = {"version": 2, "share": share, "salt": "s"}
+        self.publish(model, shard, more={"challenger": pickle.dumps(challenger)}, extra={"canary": canary}, **fields)
 
     def publish_all(self) -> None:
         for name, model in self.tree["models"].items():
@@ -118,7 +134,7 @@ class World:
     def report(self, model: str = "delay", shard: int = 0, **fields: Any) -> None:
         base: dict[str, Any] = {
             "model": model, "shard": shard, "generation": 1, "version": 1, "shadow": None, "position": 10, "end": 10,
-            "log": self.memory_log.identity, "at": self.clock(), "n": 5, "clock": None, "held": None, "counters": {},
+            "log": self.memory_log.identity("flights"), "at": self.clock(), "n": 5, "clock": None, "held": None, "counters": {},
             "pending": 0, "early": 0, "scores": {},
         }
         self.memory_store.put_status(model, shard, 1, msgspec.json.encode(Status(**(base | fields))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,14 @@ def test_keys_come_by_name(caplog: pytest.LogCaptureFixture) -> None:
     assert load_api_keys({}) == {}
     assert load_api_keys({"STREAMLEARN_API_KEYS": " "}) == {}
     assert caplog.text == ""
+
+
+def test_keys_come_from_a_file_each_on_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "api_keys"
+    path.write_text(f"app:{SECRET}\nops:{OTHER}\n")
+    assert load_api_keys({"STREAMLEARN_API_KEYS_FILE": str(path)}) == {"app": SECRET, "ops": OTHER}
+    with pytest.raises(ConfigError, match=r"STREAMLEARN_API_KEYS_FILE: .* cannot be read"):
+        load_api_keys({"STREAMLEARN_API_KEYS_FILE": str(tmp_path)})
 
 
 def test_a_colon_may_be_in_a_secret() -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from streamlearn.errors import LogUnavailable, StoreUnavailable
 from streamlearn.keys import KeyRing
+from streamlearn.lineage import Backfill
 from streamlearn.serving.problems import ProblemError
+from streamlearn.store import codec
 
 
 @pytest.fixture
@@ -88,6 +90,52 @@ def test_a_bad_publication_is_refused_aloud_and_the_last_good_one_stays(
     assert (slot.served.version, slot.degraded) == (3, None)
 
 
+def test_a_stream_that_was_made_again_is_followed_when_its_model_was_started_over(
+    world: Any, holder: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[str] = []
+
+    def renewed(stream: str) -> str:
+        asked.append(stream)
+        return "made again"
+
+    world.publish(version=1)
+    holder.poll(0.0)
+    monkeypatch.setattr(holder, "_renewed", renewed)
+    world.publish(version=2, log="some other log")
+    holder.poll(0.0)
+    slot = holder.slot("delay", None)
+    assert slot.served.version == 1, "neither the old log nor the new one"
+    world.publish(version=3, log="made again")
+    holder.poll(0.0)
+    assert (slot.served.version, slot.refused) == (3, None)
+    world.publish(version=4, log="made again")
+    holder.poll(0.0)
+    assert slot.served.version == 4
+    assert asked == ["flights"], "it is asked once for each foreign one, and is known then"
+    assert "was made again" in caplog.text
+    world.publish(version=5)
+    monkeypatch.setattr(holder, "_renewed", lambda stream: "made again")
+    holder.poll(0.0)
+    assert slot.served.version == 4, "what a learner of the old log still publishes is refused"
+
+
+def test_a_log_that_cannot_be_asked_afresh_is_asked_again(
+    world: Any, holder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(stream: str) -> str:
+        raise LogUnavailable("gone")
+
+    monkeypatch.setattr(holder, "_renewed", lost)
+    world.publish(log="made again")
+    holder.poll(0.0)
+    slot = holder.slot("delay", None)
+    assert (slot.served, slot.refused) == (None, None)
+    monkeypatch.setattr(holder, "_renewed", lambda stream: "made again")
+    holder.poll(0.0)
+    assert slot.served.version == 1
+
+
 def test_bytes_that_no_key_signed_are_never_unpickled(world: Any, holder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(data: bytes) -> None:
         raise AssertionError("unpickled")
@@ -129,7 +177,7 @@ def test_the_store_is_lost_and_found(world: Any, holder: Any, caplog: pytest.Log
 
 
 def test_a_lost_log_does_not_set_a_publication_aside(world: Any, holder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost() -> str:
+    def lost(stream: str) -> str:
         raise LogUnavailable("gone")
 
     world.publish()
@@ -189,16 +237,60 @@ def test_the_age_counts_from_when_the_learner_last_stood_at_what_is_served(
 ) -> None:
     world.publish(offset=10, n=5)
     holder.poll(0.0)
-    made = world.clock()
+    made = world.timer()
     world.clock.advance(3)
     world.report(**status)
     holder.poll(0.0)
-    assert holder.slot("delay", None).served.current_at == (world.clock() if current else made)
+    assert holder.slot("delay", None).served.current_at == (world.timer() if current else made)
+
+
+def test_what_was_there_before_it_began_is_as_old_as_the_clock_says(world: Any, holder: Any) -> None:
+    world.clock.advance(100)
+    world.publish(created=world.clock() - 40)
+    world.report(at=world.clock() - 30)
+    holder.poll(0.0)
+    slot = holder.slot("delay", None)
+    assert slot.degraded == ["the learner has not reported for 30 s"]
+    assert world.timer() - slot.served.current_at == 30
+    world.report(at=world.clock() - 25)  # from a machine whose clock is late: it was put just now
+    holder.poll(0.0)
+    assert slot.degraded is None
+    assert world.timer() == slot.served.current_at
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+def test_a_clock_that_is_set_anew_makes_nobody_silent_and_hides_nobodys_silence(world: Any, holder: Any, step: float) -> None:
+    def alive() -> None:
+        world.report()
+        world.view("role", "control", {"at": world.clock()})
+
+    slot = holder.slot("delay", None)
+    world.publish()
+    alive()
+    due = holder.poll(0.0)
+    world.step(step)
+    world.clock.advance(1)
+    assert holder.poll(due) > due, "statuses are looked at as often as before"
+    assert (slot.degraded, holder.control_silent(world.timer())) == (None, None)
+    assert world.timer() - slot.served.current_at == 1
+    alive()
+    holder.poll(0.0)
+    assert (slot.degraded, world.timer() - slot.served.current_at) == (None, 0)
+    world.clock.advance(20)
+    holder.poll(0.0)
+    assert slot.degraded == ["the learner has not reported for 20 s"]
+    assert holder.control_silent(world.timer()) == 20
+    world.step(-step)
+    holder.poll(0.0)
+    assert slot.degraded == ["the learner has not reported for 20 s"]
+    alive()
+    holder.poll(0.0)
+    assert (slot.degraded, holder.control_silent(world.timer())) == (None, None)
 
 
 def test_statuses_and_views_are_looked_at_less_often_than_publications(world: Any, holder: Any) -> None:
     due = holder.poll(0.0)
-    assert due == pytest.approx(world.clock() + 0.2)
+    assert due == pytest.approx(world.timer() + 0.2)
     world.publish()
     world.report()
     assert holder.poll(due) == due
@@ -252,3 +344,52 @@ def test_the_thread_picks_up_what_is_published_and_outlives_a_fault(
     assert "polling the store failed" in caplog.text
     assert not holder._thread.is_alive()
     holder.close()
+
+
+def test_a_store_that_tells_of_a_publication_is_looked_at_before_the_next_poll(world: Any) -> None:
+    world.tree["serve"] = {"poll_ms": 60_000}
+    world.make()
+    holder = world.hub.holder
+    holder.start()
+    try:
+        for version in (4, 5):
+            world.publish(version=version)
+            give_up = time.monotonic() + 10
+            while (served := holder.slot("delay", None).served) is None or served.version != version:
+                assert time.monotonic() < give_up
+                time.sleep(0.01)
+    finally:
+        began = time.monotonic()
+        holder.close()
+    assert time.monotonic() - began < 10
+    world.publish(version=6)
+    assert holder.slot("delay", None).served.version == 5
+
+
+def test_a_publication_of_another_build_is_refused_and_says_which(world: Any, holder: Any) -> None:
+    world.publish(version=1)
+    holder.poll(0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "PYTHON", "3.99")
+        newer = world.blob(version=2)
+    world.memory_store.put_publication("delay", 0, 1, newer)
+    holder.poll(0.0)
+    slot = holder.slot("delay", None)
+    assert slot.served.version == 1
+    assert "from another build: its python is '3.99'" in slot.degraded[0]
+    assert "delay" not in holder.missing()
+
+
+def test_a_model_that_is_behind_with_its_past_says_how_far_it_is(world: Any, holder: Any) -> None:
+    past = Backfill(0, 200, 50, rate=1.0)
+    world.report(position=50, end=200, backfill=past)
+    holder.poll(0.0)
+    words = "backfill 25 % (50 of 200 records, about 2 min)"
+    assert holder.ready()[0] == f"model 'delay', shard 0: nothing published yet; {words}"
+    assert "delay" in holder.missing()
+    world.publish(version=1)
+    holder.poll(0.0)
+    assert holder.slot("delay", None).degraded == [words]
+    world.report(position=200, end=200)
+    holder.poll(0.0)
+    assert holder.slot("delay", None).degraded is None

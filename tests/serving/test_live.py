@@ -68,7 +68,7 @@ class Live:
             model.learn(x, n > 100)
         blob = codec.encode(
             kind="publication", model="delay", version=1, shard=0, generation=1,
-            positions=[Position(self.log.identity, "flights", 0, 0)], created=time.time(),
+            positions=[Position(self.log.identity("flights"), "flights", 0, 0)], created=time.time(),
             parts={"model": pickle.dumps(model)}, keys=KEYS, extra={"n": 200},
         )  # fmt: skip
         self.store.put_publication("delay", 0, 1, blob)

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from streamlearn import wire
-from streamlearn.serving.examples import AUDIT_ID
+from streamlearn.log import Entry
+from streamlearn.serving.examples import AUDIT_ID, HISTORY, VERSION
 from streamlearn.serving.openapi import COMPONENTS
 from streamlearn.serving.problems import CATALOGUE
 
@@ -31,8 +32,12 @@ def query(spec: dict[str, Any]) -> dict[str, Any]:
 
 def prepare(world: Any) -> None:
     world.publish_all()
-    for kind, id in (("case", "delay-17"), ("version", "delay@1"), ("audit", AUDIT_ID)):
+    world.memory_log.create({"flights": 1})
+    world.memory_log.append("flights", [Entry(b"k", b"{}")] * 10).result()  # a place in it is an example
+    for kind, id in (("case", "delay-17"), ("audit", AUDIT_ID)):
         world.view(kind, id, {"model": "delay"})
+    world.view("version", "delay@2", VERSION)
+    world.view("history", "delay", HISTORY)
 
 
 @pytest.fixture
@@ -44,8 +49,10 @@ def test_every_path_of_the_api_is_there(document: dict[str, Any]) -> None:
     assert {f"{method.upper()} {path}" for path, method, _ in operations(document)} == {
         "POST /v1/events", "POST /v1/predict/{model}", "POST /v1/predict/{model}/batch",
         "GET /v1/models", "GET /v1/models/{model}", "GET /v1/models/{model}/versions",
+        "GET /v1/models/{model}/versions/{version}", "GET /v1/models/{model}/history",
         "GET /v1/cases", "GET /v1/cases/{case}", "GET /v1/audit",
         *(f"POST /v1/models/{{model}}/{action}" for action in ("retrain", "cancel", "promote", "rollback", "hold", "resume")),
+        "GET /v1/models/{model}/rewind", "POST /v1/models/{model}/rewind",
         "GET /healthz", "GET /readyz", "GET /metrics", "GET /problems/{kind}",
     }  # fmt: skip
 

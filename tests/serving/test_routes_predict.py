@@ -22,7 +22,7 @@ def test_an_answer_says_what_stands_behind_it(world: Any) -> None:
         assert got.status_code == 200
         assert got.json() == {
             "id": "f1", "model": "delay", "prediction": False, "probabilities": {"false": 0.75, "true": 0.25}, "version": 3,
-            "position": {"log": world.memory_log.identity, "stream": "flights", "partition": 0, "offset": 41},
+            "position": {"log": world.memory_log.identity("flights"), "stream": "flights", "partition": 0, "offset": 41},
             "age_s": 2.5, "degraded": None, "logged": "off",
         }
 

@@ -215,3 +215,20 @@ def test_pages_that_would_need_a_network_are_not_there(world: Any, path: str) ->
         assert (await http.get(path)).status_code == 404
 
     world.run(story)
+
+
+def test_what_the_store_takes_is_a_metric_by_model(world: Any) -> None:
+    world.store.put_version("delay", 7, 0, b"x" * 5000)
+
+    async def story(http: Any) -> None:
+        world.poll()
+        taken = world.metric("streamlearn_store_bytes", model="delay")
+        assert taken >= 5000
+        world.store.put_version("delay", 8, 0, b"x" * 5000)
+        world.poll()
+        assert world.metric("streamlearn_store_bytes", model="delay") == taken  # it is weighed now and then
+        world.clock.advance(60.0)
+        world.poll()
+        assert world.metric("streamlearn_store_bytes", model="delay") == taken + 5000
+
+    world.run(story)

@@ -60,7 +60,7 @@ def test_round_trip() -> None:
     assert header.positions == POSITIONS
     assert header.python == f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert header.river.count(".") >= 1
-    assert {name: sealed.part(name) for name in header.parts} == PARTS
+    assert {name: sealed.part(name) for name in header.parts} == sealed.all_parts() == PARTS
     assert isinstance(header, Header)
 
 

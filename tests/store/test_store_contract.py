@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -105,6 +107,25 @@ def test_ids_are_never_used_again(store: Store) -> None:
     assert ids == sorted(set(ids))
 
 
+def test_checkpoints_are_kept_for_each_build_by_itself(backend: Any, store: Store) -> None:
+    old = [store.put_checkpoint("m", 0, 1, b"old", KEEP, "one") for _ in range(5)]
+    new = [store.put_checkpoint("m", 0, 2, b"new", KEEP, "two") for _ in range(5)]
+    there = [(info.id, info.build) for info in backend.open().checkpoints("m", 0)]
+    assert there == [(id, "two") for id in new[:-4:-1]] + [(id, "one") for id in old[:-4:-1]]
+    again = [store.put_checkpoint("m", 0, 3, b"back", KEEP, "one") for _ in range(2)]
+    assert [info.id for info in store.checkpoints("m", 0) if info.build == "one"] == [*again[::-1], old[-1]]
+    assert [info.id for info in store.checkpoints("m", 0) if info.build == "two"] == new[:-4:-1]
+    backend.clock.advance(40 * 86_400)
+    last = store.put_checkpoint("m", 0, 3, b"later", KEEP, "one")
+    assert {info.build for info in store.checkpoints("m", 0)} == {"one"}, "nobody goes back to what is so old"
+    assert store.checkpoints("m", 0)[0].id == last
+
+
+def test_a_checkpoint_put_back_keeps_its_build(backend: Any, store: Store) -> None:
+    store.restore_checkpoint("m", 0, CheckpointInfo(7, 4, 900_000.0, 3, None, "one"), b"old")
+    assert [info.build for info in backend.open().checkpoints("m", 0)] == ["one"]
+
+
 def test_a_set_aside_checkpoint_is_kept_and_says_why(backend: Any, store: Store) -> None:
     bad = store.put_checkpoint("m", 0, 1, b"bad", KEEP)
     store.set_aside(bad, "its SHA-256 does not match")
@@ -124,6 +145,44 @@ def test_what_is_not_there(store: Store) -> None:
         store.checkpoint(77)
     with pytest.raises(StoreError, match="no checkpoint 77"):
         store.set_aside(77, "why")
+
+
+def test_a_checkpoint_is_put_back_as_it_was(backend: Any, store: Store) -> None:
+    was = CheckpointInfo(77, 4, 900_000.5, 3, None)
+    id = store.restore_checkpoint("m", 0, was, b"old")
+    bad = store.restore_checkpoint("m", 0, CheckpointInfo(78, 4, 900_001.0, 3, "altered"), b"bad")
+    assert backend.open().checkpoints("m", 0) == [
+        CheckpointInfo(bad, 4, 900_001.0, 3, "altered"),
+        CheckpointInfo(id, 4, 900_000.5, 3, None),
+    ]
+    assert store.checkpoint(id) == b"old"
+    with pytest.raises(Fenced):
+        store.claim("m", 0, 3)
+    store.claim("m", 0, 4)
+
+
+def test_what_is_put_back_disturbs_no_newer_writer_and_does_not_go_before_it(store: Store) -> None:
+    mine = store.put_checkpoint("m", 0, 9, b"mine", KEEP)
+    old = store.restore_checkpoint("m", 0, CheckpointInfo(1, 4, 1.0, 3, None), b"old")
+    assert old > mine
+    assert [info.id for info in store.checkpoints("m", 0)] == [mine, old]
+    next_one = store.put_checkpoint("m", 0, 9, b"next", Retention(last=2, hourly=0, daily=0))
+    assert [info.id for info in store.checkpoints("m", 0)] == [next_one, mine]
+    with pytest.raises(Fenced):
+        store.put_status("m", 0, 8, b"{}")
+
+
+def test_an_empty_blob_is_a_blob(store: Store) -> None:
+    id = store.put_checkpoint("m", 0, 1, b"", KEEP)
+    tag = store.put_publication("m", 0, 1, b"")
+    store.put_version("m", 1, 0, b"")
+    assert (store.checkpoint(id), store.publication("m", 0), store.version("m", 1, 0)) == (b"", (tag, b""), b"")
+
+
+def test_checkpoints_may_be_large(store: Store) -> None:
+    blob = bytes(range(256)) * 20_000
+    ids = [store.put_checkpoint("m", 0, 1, blob + bytes([n]), KEEP) for n in range(5)]
+    assert [store.checkpoint(info.id) == blob + bytes([ids.index(info.id)]) for info in store.checkpoints("m", 0)] == [True] * 3
 
 
 # -- publications
@@ -172,7 +231,25 @@ def test_versions_are_kept_replaced_and_dropped(backend: Any, store: Store) -> N
     assert [store.version(*key) for key in (("m", 1, 0), ("m", 1, 1), ("m", 2, 0), ("n", 1, 0))] == [None, None, b"c", b"d"]
 
 
+def test_versions_are_listed(backend: Any, store: Store) -> None:
+    assert store.versions() == []
+    for key in (("m", 2, 0), ("m", 10, 0), ("n", 1, 0), ("m", 2, 1)):
+        store.put_version(*key, b"v")
+    assert backend.open().versions() == [("m", 2, 0), ("m", 2, 1), ("m", 10, 0), ("n", 1, 0)]
+    store.drop_version("m", 2)
+    assert store.versions() == [("m", 10, 0), ("n", 1, 0)]
+
+
 # -- statuses
+
+
+def test_a_status_tells_which_publication_is_there(backend: Any, store: Store) -> None:
+    assert store.put_status("m", 0, 1, b"s") is None
+    tag = store.put_publication("m", 0, 1, b"p")
+    other = backend.open()
+    assert other.put_status("m", 0, 1, b"s") == tag
+    assert other.put_status("m", 1, 1, b"s") is None
+    assert store.put_publication("m", 0, 2, b"p") == other.put_status("m", 0, 2, b"s") != tag
 
 
 def test_statuses_hold_the_newest_of_each_shard(backend: Any, store: Store) -> None:
@@ -196,6 +273,14 @@ def test_views_keep_the_order_in_which_they_first_came(backend: Any, store: Stor
     assert other.views("model") == {"m": b"m"}
     assert other.views("nothing") == {}
     assert other.view_offset() == 9
+
+
+def test_kinds_of_views_are_listed(backend: Any, store: Store) -> None:
+    assert store.view_kinds() == []
+    store.put_views({("model", "m"): b"m", ("case", "a"): b"2", ("case", "b"): b"3"}, 7)
+    assert backend.open().view_kinds() == ["case", "model"]
+    store.clear_views()
+    assert store.view_kinds() == []
 
 
 def test_views_by_id(store: Store) -> None:
@@ -224,7 +309,70 @@ def test_cleared_views_can_be_put_again(backend: Any, store: Store) -> None:
     assert list(other.views("case")) == ["b", "a"]
 
 
+# -- what is behind it
+
+
+def test_a_server_as_it_must_be_has_nothing_to_mend(store: Store) -> None:
+    assert store.describe() == []
+
+
+# -- how much it takes
+
+
+def test_what_each_model_takes_is_told(store: Store) -> None:
+    blob = random.Random(1).randbytes(100_000)
+    store.put_checkpoint("big", 0, 1, blob, Retention())
+    store.put_publication("big", 0, 1, blob)
+    store.put_version("big", 2, 0, blob)
+    store.put_publication("small", 0, 1, b"p")
+    store.put_views({("case", "a"): blob}, 5)
+    taken = store.memory()
+    assert {"big", "small", "_views"} <= set(taken)
+    assert 300_000 <= taken["big"] < 700_000
+    assert taken["small"] < 10_000
+    assert 100_000 <= taken["_views"] < 300_000
+
+
+# -- telling of publications
+
+TELLS = ("memory", "redis", "cluster")
+
+
+def test_who_listens_is_woken(backend: Any, store: Store, request: pytest.FixtureRequest) -> None:
+    woken = threading.Event()
+    stop = backend.open().listen(woken.set)
+    tells = any(f"[{name}]" in request.node.name for name in TELLS)
+    deadline = time.monotonic() + WAIT
+    while tells and time.monotonic() < deadline:  # who only just began to listen may miss one
+        store.put_publication("m", 0, 1, b"p")
+        if woken.wait(0.2):
+            break
+    assert woken.is_set() or not tells
+    stop()
+    stop()
+    woken.clear()
+    store.put_publication("m", 0, 1, b"p")
+    assert not woken.wait(0.1)
+
+
+def test_who_listens_may_close_the_store(store: Store) -> None:
+    stop = store.listen(lambda: None)
+    store.close()
+    stop()
+
+
 # -- all together
+
+
+def test_shards_are_listed(backend: Any, store: Store) -> None:
+    assert store.shards() == []
+    store.claim("n", 0, 3)
+    store.put_checkpoint("m", 10, 1, b"c", KEEP)
+    store.put_status("m", 2, 1, b"s")
+    store.put_publication("m", 0, 1, b"p")
+    store.restore_checkpoint("r", 0, CheckpointInfo(1, 4, 1.0, 3, None), b"old")
+    store.put_version("v", 1, 7, b"v")
+    assert backend.open().shards() == [("m", 0), ("m", 2), ("m", 10), ("n", 0), ("r", 0), ("v", 7)]
 
 
 def test_everything_is_there_for_the_next_process(backend: Any, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""`streamlearn retrain MODEL` and `streamlearn rollback MODEL`: ask control for it and, with --wait, follow what comes of it.
+"""`streamlearn retrain`, `rollback`, `hold` and `resume MODEL`: ask control for it and, with --wait, follow what comes of it.
 
 Control decides; this only asks, and tells the decisions as they are written down.
 """
@@ -21,35 +21,65 @@ if TYPE_CHECKING:
 
 PAUSE_S: Final = 0.3
 PAGE: Final = 1000
+AT_ONCE: Final = {  # by action, the decisions with which it is done; the case may go on
+    "promote": frozenset({"promoted"}), "rewind": frozenset({"promoted"}), "hold": frozenset({"held"}),
+    "resume": frozenset({"resumed"}),
+}  # fmt: skip
 GOOD: Final = frozenset({"promoted", "recovered", "rolled_back"})
 ENDINGS: Final = {
+    "promoted": "the new version serves; the one before can be rolled back to",
     "recovered": "the new version serves, and has proven itself",
     "not_recovered": "the new version serves, but the losses are as high as before the retrain",
+    "held": "it learns nothing until it is resumed",
+    "resumed": "it learns again",
     "rolled_back": "the version before serves again",
     "trial_lost": "the new version was not better; the old one goes on serving",
     "retrain_failed": "no new version came of it; the old one goes on serving",
     "rejected": "the change was not confirmed",
     "expired": "the case ran out of time",
+    "replaced": "the case gave way to a rewind",
 }
 
 Model = Annotated[str, typer.Argument(help="The model's name in the configuration.", show_default=False)]
 Reason = Annotated[str, typer.Option(help="Why, for the audit trail.")]
+ResumeMode = Annotated[str, typer.Option("--mode", help="What becomes of what was held: skip, learn or repair.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the case to its end. Ctrl-C stops following, not the case.")]
 
 
 def retrain(model: Model, reason: Reason = "", wait: Wait = False, url: Url = URL, api_key: ApiKey = None) -> None:
     """Ask for a full retrain of MODEL and a trial of the result. With --wait, exits 1 unless the result serves at the end."""
-    _ask(model, "retrain", reason, wait, url, api_key)
+    ask(model, "retrain", reason, wait, url, api_key)
 
 
 def rollback(model: Model, reason: Reason = "", wait: Wait = False, url: Url = URL, api_key: ApiKey = None) -> None:
     """Ask for the version before the last promotion of MODEL. With --wait, exits 1 unless it serves at the end."""
-    _ask(model, "rollback", reason, wait, url, api_key)
+    ask(model, "rollback", reason, wait, url, api_key)
 
 
-def _ask(model: str, action: str, reason: str, wait: bool, url: str, api_key: str | None) -> None:
+def hold(model: Model, reason: Reason = "", wait: Wait = False, url: Url = URL, api_key: ApiKey = None) -> None:
+    """Ask that MODEL goes on reading, predicting and scoring, but learns nothing until it is resumed."""
+    ask(model, "hold", reason, wait, url, api_key)
+
+
+def resume(
+    model: Model, mode: ResumeMode = "skip", reason: Reason = "", wait: Wait = False, url: Url = URL, api_key: ApiKey = None
+) -> None:
+    """Ask that MODEL learns again.
+
+    What came while it was held is skipped for good (skip), learned now, in order (learn), or forgotten, so that mended events
+    with the same ids can be sent and are learned (repair).
+    """
+    ask(model, "resume", reason, wait, url, api_key, mode=mode)
+
+
+def ask(
+    model: str, action: str, reason: str, wait: bool, url: str, api_key: str | None, version: int | None = None,
+    mode: str = "skip",
+) -> None:
+    """Ask control for `action`; with `wait`, follow it to its end. Raises typer.Exit with the exit code then."""
     with connected(url, api_key) as client:
-        asked = client.request(model, action, reason)
+        resumes = action == "resume"
+        asked = client.resume(model, mode, reason) if resumes else client.request(model, action, reason, version)
     say(f"asked for a {action} of {asked.model}: request {asked.request}")
     if not wait:
         say(f"To see what comes of it: streamlearn status, or GET {url}/v1/cases?model={asked.model}")
@@ -61,6 +91,7 @@ def _ask(model: str, action: str, reason: str, wait: bool, url: str, api_key: st
 def follow(client: Client, model: str, action: str, offset: int, sleep: Callable[[float], None]) -> int:
     """Tell the decisions that the request at `offset` of the control log leads to, until they have ended; the exit code."""
     case, live = "", console(stderr=True)
+    ends = AT_ONCE.get(action, frozenset())
     with live.status("waiting for control") as spinner:
         for decision in _decisions(client, model, offset, lambda: sleep(PAUSE_S)):
             if decision is None:
@@ -80,6 +111,9 @@ def follow(client: Client, model: str, action: str, offset: int, sleep: Callable
             say(_line(decision))
             if mine and decision["kind"] == "request_refused":
                 return 1
+            if decision["kind"] in ends:
+                say(f"ended: {ENDINGS[decision['kind']]}")
+                return 0
             if back:
                 say(f"ended: {ENDINGS['rolled_back']}")
                 return 0

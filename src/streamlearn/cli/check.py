@@ -64,15 +64,17 @@ def check(config: Config) -> None:
 
 def findings(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Everything that is worth saying about a configuration that loads."""
-    yield from _models(config, settings, environ)
+    yield from models(config, settings, environ)
     yield from _folder(settings)
     yield from _keys(settings, environ)
     yield from _address(settings, environ)
     yield from _log(settings)
+    yield from _store(settings)
     yield from _contradictions(settings)
 
 
-def _models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What is to be said of the models alone: their detectors, and their pipelines, tried in processes of their own."""
     from ..drift.detectors import build
     from .rehearsal import rehearse_twice
 
@@ -123,7 +125,7 @@ def _keys(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     from . import wiring
 
     path = settings.data_dir / wiring.KEY_FILE
-    if "STREAMLEARN_KEYS" not in environ and not path.exists():
+    if not {"STREAMLEARN_KEYS", "STREAMLEARN_KEYS_FILE"} & environ.keys() and not path.exists():
         return  # made on first use
     try:
         load_keys(environ, path)
@@ -135,7 +137,7 @@ def _keys(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _address(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     from ..serving.access import check_bind, load_api_keys
-    from .serve import free_port
+    from .ports import free_port
 
     try:
         check_bind(settings.serve.host, load_api_keys(environ))
@@ -151,17 +153,21 @@ def _address(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding
 def _log(settings: Settings) -> Iterator[Finding]:
     from . import wiring
 
-    if not (settings.data_dir / wiring.LOG_FILE).exists():
+    if not wiring.has_log(settings):
         return
+    place = "data_dir" if settings.log.backend == "sqlite" else "log.kafka"
     try:
         log = wiring.existing_log(settings)
     except StreamlearnError as error:
-        yield Finding("error", "data_dir", str(error))
+        yield Finding("error", place, str(error))
         return
     try:
         there = log.streams()
+        wanted = {name: stream.partitions for name, stream in settings.streams.items()}
+        for problem in log.describe(wanted, _least_retention_ms(settings)) if there else ():
+            yield Finding("warning", place, problem)
     except StreamlearnError as error:
-        yield Finding("error", "data_dir", str(error))
+        yield Finding("error", place, str(error))
         return
     finally:
         log.close()
@@ -170,11 +176,37 @@ def _log(settings: Settings) -> Iterator[Finding]:
         if partitions != stream.partitions:
             yield Finding(
                 "error", f"streams.{name}.partitions",
-                f"is {stream.partitions}, but the log in {settings.data_dir} has this stream with {partitions}. "
+                f"is {stream.partitions}, but the log has this stream with {partitions}. "
                 f"Write {partitions}, or take another stream or data_dir",
             )  # fmt: skip
     for name in sorted(set(there) - set(settings.streams) - set(INTERNAL)):
         yield Finding("note", f"streams.{name}", "is in the log but not in the configuration: it is kept, and not read")
+
+
+def _least_retention_ms(settings: Settings) -> dict[str, int]:
+    """What each stream that is read must keep: the longest wait for a label on it, and a day on top for a retrain's replay."""
+    hours = {
+        name: max(model.label_wait_s for model in settings.models.values() if model.stream == name) / HOUR_S + SPARE_H
+        for name in {model.stream for model in settings.models.values()}
+    }
+    return {name: int(least * HOUR_S * 1000) for name, least in hours.items()}
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    from . import wiring
+
+    if settings.store.backend == "sqlite":
+        return  # `_folder` has seen to it
+    try:
+        store = wiring.open_store(settings)
+        try:
+            store.statuses()
+            for problem in store.describe():
+                yield Finding("warning", "store.redis", problem)
+        finally:
+            store.close()
+    except StreamlearnError as error:
+        yield Finding("error", "store.redis", str(error))
 
 
 def _contradictions(settings: Settings) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from .console import console, say, warn
 from .demo_data import Schedule, read_schedule
 from .demo_report import Report, summary
 from .demo_run import Run
-from .demo_service import CONFIG, LOGS, MODEL, Service, service
+from .demo_service import CONFIG, LOGS, MODEL, Service, elsewhere, service
 from .demo_view import TITLE, Lines, Snapshot, picture
 from .lifetime import Lifetime
 
@@ -45,6 +45,13 @@ def demo(
     data_dir: Annotated[
         Path | None,
         typer.Option(help="Keep the data in this empty folder. Default: a temporary one, gone at the end.", show_default=False),
+    ] = None,
+    kafka: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Keep the log on this Kafka cluster, in new topics.", show_default=False),
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option(metavar="URL", help="Keep the store on this Redis, under new keys.", show_default=False)
     ] = None,
     flights: Annotated[
         int, typer.Option(min=1000, max=MOST, help="Flights to send; with far fewer, the story does not come to its end.")
@@ -68,7 +75,8 @@ def demo(
         raise typer.BadParameter(f"there is no folder {json.parent}", param_hint="--json")
     life = Lifetime()
     life.catch_signals()
-    with _folder(data_dir, keep) as folder, service(folder, port, os.environ, life) as running:
+    servers = elsewhere(kafka, redis)
+    with _folder(data_dir, keep) as folder, service(folder, port, os.environ, life, servers) as running:
         schedule = read_schedule(flights)
         _tell_start(schedule)
         try:

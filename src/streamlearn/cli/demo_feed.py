@@ -164,21 +164,22 @@ class Frontend:
         self.degraded = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Ask once about each flight that is seen, until `stop` is set. There is no model before the first publication: what
-        is refused is counted as not answered.
+        """Ask about each flight that is seen, until `stop` is set. There is no model before the first publication: what
+        is refused is counted as not answered. While the feed waits, no flight is new, and it is an answer that it waits for:
+        the last one is asked about again then, which is not logged.
         """
         last = ""
         while not stop.wait(ASK_EVERY_S):
             for flight in tuple(self._feed.recent):
-                if flight.id != last:
+                if flight.id != last or self._freshness.behind > MOST_WAITING:
+                    self.ask(flight, log=flight.id != last)
                     last = flight.id
-                    self.ask(flight)
 
-    def ask(self, flight: Flight) -> None:
+    def ask(self, flight: Flight, *, log: bool = True) -> None:
         """One question. Raises StreamlearnError when nobody answers."""
         self.asked += 1
         try:
-            answer = self._client.predict(self._model, flight.x, id=flight.id, log=True)
+            answer = self._client.predict(self._model, flight.x, id=flight.id, log=log)
         except Refused:
             return
         self.answered += 1

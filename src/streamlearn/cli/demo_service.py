@@ -6,6 +6,8 @@ everywhere. Afterwards it reads the state that the learner left behind.
 
 from __future__ import annotations
 
+import json
+import secrets
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -92,12 +94,28 @@ def _is_information(text: str) -> bool:
         return False
 
 
+def elsewhere(kafka: str | None, redis: str | None) -> str:
+    """The settings, as TOML, of a log on Kafka and a store on Redis, under names that were never used."""
+    run, tables = f"demo-{secrets.token_hex(4)}", ""
+    if kafka is not None:
+        brokers = json.dumps([address.strip() for address in kafka.split(",")])
+        tables += f'\n[log]\nbackend = "kafka"\n\n[log.kafka]\nbootstrap = {brokers}\nprefix = "{run}."\n'
+    if redis is not None:
+        tables += f'\n[store]\nbackend = "redis"\n\n[store.redis]\nurl = {json.dumps(redis)}\nprefix = "{run}"\n'
+    return tables
+
+
 @contextmanager
-def service(folder: Path, port: int, environ: Mapping[str, str], life: Lifetime) -> Iterator[Service]:
-    """The service over `folder` on `port` (0: a free one), drained at the end. Raises ConfigError, OSError."""
+def service(
+    folder: Path, port: int, environ: Mapping[str, str], life: Lifetime, servers: str = ""
+) -> Iterator[Service]:
+    """The service over `folder` on `port` (0: a free one), drained at the end; `servers` as `elsewhere` gives them.
+
+    Raises ConfigError, OSError.
+    """
     own = {name: value for name, value in environ.items() if not name.startswith(PREFIX) or name in KEPT}
     config = folder / CONFIG
-    config.write_bytes((files(__package__) / "data" / CONFIG).read_bytes())
+    config.write_text((files(__package__) / "data" / CONFIG).read_text(encoding="utf-8") + servers, encoding="utf-8")
     settings = wiring.read_settings(config, own)
     if (settings.data_dir / wiring.LOG_FILE).exists():
         problem = f"{settings.data_dir} holds the events of an earlier run"

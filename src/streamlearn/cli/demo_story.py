@@ -90,7 +90,7 @@ def _story(case: Doc, origin: float) -> Story:
         steps,
         bool(case["open"]),
         None if progress is None else (progress["done"], progress["total"]),
-        case.get("trial") if steps[-1].name == "trial_started" else None,
+        case.get("trial") if steps[-1].name in ("trial_started", "canary_started") else None,
     )
 
 
@@ -132,11 +132,26 @@ def _trial(step: Doc, numbers: Doc) -> str:
     return f"version {step['version']} and the one in service predict the same flights"
 
 
+def _canary(step: Doc, numbers: Doc) -> str:
+    share, first = numbers["shares"][numbers["step"] - 1], numbers["step"] == 1
+    told = _evidence(numbers) if first else _outcomes(numbers["canary"])
+    return f"version {step['version']} answers for {100 * share:.3g} % of the flights: {told}"
+
+
+def _outcomes(canary: Doc) -> str:
+    served = canary["served"]["challenger"]
+    own = f", {served:,} of its own answers" if served else ""
+    return f"{canary['events']:,} labels at {100 * canary['share']:.3g} %{own}"
+
+
 def _won(step: Doc, numbers: Doc) -> str:
-    return (
-        f"evidence {numbers['e']:.0f} of {numbers['threshold']:.0f} after {numbers['events']:,} labels in {numbers['blocks']} "
-        f"blocks; loss lower by {numbers['mean_difference']:.2f}"
-    )
+    if numbers.get("canary"):
+        return f"not worse in the canary: {_outcomes(numbers['canary'])}; loss lower by {numbers['mean_difference']:.2f}"
+    return f"{_evidence(numbers)} in {numbers['blocks']} blocks; loss lower by {numbers['mean_difference']:.2f}"
+
+
+def _evidence(numbers: Doc) -> str:
+    return f"evidence {numbers['e']:.0f} of {numbers['threshold']:.0f} after {numbers['events']:,} labels"
 
 
 def _promoted(step: Doc, numbers: Doc) -> str:
@@ -157,6 +172,7 @@ _TEXTS: Final = {
     "retrain_started": _retraining,
     "retrained": _retrained,
     "trial_started": _trial,
+    "canary_started": _canary,
     "trial_won": _won,
     "promoted": _promoted,
     "recovered": _recovered,

@@ -25,6 +25,7 @@ NAMES: Final[Mapping[str, str]] = {
     "case_opened": "alarm",
     "retrain_started": "retraining",
     "trial_started": "trial",
+    "canary_started": "canary",
     "trial_won": "trial won",
     "trial_lost": "trial lost",
     "retrain_failed": "retrain failed",
@@ -137,6 +138,10 @@ def _going_on(story: Story) -> list[RenderableType]:
     if story.progress is not None:
         done, total = story.progress
         return [_bar("fitting", done, max(1, total), f"{done:,} of {total:,} records")]
+    canary = None if story.trial is None else story.trial.get("canary")
+    if canary is not None:
+        told = f"{canary['events']:,} labels at {100 * canary['share']:.3g} %"
+        return [_bar("canary", canary["step"] - 1, canary["steps"], told)]
     if story.trial is not None:
         evidence, enough = float(story.trial["e"]), float(story.trial["threshold"])
         told = f"{evidence:.1f} of {enough:.0f}, {story.trial['events']:,} labels"

@@ -98,6 +98,8 @@ def _read(log: Log) -> Iterator[tuple[int, DeadLetter | Replayed]]:
     offset, end = log.bounds(DEAD, 0)
     while offset < end:
         records = log.read(DEAD, 0, offset, PAGE)
+        if not records:
+            return  # a broker's own marks are all that is left
         for record in records:
             with suppress(msgspec.DecodeError):  # not ours: another program wrote into the stream
                 if record.kind == Kind.COMMAND:

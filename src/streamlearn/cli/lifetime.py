@@ -20,16 +20,30 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Lifetime:
-    """`stop` is set at the first signal or when the parent is gone, `kill` at the second signal."""
+    """`stop` is set at the first signal or when the parent is gone, `kill` at the second signal, `reload` at a SIGHUP that
+    asks for it."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.kill = threading.Event()
+        self.reload = threading.Event()
 
     def catch_signals(self) -> None:
         """Take over the signals that ask a process to end. Only in the main thread."""
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
+
+    def reload_on_hangup(self) -> None:
+        """Take SIGHUP as the wish to reload, unless it comes since the terminal of this process was closed."""
+        had = has_terminal()
+
+        def hang_up(number: int, frame: FrameType | None) -> None:
+            if had and not has_terminal():
+                self._on_signal(number, frame)
+            else:
+                self.reload.set()
+
+        signal.signal(signal.SIGHUP, hang_up)
 
     def follow(self, parent: int, *, grace_s: float = GRACE_S, end: Callable[[int], object] = os._exit) -> threading.Thread:
         """Set `stop` once `parent` is no longer this process's parent; call `end(1)` if it is alive `grace_s` later."""
@@ -49,3 +63,12 @@ class Lifetime:
         if self.stop.is_set():
             self.kill.set()
         self.stop.set()
+
+
+def has_terminal() -> bool:
+    """Whether this process has a terminal that controls it, and that is there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -9,7 +9,23 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from . import ask, check, dead_letters, roles, serve, status, verify
+from . import (
+    ask,
+    backup,
+    check,
+    columns,
+    dead_letters,
+    dev_servers,
+    drift_bench,
+    healthy,
+    models,
+    reload,
+    rewind,
+    roles,
+    serve,
+    status,
+    verify,
+)
 from .console import Commands, say
 from .remote import PATIENT, URL, ApiKey, Url, connected
 
@@ -58,14 +74,12 @@ def main(
 def send(
     file: Annotated[Path, typer.Argument(help="CSV, NDJSON (both also .gz) or Parquet.", show_default=False)],
     stream: Annotated[str | None, typer.Option(help="The stream of rows that do not name one.", show_default=False)] = None,
-    id: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column with the id.", show_default=False)] = None,
-    ts: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column with the event time.", show_default=False)] = None,
+    id: columns.Id = None,
+    ts: columns.Ts = None,
     key: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column with the key.", show_default=False)] = None,
-    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column with the label.", show_default=False)] = None,
-    text: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="A column that is text, whatever it looks like. Repeatable.")
-    ] = None,
-    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="A column to leave out. Repeatable.")] = None,
+    label: columns.Label = None,
+    text: columns.Text = None,
+    drop: columns.Drop = None,
     delimiter: Annotated[str, typer.Option(help="What separates the cells of a CSV.")] = ",",
     rate: Annotated[float | None, typer.Option(min=0.001, help="Rows a second, at most.", show_default=False)] = None,
     batch: Annotated[int, typer.Option(min=1, help="Rows in one request.")] = 500,
@@ -96,12 +110,22 @@ def send(
 
 
 app.command()(serve.serve)
+app.command()(reload.reload)
 app.command()(roles.learn)
 app.command()(roles.control)
 app.command()(send)
 app.command()(status.status)
+app.command()(healthy.healthy)
 app.command()(check.check)
 app.command()(verify.verify)
+app.command()(drift_bench.drift_bench)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(ask.retrain)
 app.command()(ask.rollback)
+app.add_typer(models.app, name="models")
+app.command()(ask.hold)
+app.command()(ask.resume)
+app.command()(rewind.rewind)
+app.command()(dev_servers.dev_servers)

@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,14 +23,17 @@ import msgspec
 from ..config import ModelSettings, Settings
 from ..errors import EventError, LogError, ModelError, StreamlearnError
 from ..events import Features, Kind, Scalar, decode_event
+from ..log import read_below
+from ..log.seek import offset_at
 
 EVENTS: Final = 300
 LIMIT_S: Final = 120.0
+SETTLED_S: Final = 1.0  # what is appended from now on is dated later than this long ago
 HASH_SEEDS: Final = ("1", "2")
 
 
 class Rehearsal(msgspec.Struct):
-    """How a model's rehearsal went. `problem`: "" or what is wrong; `built`: whether the pipeline could be built at all.
+    """How a model's rehearsal went. `problem`: "" or what is wrong; `built`: whether the pipeline could be built for use.
 
     `digest` covers every prediction and the final state; `source` is "log" or "made-up" events.
     """
@@ -42,11 +46,12 @@ class Rehearsal(msgspec.Struct):
 
 def rehearse_twice(config: Path, environ: Mapping[str, str], limit_s: float = LIMIT_S) -> list[dict[str, Rehearsal]]:
     """Each model's rehearsal in each of two fresh processes. Raises ModelError when a process did not end well."""
+    before = time.time() - SETTLED_S  # both must take the same events of a log that grows meanwhile
     with tempfile.TemporaryDirectory() as folder:
         outs = [Path(folder) / seed for seed in HASH_SEEDS]
         processes = [
             subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__, str(config), str(out)],
+                [sys.executable, "-P", "-m", __name__, str(config), str(out), str(before)],
                 env={**environ, "PYTHONHASHSEED": seed},
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             )
@@ -79,6 +84,8 @@ def rehearse(settings: Settings, name: str, logged: list[tuple[Features, Scalar]
         built = Model(model, limits_of(settings))
     except ModelError as error:
         return Rehearsal(False, str(error), "", "")
+    if not built.proba and any(row.metric == "log_loss" for row in model.trial.guardrails):
+        return Rehearsal(False, "it gives no probabilities, which the guardrail on log_loss needs. Guard the accuracy", "", "")
     source = "log" if logged else "made-up"
     total, chance = hashlib.sha256(), random.Random(11)
     for x, y in logged or made_up():
@@ -119,8 +126,8 @@ def _some_label(model: ModelSettings, chance: random.Random) -> Scalar:
     return chance.choice(model.labels or ((False, True) if model.task == "binary" else ("a", "b", "c")))
 
 
-def _logged(settings: Settings, stream: str) -> list[tuple[Features, Scalar]]:
-    """Events of the log's newest part that have features; none when there is no log."""
+def _logged(settings: Settings, stream: str, before: float) -> list[tuple[Features, Scalar]]:
+    """Events of the newest part of the log `before` that time that have features; none when there is no log."""
     from . import wiring
 
     try:
@@ -129,8 +136,8 @@ def _logged(settings: Settings, stream: str) -> list[tuple[Features, Scalar]]:
         return []
     found: list[tuple[Features, Scalar]] = []
     try:
-        first, end = log.bounds(stream, 0)
-        for record in log.read(stream, 0, max(first, end - 5 * EVENTS), 5 * EVENTS):
+        first, end = log.bounds(stream, 0)[0], offset_at(log, stream, 0, before)
+        for record in read_below(log, stream, 0, max(first, end - 5 * EVENTS), end, 5 * EVENTS):
             if record.kind != Kind.EVENT:
                 continue
             try:
@@ -147,13 +154,13 @@ def _logged(settings: Settings, stream: str) -> list[tuple[Features, Scalar]]:
 
 
 def main(arguments: list[str]) -> None:
-    """CONFIG OUT: rehearse every model of CONFIG and write the results to OUT."""
+    """CONFIG OUT BEFORE: rehearse every model of CONFIG on what was logged before that time, and write the results to OUT."""
     from . import wiring
 
     settings = wiring.read_settings(Path(arguments[0]), os.environ)
     results: dict[str, Any] = {}
     for name, model in settings.models.items():
-        results[name] = rehearse(settings, name, _logged(settings, model.stream))
+        results[name] = rehearse(settings, name, _logged(settings, model.stream, float(arguments[2])))
     Path(arguments[1]).write_bytes(msgspec.json.encode(results))
 
 

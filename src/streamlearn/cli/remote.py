@@ -33,7 +33,7 @@ def connected(url: str, api_key: str | None, attempts: int = IMPATIENT) -> Itera
     """A client that signs as the person at the keyboard. Raises Unreachable with what to do about it."""
     from ..client import Client, Retry  # here, so that a role, which needs neither, starts at once
 
-    with Client(url, api_key=api_key, user=_user(), retry=Retry(attempts=attempts)) as client:
+    with Client(url, api_key=api_key, user=user(), retry=Retry(attempts=attempts)) as client:
         try:
             yield client
         except Unreachable as error:
@@ -41,7 +41,8 @@ def connected(url: str, api_key: str | None, attempts: int = IMPATIENT) -> Itera
             raise Unreachable(f"nothing answers at {url} ({error}). {hint}") from None
 
 
-def _user() -> str | None:
+def user() -> str | None:
+    """Who sits at the keyboard, None when that cannot be told."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name

@@ -15,24 +15,30 @@ from typing import Annotated, Final
 import typer
 
 from ..config import Settings
-from ..errors import ConfigError, Fenced, ForeignLog, ModelError, StreamlearnError, Unexpected
+from ..errors import ConfigError, Fenced, ModelError, StreamlearnError, Unexpected
 from .console import EXIT_CONFIG
 from .lifetime import Lifetime
 
 logger = logging.getLogger("streamlearn.cli")
-HOPELESS: Final = (ConfigError, ModelError, ForeignLog, Unexpected)
+HOPELESS: Final = (ConfigError, ModelError, Unexpected)
 
 Config = Annotated[Path, typer.Argument(help="The TOML file; see streamlearn.example.toml.", show_default=False)]
 Parent = Annotated[int | None, typer.Option("--parent-pid", hidden=True)]
+Accepted = Annotated[Path | None, typer.Option("--accepted", hidden=True)]  # read in place of CONFIG
 
 
 def learn(
     config: Config,
     reset: Annotated[
         list[str] | None,
-        typer.Option("--reset", metavar="MODEL", help="Start this model over from the first retained record. Repeatable."),
+        typer.Option(
+            "--reset",
+            metavar="MODEL",
+            help="Start this model over from its `start`; stop its other learners first. Repeatable.",
+        ),
     ] = None,
     parent_pid: Parent = None,
+    accepted: Accepted = None,
 ) -> None:
     """Run the learn role alone: learn every model of CONFIG, publish, keep checkpoints. Ends on SIGTERM with a checkpoint."""
     from . import wiring
@@ -44,10 +50,10 @@ def learn(
         wiring.run_learner(settings, os.environ, life.stop, reset or ())
         return 0
 
-    run_role("learn", config, parent_pid, work)
+    run_role("learn", config, parent_pid, work, accepted)
 
 
-def control(config: Config, parent_pid: Parent = None) -> None:
+def control(config: Config, parent_pid: Parent = None, accepted: Accepted = None) -> None:
     """Run the control role alone: confirm drift, retrain, try, promote, roll back."""
     from . import wiring
 
@@ -55,10 +61,12 @@ def control(config: Config, parent_pid: Parent = None) -> None:
         wiring.run_control(settings, os.environ, life.stop)
         return 0
 
-    run_role("control", config, parent_pid, work)
+    run_role("control", config, parent_pid, work, accepted)
 
 
-def run_role(name: str, config: Path, parent: int | None, work: Callable[[Settings, Lifetime], int]) -> None:
+def run_role(
+    name: str, config: Path, parent: int | None, work: Callable[[Settings, Lifetime], int], accepted: Path | None = None
+) -> None:
     """Do the role's work until its lifetime ends. Raises typer.Exit with the exit code."""
     from ..telemetry import setup_logging
     from . import wiring
@@ -75,7 +83,7 @@ def run_role(name: str, config: Path, parent: int | None, work: Callable[[Settin
         logger.error("STREAMLEARN_LOG_LEVEL: %r is no level; write DEBUG, INFO, WARNING or ERROR", level)
         raise typer.Exit(EXIT_CONFIG) from None
     try:
-        code = work(wiring.read_settings(config, os.environ), life)
+        code = work(wiring.read_settings(config, os.environ, accepted), life)
     except HOPELESS as error:
         logger.error("%s", error)
         raise typer.Exit(EXIT_CONFIG) from None

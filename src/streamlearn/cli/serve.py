@@ -6,7 +6,6 @@ it started and where to look, and leaves the logs to the roles.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import socket
@@ -24,14 +23,16 @@ from .. import __version__
 from ..config import Settings
 from ..errors import ConfigError, StreamlearnError
 from .console import say
+from .fleet import Fleet
 from .lifetime import Lifetime
-from .roles import Config, Parent, run_role
+from .ports import free_port as free_port
+from .ports import listen as listen
+from .roles import Accepted, Config, Parent, run_role
 from .supervisor import Child, Supervisor
 
 LOCK_FILE: Final = "serve.lock"
 SLOW_START_S: Final = 20.0
 LOOK_S: Final = 0.2
-BACKLOG: Final = 2048
 
 
 def serve(
@@ -39,10 +40,22 @@ def serve(
     api_only: Annotated[bool, typer.Option("--api-only", help="Run the HTTP API alone, in this process.")] = False,
     logs: Annotated[Path | None, typer.Option(help="Append the roles' logs to this file instead of stderr.")] = None,
     parent_pid: Parent = None,
+    accepted: Accepted = None,
+    listen_fd: Annotated[int | None, typer.Option("--listen-fd", hidden=True)] = None,
+    ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
+    may_lack: Annotated[str | None, typer.Option("--may-lack", hidden=True)] = None,
 ) -> None:
-    """Run the service: learner, control and HTTP API, supervised. Ctrl-C or SIGTERM drains; a second Ctrl-C kills."""
+    """Run the service: learner, control and HTTP API, supervised. Ctrl-C or SIGTERM drains; a second Ctrl-C kills.
+
+    SIGHUP, or streamlearn reload CONFIG, takes in a changed CONFIG without a request refused or broken off.
+    """
     if api_only:
-        run_role("serve", config, parent_pid, _run_api)
+
+        def run(settings: Settings, life: Lifetime) -> int:
+            lacks = None if may_lack is None else frozenset(may_lack.split(","))
+            return _run_api(settings, life, listen_fd, ready_fd, lacks)
+
+        run_role("serve", config, parent_pid, run, accepted)
     else:
         raise typer.Exit(supervise(config, logs, os.environ))
 
@@ -56,18 +69,22 @@ def supervise(config: Path, logs: Path | None, environ: Mapping[str, str]) -> in
     check_bind(settings.serve.host, load_api_keys(environ))
     life = Lifetime()
     life.catch_signals()
+    life.reload_on_hangup()
     with ExitStack() as stack:
         wiring.ring(settings, environ)
         stack.enter_context(only_one(settings.data_dir))
-        port = free_port(settings.serve.host, settings.serve.port)
+        listening = stack.enter_context(listen(settings.serve.host, settings.serve.port))
+        port = int(listening.getsockname()[1])
         stderr = stack.enter_context(_append_to(logs)).fileno() if logs is not None else None
         inherited = dict(environ) | {"STREAMLEARN_SERVE__PORT": str(port)}
-        supervisor = Supervisor(roles(config, inherited), say=say, stderr=stderr)
+        fleet = Fleet(config, environ, settings, lambda accepted: roles(config, inherited, accepted), listening.fileno())
+        stack.callback(fleet.close)
+        supervisor = fleet.supervisor = Supervisor(fleet.children(), say=say, stderr=stderr)
         supervisor.start()
-        url = f"http://{_host(settings.serve.host)}:{port}"
+        url = f"http://{address_for_clients(settings.serve.host)}:{port}"
         _tell_start(settings, config, supervisor, url, logs, load_api_keys(environ))
         threading.Thread(target=_tell_ready, args=(url, life), daemon=True).start()
-        code = supervisor.run(life.stop, life.kill)
+        code = supervisor.run(life.stop, life.kill, lambda: fleet.reload_if(life))
     say("ended: every role was drained" if code == 0 else f"ended with exit code {code}")
     return code
 
@@ -79,11 +96,13 @@ def _append_to(logs: Path) -> BinaryIO:
         raise ConfigError("--logs", f"{logs} cannot be written ({error.strerror})", "Name a file that can") from None
 
 
-def roles(config: Path, environ: Mapping[str, str]) -> list[Child]:
-    """The three roles as child processes of whoever starts them."""
+def roles(config: Path, environ: Mapping[str, str], accepted: Path | None = None) -> list[Child]:
+    """The three roles as child processes of whoever starts them; they read `accepted`, if given, in the place of `config`."""
     # -P: modules that happen to lie in the working directory must not stand in for installed ones.
     run = [sys.executable, "-P", "-m", "streamlearn"]
     tail = [str(config.resolve()), "--parent-pid", "{parent}"]
+    if accepted is not None:
+        tail += ["--accepted", str(accepted)]
     return [
         Child("learn", [*run, "learn", *tail], environ),
         Child("control", [*run, "control", *tail], environ),
@@ -114,36 +133,22 @@ def only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises ConfigError when the address or port cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except socket.gaierror:
-        raise ConfigError("serve.host", f"nothing is known as {host!r}", "Write 127.0.0.1, or 0.0.0.0 with API keys") from None
-    except OSError as error:
-        if error.errno == errno.EADDRNOTAVAIL:
-            problem = f"{host} is no address of this machine"
-            raise ConfigError("serve.host", problem, "Write 127.0.0.1, or 0.0.0.0 with API keys") from None
-        problem = f"port {port} on {host} cannot be had ({os.strerror(error.errno or 0)})"
-        raise ConfigError("serve.port", problem, "Stop what listens there, or write another (0 takes a free one)") from None
-
-
-def free_port(host: str, port: int) -> int:
-    """The port itself, or a free one for 0. Raises ConfigError when it is taken."""
-    with listen(host, port) as taken:
-        return int(taken.getsockname()[1])
-
-
-def _run_api(settings: Settings, life: Lifetime) -> int:
+def _run_api(
+    settings: Settings, life: Lifetime, listen_fd: int | None, ready_fd: int | None, may_lack: frozenset[str] | None
+) -> int:
     from . import wiring
 
+    def listening() -> socket.socket:
+        if listen_fd is None:
+            return listen(settings.serve.host, settings.serve.port)
+        return socket.socket(fileno=listen_fd)
+
     with wiring.opened(settings, os.environ) as world:
-        return wiring.run_api(world, os.environ, life.stop, lambda: listen(settings.serve.host, settings.serve.port))
+        return wiring.run_api(world, os.environ, life.stop, listening, ready_fd, may_lack)
 
 
-def _host(host: str) -> str:
+def address_for_clients(host: str) -> str:
+    """How a program on this machine writes the host of a URL for what listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
 
 

@@ -13,6 +13,7 @@ import typer
 
 from ..config import Settings
 from ..events import REASONS
+from ..lineage import told
 from ..records import Status
 from ..wire import ModelView
 from .console import console, say, table
@@ -24,7 +25,10 @@ NONE: Final = "–"
 
 
 class Line(NamedTuple):
-    """A model in a line. `scores` are those of its only shard; `age_s` is how old what it says is."""
+    """A model in a line. `scores` are those of its only shard; `age_s` is how old what it says is.
+
+    `canary`: the version that answers for a share of the keys, None when none does.
+    """
 
     name: str
     task: str
@@ -39,6 +43,9 @@ class Line(NamedTuple):
     case: str
     degraded: Sequence[str]
     scores: Mapping[str, Any]
+    canary: Mapping[str, Any] | None = None
+    inputs: Sequence[str] = ()  # what control says of its features, in words
+    differs: str | None = None  # how the file differs from the version that serves
 
 
 def status(
@@ -72,7 +79,8 @@ def from_api(view: ModelView) -> Line:
     return Line(
         view.name, view.task, view.version, view.state, view.n, view.lag, view.rate, view.dead,
         _worst(status.get("freshness_ms", {}) for status in statuses), max(reported, default=None),
-        view.case, view.degraded or (), view.scores or {},
+        view.case, view.degraded or (), view.scores or {}, view.control.get("canary"), inputs(view.control),
+        _differs(view.control, view.version),
     )  # fmt: skip
 
 
@@ -95,7 +103,9 @@ def from_store(settings: Settings, now: float) -> list[Line]:
     for name, model in settings.models.items():
         shards, view = [one for one in found if one.model == name], control.get(name, {})
         held = [one.held for one in shards if one.held]
-        reasons = [*([view["degraded"]] if view.get("degraded") else []), *held]
+        past = told(one.backfill for one in shards if one.backfill is not None)
+        withheld = [f"not published yet: {one.withheld}" for one in shards if one.withheld]
+        reasons = [*([view["degraded"]] if view.get("degraded") else []), *held, *([past] if past else []), *withheld]
         lines.append(
             Line(
                 name,
@@ -111,13 +121,16 @@ def from_store(settings: Settings, now: float) -> list[Line]:
                 str(view.get("case") or ""),
                 reasons,
                 shards[0].scores if len(shards) == 1 else {},
+                view.get("canary"),
+                inputs(view),
+                _differs(view, max((one.version for one in shards), default=None)),
             )
         )
     return lines
 
 
 def show(lines: Iterable[Line]) -> None:
-    """The table, and why each degraded model is so."""
+    """The table, why each degraded model is so, and what is the matter with its features."""
     made = table(
         "model", ">version", "state", ">learned", "score", ">window", ">no change", ">majority", ">lag", ">events/s",
         ">fresh p99", ">seen", ">dead", "case",
@@ -125,12 +138,26 @@ def show(lines: Iterable[Line]) -> None:
     degraded = []
     for line in lines:
         made.add_row(*cells(line))
+        if line.differs:
+            degraded.append(f"{line.name} serves another model than it is meant to: {line.differs}")
         degraded += [f"{line.name} is degraded: {reason}" for reason in line.degraded]
+        degraded += [f"{line.name}: {text}" for text in line.inputs]
     console().print(made)
     for text in degraded:
         say(text)
     if not made.row_count:
         say("The configuration has no models")
+
+
+def inputs(control: Mapping[str, Any]) -> list[str]:
+    """What a model's document says of its features, in words."""
+    features, told = control.get("features") or {}, []
+    if control.get("held") and features.get("broken"):
+        told.append("held by a diagnosis; it learns again by itself once its input is as it was, or when a person resumes it")
+    if features.get("drifted"):
+        names = ", ".join(map(repr, sorted(features["drifted"])))
+        told.append(f"features have drifted, for which alone it is not retrained: {names}")
+    return told
 
 
 def cells(line: Line) -> list[str]:
@@ -140,10 +167,23 @@ def cells(line: Line) -> list[str]:
     window = line.scores.get("window", {}).get(metric)
     others = [_of_baseline(baselines.get(name, {}), metric) for name in BASELINES]
     return [
-        line.name, _or_none(line.version, "d"), line.state or NONE, f"{line.n:,}", metric, _or_none(window, ".3f"),
+        line.name, _or_none(line.version, "d") + _canary(line.canary), line.state or NONE, f"{line.n:,}", metric,
+        _or_none(window, ".3f"),
         *(_or_none(value, ".3f") for value in others), f"{line.lag:,}", f"{line.rate:,.0f}",
         _or_none(line.freshness_ms, ".0f", " ms"), _or_none(line.age_s, ".1f", " s ago"), f"{line.dead:,}", line.case or NONE,
     ]  # fmt: skip
+
+
+def _canary(canary: Mapping[str, Any] | None) -> str:
+    return "" if canary is None else f", {canary['version']} at {100 * canary['share']:.3g} %"
+
+
+def _differs(control: Mapping[str, Any], version: int | None) -> str | None:
+    """How what serves is not what is meant to: by its recipe, or, while nothing is going on, by its version."""
+    told, known = control.get("differs"), control.get("version")
+    if told is None and control.get("state") == "steady" and None not in (version, known) and version != known:
+        return f"version {version}, where control has version {known}: a rebuild could not make it again; see the audit"
+    return told
 
 
 def _of_baseline(scores: Mapping[str, Any], metric: str) -> float | None:

@@ -8,6 +8,7 @@ about models, logs or HTTP, and installs no signal handler: who calls `run` does
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -21,11 +22,20 @@ TICK_S: Final = 0.05
 
 
 class Child(NamedTuple):
-    """What to run. `argv` may hold `{parent}`, which becomes the supervisor's process id."""
+    """What to run. `argv` may hold `{parent}`, which becomes the supervisor's process id; `fds` are inherited."""
 
     name: str
     argv: Sequence[str]
     environ: Mapping[str, str] | None = None
+    fds: tuple[int, ...] = ()
+
+
+class Hopeless(Exception):
+    """A child ended in a way that starting it again will not help; `name` is its name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} cannot run with this configuration (see its message above)")
+        self.name = name
 
 
 class Backoff(NamedTuple):
@@ -69,6 +79,7 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._running = {child.name: _Running(child) for child in children}
+        self._leaving: list[tuple[subprocess.Popen[bytes], float]] = []  # asked to end, and to be killed at that time
         self._say, self._backoff, self._drain_s, self._stderr, self._clock = say, backoff, drain_s, stderr, clock
 
     def start(self) -> None:
@@ -92,22 +103,103 @@ class Supervisor:
         """How often each child was started again."""
         return {name: running.restarts for name, running in self._running.items()}
 
-    def run(self, stop: Event, kill: Event) -> int:
+    def run(self, stop: Event, kill: Event, each: Callable[[], None] = lambda: None) -> int:
         """Watch the children until `stop` is set, or one fails for good; then drain them, and kill them once `kill` is set.
 
-        Returns the exit code: 0 after a drain in which every child ended by itself, EXIT_CONFIG, or 1.
+        `each` is called with every look; it may change the children, and raise Hopeless. Returns the exit code: 0 after a
+        drain in which every child ended by itself, EXIT_CONFIG, or 1.
         """
         code = 0
-        while not stop.wait(TICK_S):
-            failed = self.tick()
-            if failed is not None:
-                self._say(f"{failed} cannot run with this configuration (see its message above); stopping")
-                code = EXIT_CONFIG
-                break
+        try:
+            while not stop.wait(TICK_S):
+                self._look()
+                each()
+        except Hopeless as failed:
+            self._say(f"{failed}; stopping")
+            code = EXIT_CONFIG
         return self.drain(kill) or code
+
+    def restart(self, children: Sequence[Child], stop: Event) -> None:
+        """Drain the children of these names, then start these in their places. The others are watched meanwhile.
+
+        Returns early once `stop` is set. Raises Hopeless.
+        """
+        for child in children:
+            running = self._running[child.name]
+            self._let_go(running)
+            running.child, running.due, running.failures = child, math.inf, 0
+        if not self._wait_for_leaving(stop):
+            return
+        for child in children:
+            self._running[child.name].due = 0.0
+        self._look()
+
+    def replace(self, child: Child, ready: Callable[[], bool], limit_s: float, stop: Event) -> str | None:
+        """Start `child` beside the one of its name; once it is `ready`, that one is drained, and this one takes its place.
+
+        Returns why the old one stays: the new one ended, or was not ready in time. Raises Hopeless for another child.
+        """
+        fresh = _Running(child)
+        try:
+            self._spawn(fresh)
+        except OSError as error:
+            return f"the new {child.name} could not be started ({error})"
+        assert fresh.process is not None
+        deadline = self._clock() + limit_s
+        problem: str | None = None
+        try:
+            while not ready():
+                code = fresh.process.poll()
+                if code is not None or self._clock() >= deadline or stop.is_set():
+                    how = _how(code) if code is not None else f"was not ready within {limit_s:g} s"
+                    problem = f"the new {child.name} {how}"
+                    return problem
+                self._look()
+                stop.wait(TICK_S)
+        except BaseException:
+            problem = "left"
+            raise
+        finally:
+            if problem is not None:
+                _end_group(fresh.process.pid)
+                fresh.process.wait()
+        self._let_go(self._running[child.name])
+        fresh.restarts = self._running[child.name].restarts
+        self._running[child.name] = fresh
+        self._wait_for_leaving(stop)
+        return None
+
+    def _wait_for_leaving(self, stop: Event) -> bool:
+        """Watch the others until every child that was asked to end has done so; False once `stop` is set."""
+        while self._leaving:
+            if stop.wait(TICK_S):
+                return False
+            self._look()
+        return True
+
+    def _let_go(self, running: _Running) -> None:
+        """Ask a child to end, and no longer count it as running."""
+        if running.process is not None and running.process.poll() is None:
+            running.process.terminate()
+        if running.process is not None:
+            self._leaving.append((running.process, self._clock() + self._drain_s))
+        running.process = None
+
+    def _look(self) -> None:
+        failed = self.tick()
+        if failed is not None:
+            raise Hopeless(failed)
 
     def tick(self) -> str | None:
         """Look at each child once, and restart those that are due; the name of one that failed for good, or None."""
+        for process, deadline in list(self._leaving):
+            if process.poll() is None and self._clock() < deadline:
+                continue
+            if process.poll() is None:
+                self._say(f"killed, since it did not end within {self._drain_s:g} s: process {process.pid}")
+            _end_group(process.pid)
+            process.wait()
+            self._leaving.remove((process, deadline))
         for name, running in self._running.items():
             if running.process is None:
                 if self._clock() >= running.due:
@@ -143,7 +235,7 @@ class Supervisor:
             if running.process is not None and running.process.poll() is None:
                 running.process.terminate()
         deadline = self._clock() + self._drain_s
-        while self.pids() and not kill.is_set() and self._clock() < deadline:
+        while (self.pids() or self._any_leaves()) and not kill.is_set() and self._clock() < deadline:
             kill.wait(TICK_S)
         late = self.pids()
         if late and not kill.is_set():
@@ -154,10 +246,14 @@ class Supervisor:
 
     def kill(self) -> None:
         """End every child, and whatever it started, at once."""
-        for running in self._running.values():
-            if running.process is not None:
-                _end_group(running.process.pid)
-                running.process.wait()
+        living = [running.process for running in self._running.values() if running.process is not None]
+        for process in [*living, *(process for process, _ in self._leaving)]:
+            _end_group(process.pid)
+            process.wait()
+        self._leaving.clear()
+
+    def _any_leaves(self) -> bool:
+        return any(process.poll() is None for process, _ in self._leaving)
 
     def _spawn(self, running: _Running) -> None:
         child, running.started = running.child, self._clock()
@@ -167,6 +263,7 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             stderr=self._stderr,
             process_group=0,
+            pass_fds=child.fds,
         )
 
 

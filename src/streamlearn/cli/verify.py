@@ -78,11 +78,11 @@ def check_shard(world: World, model: str, shard: int) -> Checked:
             continue
         try:
             sealed = open_blob(world.store.checkpoint(info.id), world.keys, kind="checkpoint", model=model, shard=shard)
-            parts = {name: sealed.part(name) for name in sealed.header.parts}
+            parts = sealed.all_parts()
         except (CodecError, StoreError):  # altered, or gone since it was listed: the one before it stands
             continue
         position = sealed.header.positions[0]
-        if position.log != world.log.identity:
+        if position.log != world.log.identity(position.stream):
             return result("taken on another log", position.offset)
         first = world.log.bounds(stream, shard)[0]
         if first > 0:

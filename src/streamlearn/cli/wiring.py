@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from ..config import Settings, load
+from ..config import KafkaSettings, Settings, load
 from ..errors import CodecError, ConfigError
-from ..keys import KeyRing, load_keys
-from ..log import Log
+from ..keys import KeyRing, load_keys, read_secret
+from ..log import CONTROL, Log
 from ..store import Store
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ LOG_FILE = "log.sqlite"
 STORE_FILE = "store.sqlite"
 KEY_FILE = "secret.key"
 MIB = 1 << 20
+HOUR_MS = 3_600_000
+FOR_EVER = -1
+SILENCE_S = 300.0  # a learner that replays a gap into a challenger does not poll meanwhile
 GRACE_S = 10
 
 
@@ -42,9 +45,10 @@ class World(NamedTuple):
     keys: KeyRing
 
 
-def read_settings(path: Path, environ: Mapping[str, str]) -> Settings:
-    """The settings at `path`; pipelines named by an import path are also looked for in its folder. Raises ConfigErrors."""
-    settings = load(path, environ)
+def read_settings(path: Path, environ: Mapping[str, str], text: Path | None = None) -> Settings:
+    """The settings at `path` (or of the `text` that stands in for it); pipelines named by an import path are also looked for in
+    its folder. Raises ConfigErrors."""
+    settings = load(path, environ, text)
     folder = str(path.parent.resolve())
     if folder not in sys.path:
         sys.path.append(folder)
@@ -53,9 +57,52 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> Settings:
 
 def log_opener(settings: Settings) -> Callable[[], Log]:
     """Opens the log, here or, since it can be pickled, in another process."""
+    most = int(settings.log.max_waiting_mb * MIB)
+    if settings.log.backend == "kafka":
+        from ..log.kafka import KafkaLog
+
+        kafka = settings.log.kafka
+        return functools.partial(
+            KafkaLog,
+            bootstrap=kafka.bootstrap,
+            prefix=kafka.prefix,
+            replication=kafka.replication,
+            min_insync=kafka.min_insync,
+            compression=None if kafka.compression == "none" else kafka.compression,
+            default_retention_ms=int(settings.log.retention_hours * HOUR_MS) or FOR_EVER,
+            timeout_s=kafka.request_timeout_s,
+            delivery_s=2 * kafka.request_timeout_s,
+            session_s=kafka.session_timeout_s,
+            silence_s=SILENCE_S,
+            security=security(kafka),
+            max_waiting_bytes=most,
+            max_record_bytes=max(MIB, 2 * settings.limits.max_event_bytes),
+        )
     from ..log.sqlite import SqliteLog
 
-    return functools.partial(SqliteLog, _file(settings, LOG_FILE), max_waiting_bytes=int(settings.log.max_waiting_mb * MIB))
+    return functools.partial(SqliteLog, _file(settings, LOG_FILE), max_waiting_bytes=most)
+
+
+def security(kafka: KafkaSettings) -> dict[str, object]:
+    """TLS and SASL, as kafka-python takes them. Raises ConfigError for a password that cannot be read."""
+    found: dict[str, object] = {"security_protocol": kafka.security_protocol}
+    if kafka.security_protocol.endswith("SSL"):
+        files = {name: getattr(kafka, name) for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile")}
+        found |= {name: path for name, path in files.items() if path}
+        found["ssl_check_hostname"] = kafka.ssl_check_hostname
+    if kafka.security_protocol.startswith("SASL"):
+        found["sasl_mechanism"] = kafka.sasl_mechanism
+        found["sasl_plain_username"] = kafka.sasl_username
+        found["sasl_plain_password"] = _password("log.kafka.sasl_password_file", kafka.sasl_password_file)
+    return found
+
+
+def _password(key: str, path: str) -> str:
+    """The password that a file holds. Raises ConfigError."""
+    secret = read_secret(key, path).strip()
+    if not secret:
+        raise ConfigError(key, f"{path} is empty", "Write the password into it, or take the setting away")
+    return secret
 
 
 def open_log(settings: Settings) -> Log:
@@ -72,7 +119,7 @@ def open_log(settings: Settings) -> Log:
 
 def existing_log(settings: Settings) -> Log:
     """The log as it is, nothing made. Raises ConfigError when there is none, LogError."""
-    if not _file(settings, LOG_FILE).exists():
+    if not has_log(settings):
         problem = f"there is no log in {settings.data_dir} yet"
         raise ConfigError("data_dir", problem, "Name the configuration of a service that ran")
     return log_opener(settings)()
@@ -80,15 +127,26 @@ def existing_log(settings: Settings) -> Log:
 
 def open_store(settings: Settings) -> Store:
     """The store, made if it is missing. Raises ConfigError, StoreError."""
+    if settings.store.backend == "redis":
+        from ..store.redis import RedisStore
+
+        redis = settings.store.redis
+        password = _password("store.redis.password_file", redis.password_file) if redis.password_file else None
+        return RedisStore(redis.url, prefix=redis.prefix, password=password)
     from ..store.sqlite import SqliteStore
 
     _make_folder(settings.data_dir)
     return SqliteStore(_file(settings, STORE_FILE))
 
 
+def has_log(settings: Settings) -> bool:
+    """Whether there is a log to look into; one on Kafka always is, if the brokers can be reached."""
+    return settings.log.backend != "sqlite" or _file(settings, LOG_FILE).exists()
+
+
 def has_store(settings: Settings) -> bool:
-    """Whether there is a store to look into."""
-    return _file(settings, STORE_FILE).exists()
+    """Whether there is a store to look into; Redis always is, if it can be reached."""
+    return settings.store.backend != "sqlite" or _file(settings, STORE_FILE).exists()
 
 
 def ring(settings: Settings, environ: Mapping[str, str]) -> KeyRing:
@@ -127,14 +185,14 @@ def resolver(world: World) -> ResolveVersion:
         if blob is not None:
             try:
                 sealed = open_blob(blob, world.keys, kind="version", model=command.model, shard=shard, version=version)
-                for name in sealed.header.parts:
-                    sealed.part(name)
+                sealed.all_parts()
                 return blob
             except CodecError:
                 pass
         spec = job.FitSpec.from_bytes(msgspec.json.encode(command.spec))
         spec = msgspec.structs.replace(spec, stop=command.trained_to.get(str(shard)))
-        return job.fit(spec, log_opener(world.settings), world.keys, lambda done, total: None)
+        fetch = functools.partial(job.base_blob, world.store)
+        return job.fit(spec, log_opener(world.settings), world.keys, lambda done, total: None, fetch)
 
     return resolve
 
@@ -145,9 +203,11 @@ def run_learner(settings: Settings, environ: Mapping[str, str], stop: threading.
     from ..learning.worker import Worker, calm_collector
 
     with opened(settings, environ) as world:
+        streams = sorted({model.stream for model in settings.models.values()})
         worker = Worker(
-            settings, world.log, world.store, world.keys, watches=DriftWatch, resolve=resolver(world), reset=reset
-        )
+            settings, world.log, world.store, world.keys, watches=DriftWatch, resolve=resolver(world), reset=reset,
+            membership=world.log.join("learn", streams),
+        )  # fmt: skip
         calm_collector()
         worker.run(stop)
 
@@ -158,25 +218,47 @@ def run_control(settings: Settings, environ: Mapping[str, str], stop: threading.
     from ..retrain.job import Jobs
 
     with opened(settings, environ) as world:
-        jobs = Jobs(log_opener(settings), world.keys)
+        jobs = Jobs(log_opener(settings), world.keys, open_store=functools.partial(open_store, settings))
         try:
-            Control(settings, world.log, world.store, world.keys, jobs).run(stop)
+            leadership = world.log.join("control", [CONTROL])
+            Control(settings, world.log, world.store, world.keys, jobs, membership=leadership).run(stop)
         finally:
             jobs.close()
 
 
-def run_api(world: World, environ: Mapping[str, str], stop: threading.Event, listen: Callable[[], socket.socket]) -> int:
+def run_api(
+    world: World,
+    environ: Mapping[str, str],
+    stop: threading.Event,
+    listen: Callable[[], socket.socket],
+    ready_fd: int | None = None,
+    may_lack: frozenset[str] | None = None,
+) -> int:
     """The HTTP API on the socket that `listen` makes, until `stop` is set or a signal comes, then whatever is in flight.
 
-    The exit code: 1 when it could not start.
+    Which models it cannot answer for is told to `ready_fd`, see `readiness`. With `may_lack` another process answers on that
+    socket: none is accepted before this one can answer for every model, or, after a while, for all but these. The exit code: 1
+    when it could not start.
     """
     import uvicorn
 
     from ..serving.access import load_api_keys
     from ..serving.app import Deps, create_app
+    from .gentle import Gentle
+    from .readiness import hold_back, tell
 
-    app = create_app(Deps(world.settings, world.log, world.store, world.keys, load_api_keys(environ)))
-    server = uvicorn.Server(
+    opener = log_opener(world.settings)
+
+    def renewed(stream: str) -> str:
+        log = opener()  # one that was opened before never takes a stream that was made again for the old one
+        try:
+            return log.identity(stream)
+        finally:
+            log.close()
+
+    api_keys = load_api_keys(environ)
+    app = create_app(Deps(world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed))
+    server = Gentle(
         uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",
             timeout_graceful_shutdown=GRACE_S,
@@ -188,6 +270,10 @@ def run_api(world: World, environ: Mapping[str, str], stop: threading.Event, lis
         server.should_exit = True
 
     threading.Thread(target=end, name="end-of-serving", daemon=True).start()
+    if may_lack is not None:
+        hold_back(app.router, app.state.shared.holder.missing, may_lack, stop)
+    if ready_fd is not None:
+        tell(ready_fd, lambda: server.started, app.state.shared.holder.missing, stop)
     with listen() as listening:
         server.run(sockets=[listening])
     return 0 if server.started else 1

@@ -17,7 +17,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 import msgspec
@@ -117,8 +117,19 @@ class Api:
 
     @_Method
     def versions(self, name: str) -> Flow[list[dict[str, Any]]]:
-        """A model's versions."""
+        """A model's versions, oldest first: each as `wire.VersionView` says, but for what only `version` tells."""
         return (yield from self._ask(wire.Page, Call("GET", _path("models", name, "versions")))).items
+
+    @_Method
+    def version(self, name: str, version: int) -> Flow[dict[str, Any]]:
+        """One version in full, see `wire.VersionView`."""
+        return (yield from self._ask(dict[str, Any], Call("GET", _path("models", name, "versions", str(version)))))
+
+    @_Method
+    def history(self, name: str, at: float | str | None = None) -> Flow[wire.History]:
+        """What served when; with `at` (Unix seconds or RFC 3339) only what served then, nothing before the first version."""
+        query = "" if at is None else f"?at={quote(str(at), safe='')}"
+        return (yield from self._ask(wire.History, Call("GET", _path("models", name, "history") + query)))
 
     @_Method
     def cases(self, model: str | None = None) -> Flow[list[dict[str, Any]]]:
@@ -140,17 +151,44 @@ class Api:
     @_Method
     def request(self, model: str, action: str, reason: str = "", version: int | None = None) -> Flow[wire.Asked]:
         """Ask control for an action: retrain, cancel, promote, rollback, hold, resume."""
-        return (yield from self._request(model, action, reason, version))
+        return (yield from self._request(model, action, wire.Ask(reason, version)))
 
     @_Method
     def retrain(self, model: str, reason: str = "") -> Flow[wire.Asked]:
         """Ask for a full retrain and a trial of its result."""
-        return (yield from self._request(model, "retrain", reason, None))
+        return (yield from self._request(model, "retrain", wire.Ask(reason)))
 
     @_Method
     def rollback(self, model: str, reason: str = "") -> Flow[wire.Asked]:
         """Ask for the version before the last promotion."""
-        return (yield from self._request(model, "rollback", reason, None))
+        return (yield from self._request(model, "rollback", wire.Ask(reason)))
+
+    @_Method
+    def hold(self, model: str, reason: str = "") -> Flow[wire.Asked]:
+        """Ask for a hold: read, predict and score, but learn nothing."""
+        return (yield from self._request(model, "hold", wire.Ask(reason)))
+
+    @_Method
+    def resume(self, model: str, mode: str = "skip", reason: str = "") -> Flow[wire.Asked]:
+        """Ask for the end of a hold. What came meanwhile is skipped, learned now ("learn"), or forgotten, so that mended events
+        with the same ids can be sent ("repair")."""
+        return (yield from self._request(model, "resume", wire.Ask(reason, mode=mode)))
+
+    @_Method
+    def promote(self, model: str, version: int | None = None, reason: str = "") -> Flow[wire.Asked]:
+        """Ask that the version on trial serves now; or, when nothing is under way, any kept `version`, brought up to date."""
+        return (yield from self._request(model, "promote", wire.Ask(reason, version)))
+
+    @_Method
+    def rewind_plan(self, model: str, to: Sequence[str], skip: Sequence[str]) -> Flow[wire.RewindPlan]:
+        """What a rewind would do: places are OFFSET, PARTITION/OFFSET or RFC 3339 times, ranges FROM:TO."""
+        query = urlencode([("to", place) for place in to] + [("skip", both) for both in skip])
+        return (yield from self._ask(wire.RewindPlan, Call("GET", f"{_path('models', model, 'rewind')}?{query}")))
+
+    @_Method
+    def rewind(self, model: str, to: Sequence[str], skip: Sequence[str], reason: str = "") -> Flow[wire.Asked]:
+        """Ask for a new version that goes on from before `to` without the records in `skip`; see `rewind_plan`."""
+        return (yield from self._request(model, "rewind", wire.Ask(reason, to=list(to), skip=list(skip))))
 
     @_Method
     def ready(self) -> Flow[wire.Ready]:
@@ -178,8 +216,8 @@ class Api:
         """The metrics, as Prometheus reads them."""
         return _accept((yield from self._fetch(Call("GET", "/metrics")))).body.decode()
 
-    def _request(self, model: str, action: str, reason: str, version: int | None) -> Flow[wire.Asked]:
-        body = msgspec.json.encode(wire.Ask(reason, version))
+    def _request(self, model: str, action: str, words: wire.Ask) -> Flow[wire.Asked]:
+        body = msgspec.json.encode(words)
         return (yield from self._ask(wire.Asked, Call("POST", _path("models", model, action), body, repeatable=False)))
 
     def _ready(self) -> Flow[wire.Ready]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -18,6 +18,7 @@ from ..keys import KeyRing
 from ..retrain.job import FitSpec
 from ..store import Store
 from ..store.codec import open_blob
+from .facts import of_blob
 from .state import Case, Phase, State
 from .world import Outcome
 
@@ -54,6 +55,7 @@ class _Run:
     version: int
     jobs: dict[int, Job]
     trained_to: dict[int, int] = field(default_factory=dict)
+    facts: dict[int, dict[str, Any]] = field(default_factory=dict)
     outcome: Outcome | None = None
 
     def failed(self, error: RetrainError) -> None:
@@ -66,9 +68,9 @@ class _Run:
 
 
 class Fits:
-    """The running fits by model. `identity` is the log's: a version fitted from another log is not taken."""
+    """The running fits by model. `identity` gives a stream's: a version fitted from another log is not taken."""
 
-    def __init__(self, jobs: Jobs, store: Store, keys: KeyRing, identity: Callable[[], str]) -> None:
+    def __init__(self, jobs: Jobs, store: Store, keys: KeyRing, identity: Callable[[str], str]) -> None:
         self._jobs, self._store, self._keys, self._identity = jobs, store, keys, identity
         self._runs: dict[str, _Run] = {}
 
@@ -87,18 +89,19 @@ class Fits:
 
     def tend(self, state: State) -> bool:
         """Begin, follow or cancel the model's fit, as its state wants. True when it has just ended. Raises StoreError."""
-        case, run = state.case, self._runs.get(state.name)
-        wanted = state.phase == Phase.RETRAINING and case is not None and state.settings is not None
+        case, run, settings = state.case, self._runs.get(state.name), state.settings
+        wanted = state.phase == Phase.RETRAINING
+        wanted = wanted and case is not None and settings is not None
         if run is not None and (not wanted or case is None or (run.case, run.number) != (case.id, case.run)):
             run.cancel()
             del self._runs[state.name]
             run = None
-        if not wanted or case is None:
+        if not wanted or case is None or settings is None:
             return False
         if run is None:
             run = self._begin(state, case)
         if run.outcome is None:
-            self._follow(state.name, run)
+            self._follow(state.name, settings.stream, run)
             return run.outcome is not None
         return False
 
@@ -123,14 +126,14 @@ class Fits:
         )
         return run
 
-    def _follow(self, model: str, run: _Run) -> None:
+    def _follow(self, model: str, stream: str, run: _Run) -> None:
         for shard, job in run.jobs.items():
             if shard in run.trained_to or not job.done():
                 continue
             try:
                 blob = job.result()
                 sealed = open_blob(
-                    blob, self._keys, kind="version", model=model, shard=shard, log=self._identity(), version=run.version
+                    blob, self._keys, kind="version", model=model, shard=shard, log=self._identity(stream), version=run.version
                 )
             except RetrainError as error:
                 run.failed(error)
@@ -140,5 +143,6 @@ class Fits:
                 return
             self._store.put_version(model, run.version, shard, blob)
             run.trained_to[shard] = next(at.offset for at in sealed.header.positions if at.partition == shard)
+            run.facts[shard] = of_blob(sealed.header, blob)
         if len(run.trained_to) == len(run.jobs):
-            run.outcome = Outcome(run.case, run.number, dict(run.trained_to))
+            run.outcome = Outcome(run.case, run.number, dict(run.trained_to), facts=dict(run.facts))

@@ -2,7 +2,7 @@
 
     1  fold what is new in `_control`; a decision first has the signals observed that it was made upon
     2  observe what is new in `_signals`, one at a time, asking the machine of that model after each
-    3  follow the fits; ask every machine
+    3  follow the fits; look at the features; ask every machine
     4  send the commands that no shard has answered, each once in the life of this process
     5  heartbeats, retention, views
 
@@ -24,12 +24,15 @@ from ..config import Settings
 from ..errors import LogFull, LogUnavailable, Overloaded, StoreFull, StoreUnavailable
 from ..events import Kind
 from ..keys import KeyRing
-from ..log import CONTROL, SIGNALS, Entry, Log, Record
+from ..log import CONTROL, SIGNALS, Entry, Log, Membership, Record
 from ..records import Claim, Decision, Request, Signal, decode_control, sign_command
 from ..store import Store
-from .fold import apply, ask, observe
+from .fold import apply, ask
 from .jobs import Fits, Jobs
 from .machine import decide
+from .observe import observe
+from .observer import Observer
+from .recipes import claimed
 from .sight import Sight, Statuses, limits_of
 from .state import State
 from .upkeep import Heartbeats, Trimmer
@@ -48,21 +51,38 @@ UNAVAILABLE: Final = (LogUnavailable, LogFull, StoreUnavailable, StoreFull, Over
 
 
 class Control:
-    """The judge of every model in `settings`. One process runs it; a second one by accident does no harm."""
+    """The judge of every model in `settings`, while `membership` gives it the control log; without one, always.
+
+    `clock` gives Unix seconds, and dates what is decided; by `timer`, which nobody sets, it does what it does every so often.
+    Of several processes one leads, the others wait. Should two lead for a moment, no harm is done: of two decisions about the
+    same state the first in the log takes effect.
+    """
 
     def __init__(
-        self, settings: Settings, log: Log, store: Store, keys: KeyRing, jobs: Jobs, clock: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        log: Log,
+        store: Store,
+        keys: KeyRing,
+        jobs: Jobs,
+        clock: Callable[[], float] = time.time,
+        membership: Membership | None = None,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings, self._log, self._store, self._keys, self._clock = settings, log, store, keys, clock
+        self._membership, self.leads = membership, membership is None
+        self._settings, self._log, self._store, self._keys = settings, log, store, keys
+        self._clock, self._timer = clock, timer
         log.create({name: stream.partitions for name, stream in settings.streams.items()})
         self._statuses = Statuses(store, STATUS_S)
-        self._fits = Fits(jobs, store, keys, lambda: log.identity)
+        self._fits = Fits(jobs, store, keys, log.identity)
         self._heartbeats = Heartbeats(log, settings)
         self._trimmer = Trimmer(log, store, keys, settings, self._statuses)
+        self._observer = Observer(log, self._statuses, timer)
         self._limits = limits_of(settings)
+        self._waiting_told = False
         self._sent: set[tuple[int, int, str]] = set()  # (seq, shard, model) sent by this process
-        self._beat_at = self._trimmed_at = self._shown_at = self._checked_at = clock()
-        self._alive_at = -ALIVE_S
+        self._beat_at = self._trimmed_at = self._shown_at = self._checked_at = timer()
+        self._alive_at = timer() - ALIVE_S
         self._forget()
 
     def _forget(self) -> None:
@@ -82,7 +102,7 @@ class Control:
         pause = 0.0
         while not stop.is_set():
             try:
-                busy = self.tick()
+                busy = self._lead() and self.tick()
             except UNAVAILABLE as error:
                 pause = min(max(2 * pause, BACKOFF_S[0]), BACKOFF_S[1])
                 logger.warning("control has to wait", extra={"error": str(error), "again_in_s": pause})
@@ -94,17 +114,42 @@ class Control:
         self.close()
 
     def close(self) -> None:
-        """Cancel the fits; they begin again with the next process."""
+        """Cancel the fits, which begin again with the next process, and let another one lead."""
+        self._fits.close()
+        if self._membership is not None:
+            self._membership.close()
+
+    def _lead(self) -> bool:
+        """Whether this process leads now. A new leader knows nothing, as at the start; a former one cancels its fits."""
+        if self._membership is None:
+            return True
+        leads = bool(self._membership.poll(lambda places: self._resign()))
+        if leads and not self.leads:
+            logger.info("leads", extra={"log": self._log.identity(CONTROL)})
+            self.leads = True
+            self._sent.clear()
+            self._forget()
+        elif self.leads and not leads:
+            self._resign()
+        elif not leads and not self._waiting_told:
+            self._waiting_told = True
+            logger.info("waits for its turn to lead")
+        return self.leads
+
+    def _resign(self) -> None:
+        logger.warning("another control process leads now")
+        self.leads = False
         self._fits.close()
 
     def tick(self) -> bool:
         """One turn; whether anything was read, decided or sent. Raises LogError, StoreError, Overloaded."""
         before = self._control_at, self._signal_at
-        self._statuses.refresh(self._clock())
+        self._statuses.refresh(self._timer())
         self._fold()
         self._observe(None)
         for state in self._models():
             self._fits.tend(state)
+            self._observer.tend(state, self._clock())
             self._judge(state, up_to_date=True)
         sent = self._send()
         self._keep_up()
@@ -135,12 +180,13 @@ class Control:
         except msgspec.DecodeError as error:
             logger.error("a control record cannot be read", extra={"offset": record.offset, "error": str(error)})
             return False
-        if isinstance(entry, Claim):
-            self._book.add(record.offset, entry, True, None)
-            return True
         state = self._states.get(entry.model)
         if state is None:
             state = self._states[entry.model] = self._new(entry.model)
+        if isinstance(entry, Claim):
+            claimed(state, record.ts, entry)
+            self._book.add(record.offset, entry, True, None)
+            return True
         if isinstance(entry, Request):
             took = ask(state, record.offset, entry)
         else:
@@ -195,6 +241,8 @@ class Control:
         return Sight(
             self._log, self._statuses, state.name, stream, self._clock(), (self._signal_at or 0) - 1, up_to_date, self._limits,
             self._settings.streams[stream].model_dump(mode="json") if stream else {}, self._fits.outcome(state.name),
+            self._store, self._keys, state.partitions,
+            self._observer.inputs(state), lambda: self._observer.look_now(state, self._clock()),
         )  # fmt: skip
 
     def _tell(self, decision: Decision, offset: int) -> None:
@@ -224,25 +272,28 @@ class Control:
         return sent
 
     def _keep_up(self) -> None:
-        now = self._clock()
+        now = self._timer()
         beat_s = min(1.0, self._settings.control.heartbeat_s / 4)
         if now - self._beat_at >= beat_s:
-            self._heartbeats.beat(now)
+            self._heartbeats.beat(self._clock())
             self._beat_at = now
         if now - self._trimmed_at >= TRIM_S:
-            self._trimmer.trim(now, self._states.values())
+            self._trimmer.trim(self._clock(), self._states.values())
             self._trimmed_at = now
 
     def _show(self) -> None:
         """Put what has changed; everything, when the store has lost it or knows of more than the log holds."""
-        now = self._clock()
+        now = self._timer()
         if self._views_at is None or now - self._checked_at >= LIVE_S:
             found, self._checked_at = self._store.view_offset(), now
+            if found > self._control_at and self._log.bounds(CONTROL, 0)[1] > self._control_at:
+                return  # another one has led meanwhile: what it decided is to be read first
             if found > self._control_at or (self._views_at is None and found == 0):
                 self._store.clear_views()
+                found = 0
             elif self._views_at is None:
                 self._book.skip_audit(found)
-            elif self._views_at is not None and found < self._views_at:
+            if self._views_at is not None and found < self._views_at:
                 logger.warning("the store has lost its views; they are rebuilt from the control log")
                 self._forget()
                 self._fold()
@@ -250,10 +301,11 @@ class Control:
         if self._views_at == self._control_at and now - self._shown_at < LIVE_S:
             return
         for state in self._models():
-            self._book.see(state, self._fits.progress(state.name))
+            seen = self._observer.inputs(state)
+            self._book.see(state, self._fits.progress(state.name), None if seen is None else seen.doc())
         docs = self._book.changed()
         if now - self._alive_at >= ALIVE_S:
-            docs["role", "control"] = msgspec.json.encode({"at": now})
+            docs["role", "control"] = msgspec.json.encode({"at": self._clock()})
             self._alive_at = now
         if docs or self._views_at != self._control_at:
             self._store.put_views(docs, self._control_at)

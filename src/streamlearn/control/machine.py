@@ -1,9 +1,11 @@
 """The judge of one model: given its state and the world, the next decision, or None. It records and changes nothing.
 
-    steady ─alarm▶ confirm ─window▶ confirmed ▶ retraining ▶ fitted ▶ trial ▶ promoting ▶ recovering ▶ steady
-                      │                 ▲ ▲ backoff │ │ too far behind│  │        │
+    steady ─alarm▶ confirm ─window▶ confirmed ▶ retraining ▶ fitted ▶ trial ▶ canary ▶ promoting ▶ recovering ▶ steady
+                      │                 ▲ ▲ backoff │ │ too far behind│  │       │         │
                       └▶ rejected,      └─┴─────────┘ └───────────────┘  └▶ closing: detach, then reset ▶ steady
                          expired: reset
+
+A case that a person has decided (`rewind`) begins at confirmed, and is promoted as soon as every shard has tried its version.
 
 The caller records the decision, folds it back in from the log, and asks again until there is none.
 """
@@ -13,17 +15,21 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..config import ModelSettings
-from ..drift.confirm import confirm, recovered
+from ..drift.confirm import case_number, confirm, recovered
 from ..records import Decision
+from ..retrain.rewind import as_json
+from .canary import judge_canary, judge_promotion, win_trial
+from .changes import answer_rebuild, begins, open_change
+from .facts import by_shard, made_with, window_times
 from .fold import RESETS
+from .inputs import diagnosed, judge_inputs
 from .requests import judge_request
-from .state import Alarm, Case, Order, Phase, State
-from .steps import decision, lose_trial, retrain_failed
+from .rewind import bases, give_up, lost, origin, passed_over, promote_at_once, record_skipped
+from .state import Alarm, Case, Phase, State
+from .steps import PATIENCE_S, decision, lose_trial, retrain_failed, told
 from .world import Outcome, World
 
-CASE_MEMORY: Final = 100_000  # labelled events for which a case counts against the budget of the next
 TRIAL_MEMORY_S: Final = 90 * 86_400.0  # seconds for which a trial counts against the budget of the next
-PATIENCE_S: Final = 7 * 86_400.0  # what has not come a week and two label waits after it was due never will
 GRACE_S: Final = 60.0  # a status may run ahead of the signals of the same events, never by this much
 WINDOWS: Final = 4  # a window that has not come after this many times its labelled events was lost
 
@@ -37,15 +43,18 @@ def decide(state: State, world: World) -> Decision | None:
         return _register(state, world, settings)
     if state.held_by_learner is not None and state.held is None:
         return decision(state, world, "held", why=state.held_by_learner, by="learner")
+    if state.to_skip:
+        return record_skipped(state, world)
     requested = judge_request(state, world)
     if requested is not None:
         return requested
-    return _step(state, world, settings) or _let_go(state, world, settings)
+    judged = answer_rebuild(state, world) or judge_inputs(state, world, settings) or judge_promotion(state, world)
+    return judged or _step(state, world, settings) or _let_go(state, world, settings)
 
 
 def _step(state: State, world: World, settings: ModelSettings) -> Decision | None:
     if state.phase == Phase.STEADY:
-        return _open(state, world)
+        return _open(state, world) or open_change(state, world, settings)
     if state.phase == Phase.ROLLING_BACK:
         return _roll_back(state, world)
     case = state.case
@@ -61,6 +70,8 @@ def _step(state: State, world: World, settings: ModelSettings) -> Decision | Non
             return _try(state, case, world, settings)
         case Phase.TRIAL:
             return _judge_trial(state, case, world, settings)
+        case Phase.CANARY:
+            return judge_canary(state, case, world, settings)
         case Phase.PROMOTING:
             return _promote(state, case, world)
         case Phase.RECOVERING:
@@ -69,15 +80,17 @@ def _step(state: State, world: World, settings: ModelSettings) -> Decision | Non
 
 
 def _register(state: State, world: World, settings: ModelSettings) -> Decision:
+    table = settings.model_dump(mode="json")
     numbers = {
-        "stream": settings.stream, "task": settings.task, "pipeline": settings.pipeline, "partitions": state.partitions
+        "stream": settings.stream, "task": settings.task, "pipeline": settings.pipeline, "partitions": state.partitions,
+        "settings": table, "made_with": made_with(table),
     }  # fmt: skip
     return decision(state, world, "registered", version=1, why="the model was first seen in the configuration", numbers=numbers)
 
 
 def _open(state: State, world: World) -> Decision | None:
     waiting = [alarm for shard, alarm in state.alarms.items() if not state.pending(shard, *RESETS)]
-    if not waiting:
+    if not waiting or state.broken is not None:  # a loss that rose on broken input is no news
         return None
     alarm = min(waiting, key=lambda alarm: alarm.log_offset)
     signal, data = alarm.signal, alarm.signal.data
@@ -95,8 +108,7 @@ def _confirm(state: State, case: Case, world: World, settings: ModelSettings) ->
     if alarm is None or alarm.window is None:
         return _expire(state, case, world, settings)
     window, drift = alarm.window, settings.drift
-    recent = [n for n in state.drift_cases if state.labelled - n <= CASE_MEMORY]
-    k = max(1, min(len(recent), len(state.drift_cases)))
+    k = case_number(state.drift_cases, state.labelled)
     seed = settings.seed + state.cases
     verdict = confirm(window["loss"], window["ref"], window["fresh"], alpha=drift.alpha, harm=drift.harm, k=k, seed=seed)
     numbers: dict[str, Any] = {name: value for name, value in verdict._asdict().items() if name not in ("confirmed", "reason")}
@@ -105,7 +117,10 @@ def _confirm(state: State, case: Case, world: World, settings: ModelSettings) ->
         numbers["command"] = {"verb": "reset", "confirmed": False}
         return decision(state, world, "rejected", why=verdict.reason, numbers=numbers)
     numbers["reference"] = {"loss": window["loss"], **window["ref"]}
-    return decision(state, world, "confirmed", why=f"drift confirmed in case {case.id}: {verdict.reason}", numbers=numbers)
+    why, diagnosis = f"drift confirmed in case {case.id}: {verdict.reason}", diagnosed(state, case, world)
+    if diagnosis is not None:
+        numbers["diagnosis"], why = diagnosis._asdict(), f"{why}; {diagnosis.kind}: {diagnosis.why}"
+    return decision(state, world, "confirmed", why=why, numbers=numbers)
 
 
 def _expire(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
@@ -126,12 +141,17 @@ def _expire(state: State, case: Case, world: World, settings: ModelSettings) -> 
 def _retrain(state: State, case: Case, world: World, settings: ModelSettings, why: str = "") -> Decision:
     """Fit the case's version: for the first time, again after a failure, or, with a `why`, again to catch up."""
     bounds = {shard: world.bounds(shard) for shard in state.shards}
-    starts = case.starts or _starts(state, case, world)
+    found = bases(state, case, world)
+    if case.decided and (gone := lost(case, found, world)):
+        return give_up(state, case, world, gone)
+    at = {shard: base["position"] for shard, base in found.items()}
+    starts = at if case.decided else case.starts or _starts(state, case, world)
     starts = {shard: min(max(starts.get(shard, 0), bounds[shard][0]), bounds[shard][1]) for shard in state.shards}
     version = case.version or state.last_version + 1
     retrain = settings.retrain
     fit = {
-        "model": state.name, "version": version, "stream": settings.stream, "epochs": retrain.epochs, "seed": settings.seed,
+        "model": state.name, "version": version, "stream": settings.stream, "seed": settings.seed,
+        "epochs": 1 if case.decided else retrain.epochs,
         "catch_up_records": retrain.catch_up_records, "settings": settings.model_dump(mode="json"),
         "stream_settings": dict(world.stream_settings), "limits": dict(world.limits),
     }  # fmt: skip
@@ -139,17 +159,19 @@ def _retrain(state: State, case: Case, world: World, settings: ModelSettings, wh
         "run": case.run + 1, "attempt": case.attempt + (not why), "catch_ups": case.catch_ups + bool(why), "fit": fit,
         "starts": {str(shard): offset for shard, offset in starts.items()},
         "until": {str(shard): bounds[shard][1] for shard in state.shards},
+        "times": window_times(world, starts, {shard: bounds[shard][1] for shard in state.shards}),
+        "made_with": made_with(settings.model_dump(mode="json")),
+        "bases": {str(shard): base for shard, base in found.items()}, "skip": as_json(passed_over(state, case)),
     }  # fmt: skip
     if not why:
-        origin = "the change point" if case.kind == "drift" else "the last confirmed change, or the oldest record kept"
-        why = f"attempt {case.attempt + 1} of {retrain.attempts}: fit version {version} from {origin}"
+        why = f"attempt {case.attempt + 1} of {retrain.attempts}: fit version {version} from {origin(case, found)}"
     return decision(state, world, "retrain_started", version=version, why=why, numbers=numbers)
 
 
 def _starts(state: State, case: Case, world: World) -> dict[int, int]:
     """By shard, where the fit begins: at the change in the shard that saw it, at the same time in the others."""
-    if case.kind == "manual":
-        return dict(state.last_starts)
+    if case.kind != "drift":
+        return dict(state.last_starts) or begins(state, world)
     first, end = world.bounds(case.shard)
     change = max(case.change_offset, first)
     if change >= end:
@@ -165,7 +187,7 @@ def _fitted(state: State, case: Case, world: World, settings: ModelSettings) -> 
     if outcome.reason:
         return retrain_failed(state, case, world, settings, outcome.reason, outcome.detail)
     trained_to = {str(shard): offset for shard, offset in sorted(outcome.trained_to.items())}
-    numbers = {"run": case.run, "trained_to": trained_to, "took_s": world.now - state.since}
+    numbers = {"run": case.run, "trained_to": trained_to, "took_s": world.now - state.since, "shards": by_shard(outcome.facts)}
     return decision(state, world, "retrained", version=case.version, why="the fit ended near the log's head", numbers=numbers)
 
 
@@ -187,9 +209,12 @@ def _try(state: State, case: Case, world: World, settings: ModelSettings) -> Dec
     command = {"verb": "try", "version": case.version, "trained_to": trained_to, "specs": specs}
     numbers = {
         "k": k, "alpha": trial.alpha, "gaps": {str(shard): gap for shard, gap in gaps.items()}, "command": command,
-        "tolerance": trial.tolerance if case.kind == "drift" else 0.0,  # only a drift makes "not worse" good enough
+        "tolerance": trial.tolerance if case.kind in ("drift", "changed") else 0.0,  # else "not worse" is not enough
+        "guardrails": trial.table, "slices": list(trial.slices),
     }  # fmt: skip
     why = f"version {case.version} against version {state.version} on the same events, challenger {k} since the last promotion"
+    if case.decided:
+        why = f"version {case.version} is brought beside version {state.version}, to be promoted without a trial"
     return decision(state, world, "trial_started", version=case.version, why=why, numbers=numbers)
 
 
@@ -199,14 +224,14 @@ def _judge_trial(state: State, case: Case, world: World, settings: ModelSettings
     if case.shadow_failed:
         return lose_trial(state, case, world, f"the challenger failed: {case.shadow_failed}")
     if order.refused and not order.waiting:
-        return retrain_failed(state, case, world, settings, "refused", _told(order), to_detach=order.applied)
+        return retrain_failed(state, case, world, settings, "refused", told(order), to_detach=order.applied)
+    if case.decided and not order.waiting:
+        return promote_at_once(state, case, world)
     if not order.waiting:
         bounds = settings.trial.min_events, settings.trial.horizon_events
         verdict = trial.verdict(*bounds)
         if verdict == "promote":
-            command = {"verb": "promote", "version": case.version}
-            numbers = {**state.trial_numbers, "command": command}
-            return decision(state, world, "trial_won", version=case.version, why=trial.why(*bounds), numbers=numbers)
+            return win_trial(state, case, world, settings, trial.why(*bounds))
         if verdict == "reject":
             return lose_trial(state, case, world, trial.why(*bounds))
     if case.blocks.events >= 2 * settings.trial.horizon_events:
@@ -221,8 +246,9 @@ def _promote(state: State, case: Case, world: World) -> Decision | None:
     if order.waiting:
         return None
     if order.refused:
-        return lose_trial(state, case, world, f"the promotion was refused: {_told(order)}", promoted=order.applied)
-    numbers = {"previous": state.version}
+        return lose_trial(state, case, world, f"the promotion was refused: {told(order)}", promoted=order.applied)
+    scores = {shard: world.scores(shard) for shard in state.shards}
+    numbers = {"previous": state.version, "at": by_shard(order.at), "scores": by_shard(scores)}
     return decision(state, world, "promoted", version=case.version, why="every shard serves it", numbers=numbers)
 
 
@@ -267,7 +293,7 @@ def _finish(state: State, case: Case, world: World) -> Decision | None:
         return None
     why, numbers = "the case is closed", {"left": len(case.then), "command": case.then[0]}
     if order.verb == "rollback" and order.refused:  # only people can mend that: they must hear of it
-        why = f"the shards do not agree: some serve version {case.version} and would not go back from it: {_told(order)}"
+        why = f"the shards do not agree: some serve version {case.version} and would not go back from it: {told(order)}"
         numbers["stuck"] = sorted(order.refused)
     return decision(state, world, "detached", version=case.version, why=why, numbers=numbers)
 
@@ -277,11 +303,14 @@ def _roll_back(state: State, world: World) -> Decision | None:
     if order.waiting:
         return None
     if order.refused:
-        why = f"the rollback was refused: {_told(order)}"
+        why = f"the rollback was refused: {told(order)}"
         reset = {"verb": "reset", "confirmed": False}
-        numbers = {"request": state.rolling_back_for, "applied": order.applied, "command": reset}
+        numbers: dict[str, Any] = {"applied": order.applied, "command": reset}
+        if state.rolling_back_for < 0:
+            return decision(state, world, "rollback_failed", case=state.story, version=state.previous, why=why, numbers=numbers)
+        numbers["request"] = state.rolling_back_for
         return decision(state, world, "request_refused", case=state.story, why=why, numbers=numbers)
-    back: dict[str, Any] = {"from": state.version}
+    back: dict[str, Any] = {"from": state.version, "at": by_shard(order.at)}
     why = f"version {state.previous} serves again instead of version {state.version}"
     return decision(state, world, "rolled_back", case=state.story, version=state.previous, why=why, numbers=back)
 
@@ -305,7 +334,3 @@ def _detach(state: State, world: World, why: str) -> Decision:
 
 def _labelled(state: State, world: World) -> int:
     return sum(max(world.labelled(shard), state.n.get(shard, 0)) for shard in state.shards)
-
-
-def _told(order: Order) -> str:
-    return "; ".join(f"shard {shard}: {why}" for shard, why in sorted(order.refused.items()))

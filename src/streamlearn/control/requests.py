@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..records import Decision, Request
-from .fold import FITTING
+from .fold import FITTING, MAY_GIVE_WAY, TRYING
+from .imports import judge_import
+from .rewind import refuse_resume, restore, rewind
 from .state import Phase, State
 from .steps import decision, ending, lose_trial
 from .world import World
@@ -56,19 +58,31 @@ def _cancel(state: State, request: Request, world: World) -> Decision | str:
         numbers: dict[str, Any] = {"attempt": case.attempt, "run": case.run, "reason": "cancelled", "final": True}
         why = _why(request, "the retrain was cancelled")
         return decision(state, world, "retrain_failed", version=case.version, why=why, numbers=numbers | ending(case, None))
-    if case is not None and state.phase == Phase.TRIAL:
-        return lose_trial(state, case, world, _why(request, "the trial was cancelled"))
+    if case is not None and state.phase in TRYING:
+        return lose_trial(state, case, world, _why(request, f"the {state.phase.value} was cancelled"))
     return f"{_doing(state)}: there is neither a retrain nor a trial to cancel"
+
+
+def _rewind(state: State, request: Request, world: World) -> Decision | str:
+    if state.phase not in MAY_GIVE_WAY:
+        cancel = f"POST /v1/models/{state.name}/cancel"
+        return f"{_doing(state)}: a rewind can begin when that has ended, or was cancelled ({cancel})"
+    return rewind(state, request, world, _why(request, "a rewind"))
 
 
 def _promote(state: State, request: Request, world: World) -> Decision | str:
     case = state.case
-    if case is None or state.phase != Phase.TRIAL or case.trial is None:
-        return f"{_doing(state)}: only a version on trial can be promoted; to bring the last champion back, roll back"
+    if state.phase == Phase.STEADY and request.version is not None:
+        return restore(state, request.version, world, _why(request, f"version {request.version} is to serve again"))
+    if case is None or state.phase not in TRYING or case.trial is None:
+        return (
+            f"{_doing(state)}: only a version on trial can be promoted, or, when nothing is under way, a kept one that is "
+            "named; to bring the last champion back, roll back"
+        )
     if request.version is not None and request.version != case.version:
         return f"version {case.version} is on trial, not version {request.version}"
-    order = state.orders[case.trial_seq]
-    if order.waiting or order.refused or case.shadow_failed:
+    order = state.orders.get(case.trial_seq)  # None once every shard has answered, and the canary's has followed it
+    if (order is not None and (order.waiting or order.refused)) or case.shadow_failed:
         return f"version {case.version} does not yet run on every shard"
     numbers = {**state.trial_numbers, "command": {"verb": "promote", "version": case.version}}
     return decision(
@@ -77,7 +91,7 @@ def _promote(state: State, request: Request, world: World) -> Decision | str:
 
 
 def _rollback(state: State, request: Request, world: World) -> Decision | str:
-    if state.phase in (Phase.TRIAL, Phase.PROMOTING, Phase.CLOSING, Phase.ROLLING_BACK):
+    if state.phase in (*TRYING, Phase.PROMOTING, Phase.CLOSING, Phase.ROLLING_BACK):
         return f"{_doing(state)}: roll back when that has ended (a trial can be cancelled)"
     if state.previous is None:
         return f"version {state.version} has no champion before it to go back to"
@@ -90,16 +104,22 @@ def _rollback(state: State, request: Request, world: World) -> Decision | str:
 
 
 def _hold(state: State, request: Request, world: World) -> Decision | str:
-    if state.held is not None:
+    if state.held is not None and not state.held_by_diagnosis:
         return f"the model is held already: {state.held}"
     why = _why(request, "held")
+    if state.held_by_diagnosis:  # the learners hold it; from now on it is the person's to resume
+        return decision(state, world, "held", why=f"{why}; before that, {state.held}")
     return decision(state, world, "held", why=why, numbers={"command": {"verb": "hold", "reason": why}})
 
 
 def _resume(state: State, request: Request, world: World) -> Decision | str:
     if state.held is None:
         return "the model is not held"
-    return decision(state, world, "resumed", why=_why(request, "resumed"), numbers={"command": {"verb": "resume"}})
+    refused = refuse_resume(state, request.mode, world)
+    if refused:
+        return refused
+    command = {"verb": "resume", "mode": request.mode}
+    return decision(state, world, "resumed", why=_why(request, f"resumed ({request.mode})"), numbers={"command": command})
 
 
 ACTIONS: Final[dict[str, Callable[[State, Request, World], Decision | str]]] = {
@@ -109,4 +129,6 @@ ACTIONS: Final[dict[str, Callable[[State, Request, World], Decision | str]]] = {
     "rollback": _rollback,
     "hold": _hold,
     "resume": _resume,
+    "import": judge_import,
+    "rewind": _rewind,
 }

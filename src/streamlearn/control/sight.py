@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from ..config import Settings
 from ..events import Limits
+from ..keys import KeyRing
 from ..log import Log
+from ..log.seek import offset_at as offset_at
+from ..log.seek import time_at as time_at
 from ..records import Status
+from ..retrain.rewind import Sound, kept_versions, sound_checkpoint
 from ..store import Store
+from .facts import scores_of
+from .seen import Inputs
 from .world import Outcome
 
 logger = logging.getLogger("streamlearn.control")
@@ -27,8 +34,8 @@ class Statuses:
         self._docs: dict[tuple[str, int], Status] = {}
 
     def refresh(self, now: float) -> None:
-        """Read the store, unless it was read just now. Raises StoreError."""
-        if self._read_at is not None and 0 <= now - self._read_at < self._max_age_s:
+        """Read the store, unless it was read just now; `now` by a timer. Raises StoreError."""
+        if self._read_at is not None and now - self._read_at < self._max_age_s:
             return
         docs = {}
         for key, doc in self._store.statuses().items():
@@ -41,23 +48,6 @@ class Statuses:
     def get(self, model: str, shard: int) -> Status | None:
         """The status of a shard, as it was when last read."""
         return self._docs.get((model, shard))
-
-
-def time_at(log: Log, stream: str, partition: int, offset: int) -> float:
-    """The append time of the record at `offset`, which must be retained. Raises LogError."""
-    return log.read(stream, partition, offset, 1)[0].ts
-
-
-def offset_at(log: Log, stream: str, partition: int, time: float) -> int:
-    """The first retained offset appended at `time` or later, the end when there is none: a binary search. Raises LogError."""
-    low, high = log.bounds(stream, partition)
-    while low < high:
-        middle = (low + high) // 2
-        if time_at(log, stream, partition, middle) < time:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 def limits_of(settings: Settings) -> dict[str, float]:
@@ -80,11 +70,39 @@ class Sight:
     limits: Mapping[str, float]
     stream_settings: Mapping[str, object]
     outcome: Outcome | None
+    store: Store
+    keys: KeyRing
+    partitions: int
+    inputs: Inputs | None
+    look: Callable[[], Inputs | None]
+
+    def sound(self, shard: int, offset: int) -> Sound | None:
+        """See `World`."""
+        return sound_checkpoint(self.store, self.keys, self.model, shard, self.log.identity(self.stream), offset)
+
+    def kept(self) -> frozenset[int]:
+        """See `World`."""
+        return kept_versions(self.store.versions(), self.model, self.partitions)
+
+    def look_now(self) -> Inputs | None:
+        """See `World`."""
+        return self.look()
 
     def labelled(self, shard: int) -> int:
         """See `World`."""
         status = self.statuses.get(self.model, shard)
         return 0 if status is None else status.n
+
+    def scores(self, shard: int) -> dict[str, Any]:
+        """See `World`."""
+        status = self.statuses.get(self.model, shard)
+        return {} if status is None else scores_of(status)
+    def rebuilt(self, shard: int) -> int | None:
+        """See `World`."""
+        status = self.statuses.get(self.model, shard)
+        past = None if status is None else status.backfill
+        awaits = past is not None and past.why == "rebuild" and past.position >= past.until
+        return status.generation if status is not None and awaits else None
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """See `World`."""

@@ -7,7 +7,12 @@ from enum import StrEnum
 from typing import Any
 
 from ..config import ModelSettings
+from ..lineage import Recipe
+from ..log.ranges import Range
 from ..records import Command, Request, Signal
+from ..retrain.canary import Canary
+from ..retrain.reversal import Reversal
+from ..retrain.sums import NONE, Sums, merge
 from ..retrain.trial import Trial
 
 
@@ -20,6 +25,7 @@ class Phase(StrEnum):
     RETRAINING = "retraining"
     FITTED = "fitted"  # the new version is stored; it may have fallen too far behind to be tried
     TRIAL = "trial"
+    CANARY = "canary"  # the challenger answers for a share of the keys
     PROMOTING = "promoting"
     RECOVERING = "recovering"
     CLOSING = "closing"  # the shadow is being let go, then the detectors are reset
@@ -43,6 +49,7 @@ class Order:
     arguments: dict[str, Any]
     shards: tuple[int, ...]
     answers: dict[int, str] = field(default_factory=dict)  # by shard: "" when applied, else why it was refused
+    at: dict[int, int] = field(default_factory=dict)  # by shard: the position in its partition at which it answered
 
     @property
     def verb(self) -> str:
@@ -72,27 +79,52 @@ class Blocks:
     shards: int
     next: int = 0
     events: int = 0  # in all reports, whether merged or not
-    waiting: dict[int, dict[int, tuple[int, float, float]]] = field(default_factory=dict)
+    waiting: dict[int, dict[int, tuple[int, float, float, Sums]]] = field(default_factory=dict)
 
-    def add(self, number: int, shard: int, n: int, champion: float, challenger: float) -> list[tuple[int, float, float]]:
-        """The merged blocks (events, champion's loss sum, challenger's) that this report completes, in order."""
+    def add(
+        self, number: int, shard: int, n: int, champion: float, challenger: float, sums: Sums = NONE
+    ) -> list[tuple[int, float, float, Sums]]:
+        """The merged blocks (events, champion's loss sum, challenger's, other sums) that this report completes, in order."""
         if number < self.next or shard in self.waiting.setdefault(number, {}):
             return []
-        self.waiting[number][shard] = (n, champion, challenger)
+        self.waiting[number][shard] = (n, champion, challenger, sums)
         self.events += n
         merged = []
         while len(self.waiting.get(self.next, ())) == self.shards:
-            parts = sorted(self.waiting.pop(self.next).items())
-            merged.append(
-                (sum(part[0] for _, part in parts), sum(part[1] for _, part in parts), sum(part[2] for _, part in parts))
-            )
+            parts = [part for _, part in sorted(self.waiting.pop(self.next).items())]
+            losses = sum(part[0] for part in parts), sum(part[1] for part in parts), sum(part[2] for part in parts)
+            merged.append((*losses, merge(part[3] for part in parts)))
             self.next += 1
         return merged
 
 
 @dataclass(slots=True)
+class Guard:
+    """The old champion in the shadow against the version promoted over it, on paired losses since the promote command `seq`.
+
+    What its `test` proves is that the old champion is better.
+    """
+
+    seq: int
+    test: Reversal
+    blocks: Blocks
+
+    def take(self, shard: int, data: dict[str, Any]) -> None:
+        """The data of a "block" signal; those of another trial are left out."""
+        if data["trial"] == self.seq:
+            for n, new, old, _ in self.blocks.add(data["block"], shard, data["n"], data["champion"], data["challenger"]):
+                if n:
+                    self.test.add_block(n, new, old)
+
+
+@dataclass(slots=True)
 class Case:
-    """One story, from an alarm or a request to its end. `kind` is "drift" or "manual"."""
+    """One story, from an alarm, a request or a changed file to its end. `kind` is "drift", "manual", "changed", "rewind" or
+    "restore".
+
+    Of the latter two, whose end a person has decided: `to` is where a rewind goes back to and `skip` what it passes over, by
+    shard, `base` the version that a restore goes on from. `bases` and `skips` are those of the fit under way.
+    """
 
     id: str
     kind: str
@@ -114,13 +146,36 @@ class Case:
     trial_seq: int = -1
     blocks: Blocks = field(default_factory=lambda: Blocks(1))
     shadow_failed: str = ""
+    canary: Canary | None = None
     then: list[dict[str, Any]] = field(default_factory=list)
     promoted_n: int = 0
+    to: dict[int, int] = field(default_factory=dict)
+    skip: dict[int, list[Range]] = field(default_factory=dict)
+    base: int = 0
+    bases: dict[int, dict[str, Any]] = field(default_factory=dict)
+    skips: dict[int, list[Range]] = field(default_factory=dict)
+    diagnosis: dict[str, Any] | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether a person has decided that the new version serves, without a trial."""
+        return self.kind in ("rewind", "restore")
 
     def spec(self, shard: int) -> dict[str, Any]:
         """The fields of the FitSpec of one shard; once it was fitted, those that make the very same version again."""
         start, until, stop = self.starts[shard], self.until[shard], self.trained_to.get(shard)
-        return {**self.fit, "shard": shard, "partition": shard, "start": start, "until": until, "stop": stop}
+        spec = {**self.fit, "shard": shard, "partition": shard, "start": start, "until": until, "stop": stop}
+        if shard in self.bases:
+            spec["base"] = {name: self.bases[shard][name] for name in ("kind", "id")}
+        return {**spec, "skip": self.skips[shard]} if self.skips.get(shard) else spec
+
+    def go_on_with_canary(self, seq: int, numbers: dict[str, Any]) -> None:
+        """The canary's next step, or its first, begins with the command `seq`."""
+        assert self.trial is not None
+        if self.canary is None:
+            trial, at = self.trial, self.blocks.events
+            self.canary = Canary(numbers["shares"], numbers["salt"], trial.alpha, trial.tolerance, at, trial.length)
+        self.canary.next(seq)
 
 
 @dataclass(slots=True)
@@ -140,6 +195,10 @@ class State:
     last_version: int = 0
     cases: int = 0
     case: Case | None = None
+    input_since: float = 0.0  # when the features began to be those that they are compared with
+    broken: dict[str, Any] | None = None  # what a diagnosis found in the input, until it has healed or a person accepts it
+    drifted: dict[str, float] = field(default_factory=dict)  # features that were told to have drifted, by when
+    unsettled: bool = False  # the detectors have seen losses of broken input
     story: str = ""  # the case whose promotion is the last one
     last_starts: dict[int, int] = field(default_factory=dict)
     drift_cases: list[int] = field(default_factory=list)  # labelled counts of those opened since the last confirmed change
@@ -153,6 +212,7 @@ class State:
     alarms: dict[int, Alarm] = field(default_factory=dict)
     recoveries: dict[int, dict[str, Any]] = field(default_factory=dict)
     shadow_lost: str = ""
+    guard: Guard | None = None
     orders: dict[int, Order] = field(default_factory=dict)
     order: int = -1  # the seq that the present phase waits for
     asked: dict[int, Request] = field(default_factory=dict)
@@ -161,11 +221,23 @@ class State:
     n: dict[int, int] = field(default_factory=dict)
     seen: dict[int, int] = field(default_factory=dict)
     offset: int = 0
+    holding: dict[int, int] = field(default_factory=dict)  # by shard, the offset at which it was held, while it is
+    to_skip: list[tuple[int, int, int]] = field(default_factory=list)  # (shard, from, to) held, not yet in the control log
+    skipped: dict[int, list[Range]] = field(default_factory=dict)  # by shard, what no fit may learn
+    fitted: dict[int, dict[int, int]] = field(default_factory=dict)  # versions that were fitted, and to where, by shard
+    recipes: dict[int, Recipe] = field(default_factory=dict)  # by version, what it was made with; 1 by the first claim
+    claimed: dict[int, float] = field(default_factory=dict)  # by shard, when it was claimed first
+    rebuilt: dict[int, int] = field(default_factory=dict)  # by shard, the generation of the rebuild that was answered last
 
     @property
     def shards(self) -> tuple[int, ...]:
         """Every shard of the model; a shard's number is its partition."""
         return tuple(range(self.partitions))
+
+    @property
+    def held_by_diagnosis(self) -> bool:
+        """Whether what holds the model is broken input, so that healing may end it."""
+        return self.held is not None and self.broken is not None
 
     @property
     def labelled(self) -> int:
@@ -177,7 +249,14 @@ class State:
         """How the open case's trial stands, {} before it began."""
         if self.case is None or self.case.trial is None or self.settings is None:
             return {}
-        return self.case.trial.numbers(self.settings.trial.min_events)
+        numbers = self.case.trial.numbers(self.settings.trial.min_events)
+        return numbers if self.case.canary is None else {**numbers, "canary": self.case.canary.numbers()}
+
+    @property
+    def canary(self) -> Canary | None:
+        """The canary that is on."""
+        on = self.case is not None and self.phase in (Phase.CANARY, Phase.PROMOTING)
+        return self.case.canary if self.case is not None and on else None
 
     def pending(self, shard: int, *verbs: str) -> bool:
         """Whether an order of one of these verbs is on its way to the shard."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from ..config import ModelSettings
 from ..records import Decision
-from .state import Case, State
+from .state import Case, Order, State
 from .world import World
+
+PATIENCE_S: Final = 7 * 86_400.0  # what has not come a week and two label waits after it was due never will
 
 
 def decision(
@@ -79,3 +81,8 @@ def ending(case: Case, detach: dict[str, Any] | None) -> dict[str, Any]:
 def reset(case: Case) -> dict[str, Any]:
     """Only a confirmed drift makes the reference before it worthless."""
     return {"verb": "reset", "confirmed": case.kind == "drift"}
+
+
+def told(order: Order) -> str:
+    """Why the shards that would not obey did not."""
+    return "; ".join(f"shard {shard}: {why}" for shard, why in sorted(order.refused.items()))

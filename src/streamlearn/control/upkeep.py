@@ -7,17 +7,18 @@ waiting label or an open case might still read; when that is not known, nothing 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from ..config import Settings
-from ..errors import CodecError
+from ..errors import CodecError, Unexpected
 from ..events import Kind
 from ..keys import KeyRing
 from ..log import Entry, Log
 from ..store import Store
-from ..store.codec import open_blob
+from ..store.codec import header_of
 from .sight import Statuses, offset_at, time_at
 from .state import Phase, State
 
@@ -63,12 +64,13 @@ class Heartbeats:
         if end == pulse.end:
             return
         if end > first:
-            pulse.newest = time_at(self._log, stream, partition, end - 1)
+            newest = time_at(self._log, stream, partition, end - 1)
+            pulse.newest = newest if newest < math.inf else pulse.newest
         pulse.has_events = pulse.has_events or first > 0
         while not pulse.has_events and pulse.scanned < end:
             page = self._log.read(stream, partition, pulse.scanned, PAGE)
             pulse.has_events = any(record.kind in EVENTS for record in page)
-            pulse.scanned += len(page)
+            pulse.scanned = page[-1].offset + 1 if page else end
         pulse.end = end
 
 
@@ -112,25 +114,28 @@ class Trimmer:
 
     def _needed(self, state: State, shard: int) -> int | None:
         """The lowest offset that a restart of this shard might read from, None when that is not known or not the time."""
-        status = self._statuses.get(state.name, shard)
-        if status is None or status.log != self._log.identity or state.phase != Phase.STEADY or state.alarms:
+        assert state.settings is not None
+        stream, status = state.settings.stream, self._statuses.get(state.name, shard)
+        if status is None or status.log != self._log.identity(stream) or state.phase != Phase.STEADY or state.alarms:
             return None
         good = [info for info in self._store.checkpoints(state.name, shard) if info.set_aside is None]
         if not good:
             return None
         ends = {good[0].id, good[-1].id}  # a shard that was started over has its lowest position in the newest one
         try:
-            offsets = [offset for id in ends for offset in self._read_to(id, state.name, shard)]
+            offsets = [offset for id in ends for offset in self._read_to(id, state.name, stream, shard)]
         except CodecError as error:
             about = {"model": state.name, "shard": shard, "error": str(error)}
             logger.warning("a checkpoint cannot be read, so the log is not trimmed", extra=about)
             return None
         return min([status.position, *offsets])
 
-    def _read_to(self, checkpoint: int, model: str, shard: int) -> list[int]:
+    def _read_to(self, checkpoint: int, model: str, stream: str, shard: int) -> list[int]:
         """The positions in a checkpoint's header. Raises CodecError."""
-        identity = self._log.identity
-        sealed = open_blob(
-            self._store.checkpoint(checkpoint), self._keys, kind="checkpoint", model=model, shard=shard, log=identity
-        )
-        return [position.offset for position in sealed.header.positions]
+        header = header_of(self._store.checkpoint(checkpoint), self._keys)  # of any build: that one may come back
+        if (header.kind, header.model, header.shard) != ("checkpoint", model, shard):
+            raise Unexpected(f"a {header.kind} of {header.model}/{header.shard}, not a checkpoint of {model}/{shard}")
+        identity = self._log.identity(stream)
+        if any(position.log != identity for position in header.positions):
+            raise Unexpected(f"a checkpoint of {model}/{shard} that was taken on another log")
+        return [position.offset for position in header.positions]

@@ -1,8 +1,10 @@
 """What people see of control: documents folded from the control log, plus what is going on right now. Never a source of truth.
 
-    model    by model           state, version, previous, shadow, case, degraded, held, since
+    model    by model           state, version, previous, shadow, canary (version, share, salt), case, degraded, held, features,
+                                since, and how the file differs from what serves
     case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far; how it ended
-    version  by model@version   parent, reason, window of the log it was fitted from, fate
+    version  by model@version   what it was made from and with, how it was tried, who decided, fate: see `versions`
+    history  by model           which version served from when to when: see `versions`
     role     "control"          when it was last there: put by the loop, not folded from anything
     audit    by padded offset   every record of the control log, as it is, and whether it took effect
 """
@@ -14,22 +16,23 @@ from typing import Any, Final
 import msgspec
 
 from ..records import Claim, ControlRecord, Decision, Request
+from ..retrain.rewind import as_json
+from . import versions
+from .changes import differs
 from .state import Phase, State
 
 Key = tuple[str, str]
 Doc = dict[str, Any]
 
 ENDINGS: Final = frozenset(
-    {"rejected", "expired", "retrain_failed", "trial_lost", "recovered", "not_recovered", "rollback_started"}
+    {"rejected", "expired", "broken_input", "retrain_failed", "trial_lost", "recovered", "not_recovered", "rollback_started"}
 )
+HIDDEN: Final = frozenset({"fit", "reference", "command", "then", "settings"})  # of a decision's numbers, in a step
 SHOWN: Final = {
     Phase.STEADY: "steady", Phase.CONFIRM: "case", Phase.CONFIRMED: "confirmed", Phase.RETRAINING: "retraining",
-    Phase.FITTED: "retraining", Phase.TRIAL: "trial", Phase.PROMOTING: "trial", Phase.RECOVERING: "watch",
+    Phase.FITTED: "retraining", Phase.TRIAL: "trial", Phase.CANARY: "canary", Phase.PROMOTING: "trial",
+    Phase.RECOVERING: "watch",
     Phase.CLOSING: "closing", Phase.ROLLING_BACK: "rolling_back",
-}  # fmt: skip
-FATES: Final = {
-    "retrain_started": "fitting", "retrained": "fitted", "retrain_failed": "failed", "trial_started": "challenger",
-    "trial_lost": "lost",
 }  # fmt: skip
 
 
@@ -51,10 +54,10 @@ class Book:
         if isinstance(record, Decision) and took_effect and state is not None:
             self._enter(offset, record, state)
 
-    def see(self, state: State, progress: tuple[int, int] | None) -> None:
+    def see(self, state: State, progress: tuple[int, int] | None, seen: Doc | None = None) -> None:
         """Bring the model's document, and those of its open case, up to the present."""
         if state.settings is not None:
-            self._put(("model", state.name), model_doc(state))
+            self._put(("model", state.name), model_doc(state, seen))
         case = state.case
         if case is None or ("case", case.id) not in self._docs:
             return
@@ -89,19 +92,12 @@ class Book:
     def _enter(self, offset: int, decision: Decision, state: State) -> None:
         if decision.case:
             self._enter_case(offset, decision, state)
-        if decision.kind == "registered":
-            self._version(state.name, decision, parent=None, reason="registered", fate="champion", window=None)
-        elif decision.kind == "retrain_started":
-            window = {name: decision.numbers[name] for name in ("starts", "until")}
-            self._version(state.name, decision, parent=state.version, reason=decision.case, fate="fitting", window=window)
-        elif decision.kind in FATES:
-            self._fate(state.name, decision.version, FATES[decision.kind], decision)
-        elif decision.kind == "promoted":
-            self._fate(state.name, state.previous, "previous", decision)
-            self._fate(state.name, state.version, "champion", decision)
-        elif decision.kind == "rolled_back":
-            self._fate(state.name, decision.numbers["from"], "rolled_back", decision)
-            self._fate(state.name, state.version, "champion", decision)
+        for key, doc in list(versions.enter(self._docs, offset, decision, state)):
+            self._put(key, doc)
+        replaced = ("case", decision.numbers.get("instead_of", ""))
+        if replaced in self._docs:
+            ended = {"open": False, "outcome": "replaced", "closed_at": decision.at, "progress": None}
+            self._put(replaced, self._docs[replaced] | ended)
 
     def _enter_case(self, offset: int, decision: Decision, state: State) -> None:
         key = ("case", decision.case)
@@ -124,33 +120,15 @@ class Book:
             doc["trial"] = state.trial_numbers or None
         self._put(key, doc)
 
-    def _version(
-        self, model: str, decision: Decision, *, parent: int | None, reason: str, fate: str, window: Doc | None
-    ) -> None:
-        doc = {
-            "model": model, "version": decision.version, "parent": parent, "reason": reason, "fate": fate, "window": window,
-            "created": decision.at, "fitted_at": None, "trained_to": None,
-        }  # fmt: skip
-        self._put(("version", f"{model}@{decision.version}"), doc)
 
-    def _fate(self, model: str, version: int | None, fate: str, decision: Decision) -> None:
-        key = ("version", f"{model}@{version}")
-        if key not in self._docs:
-            return
-        doc = {**self._docs[key], "fate": fate}
-        if decision.kind == "retrained":
-            doc |= {"fitted_at": decision.at, "trained_to": decision.numbers["trained_to"]}
-        self._put(key, doc)
-
-
-def model_doc(state: State) -> Doc:
-    """A model as control has it; `state` is one of `SHOWN`, or held."""
+def model_doc(state: State, seen: Doc | None = None) -> Doc:
+    """A model as control has it; `state` is one of `SHOWN`, or held. `seen`: the newest look at its features."""
     shown = SHOWN[state.phase]
     if state.phase == Phase.CONFIRMED and state.case is not None and state.case.attempt:
         shown = "retraining"
     if state.phase == Phase.STEADY and state.shadow is not None:
         shown = "watch"
-    settings = state.settings
+    settings, on = state.settings, state.canary
     return {
         "name": state.name,
         "stream": "" if settings is None else settings.stream,
@@ -159,16 +137,21 @@ def model_doc(state: State) -> Doc:
         "version": state.version or None,
         "previous": state.previous,
         "shadow": state.shadow,
+        "canary": None if on is None else {"version": state.shadow, "share": on.share, "salt": on.salt},
         "case": "" if state.case is None else state.case.id,
         "degraded": state.degraded,
         "held": state.held,
+        "skipped": as_json(state.skipped),
+        "fitted": sorted(state.fitted),
+        "features": {"drifted": state.drifted, "broken": state.broken, "seen": seen},
+        "differs": differs(state),
         "since": state.since,
     }
 
 
 def step_doc(offset: int, decision: Decision) -> Doc:
     """One step of a case. `control` is its offset in the control log; the whole numbers are in the audit document."""
-    numbers = {name: value for name, value in decision.numbers.items() if name not in ("fit", "reference", "command", "then")}
+    numbers = {name: value for name, value in decision.numbers.items() if name not in HIDDEN}
     command = decision.numbers.get("command")
     if command is not None:
         numbers["command"] = command["verb"]

@@ -6,8 +6,11 @@ The loop gives these in; tests give what they like. A decision records every num
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..retrain.rewind import Sound
+from .seen import Inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,7 @@ class Outcome:
     trained_to: Mapping[int, int]
     reason: str = ""
     detail: str = ""
+    facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # by shard, see `facts.of_blob`
 
 
 class World(Protocol):
@@ -48,8 +52,25 @@ class World(Protocol):
     def outcome(self) -> Outcome | None:
         """How the model's last fit ended, until its decision is recorded."""
 
+    def sound(self, shard: int, offset: int) -> Sound | None:
+        """The shard's newest sound checkpoint that has read no further than `offset`."""
+
+    def kept(self) -> frozenset[int]:
+        """The versions of which the store has every shard."""
+    @property
+    def inputs(self) -> Inputs | None:
+        """What was seen last of the model's features, None before the first look."""
+
+    def look_now(self) -> Inputs | None:
+        """The same up to the log's end, which has to be read for it."""
+
     def labelled(self, shard: int) -> int:
         """Labelled events of the shard by its newest status, 0 when there is none."""
+
+    def scores(self, shard: int) -> Mapping[str, Any]:
+        """What the shard's newest status says of its models' worth, {} when there is none."""
+    def rebuilt(self, shard: int) -> int | None:
+        """The generation of the shard's learner, when it has made its state again by replay and awaits the reset; else None."""
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """(first retained offset, end) of the partition."""

@@ -7,15 +7,18 @@ Windows come as counts (`n`, `sum`) and, for losses that are not 0 or 1, as mean
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from . import compare
+
 Window = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 
+CASE_MEMORY: Final = 100_000  # labelled events for which a case counts against the budget of the next
 PERMUTATIONS: Final = 999
 MOST_PERMUTATIONS: Final = 99_999
 RESAMPLES: Final = 999
@@ -50,6 +53,11 @@ def level(alpha: float, k: int) -> float:
     if k < 1:
         raise ValueError(f"cases are counted from 1, not {k}")
     return 6.0 * alpha / (math.pi * k) ** 2
+
+
+def case_number(opened: Iterable[int], labelled: int) -> int:
+    """The k of the newest case, from the labelled counts at which those since the last confirmed change were opened."""
+    return max(1, sum(labelled - n <= CASE_MEMORY for n in opened))
 
 
 def confirm(loss: str, ref: Window, fresh: Window, *, alpha: float, harm: float, k: int, seed: int) -> Verdict:
@@ -102,10 +110,7 @@ def gate(loss: str, ref: Window, fresh: Window, *, alpha: float, harm: float, se
 
 def fisher(ref: Window, fresh: Window) -> float:
     """The one-sided p-value of Fisher's exact test that errors are not more frequent in `fresh` than in `ref`."""
-    from scipy import stats  # here, since it takes longest of all: control must start without it
-
-    table = [[round(window["sum"]), window["n"] - round(window["sum"])] for window in (fresh, ref)]
-    return float(stats.fisher_exact(table, alternative="greater").pvalue)
+    return compare.fisher(round(ref["sum"]), ref["n"], round(fresh["sum"]), fresh["n"])
 
 
 def permutation(ref: list[float], fresh: list[float], budget: float, seed: int) -> float:
@@ -128,11 +133,11 @@ def permutation(ref: list[float], fresh: list[float], budget: float, seed: int) 
 
 def clopper_pearson(errors: float, n: int, alpha: float) -> tuple[float, float]:
     """Exact one-sided 1 − `alpha` bounds, lower and upper, on a binomial share (Clopper & Pearson, Biometrika 26, 1934)."""
-    from scipy import stats  # as above
+    from scipy import special  # here, since control must start without it
 
     k = round(errors)
-    lower = float(stats.beta.ppf(alpha, k, n - k + 1)) if k > 0 else 0.0
-    upper = float(stats.beta.ppf(1.0 - alpha, k + 1, n - k)) if k < n else 1.0
+    lower = float(special.betaincinv(k, n - k + 1, alpha)) if k > 0 else 0.0
+    upper = float(special.betaincinv(k + 1, n - k, 1.0 - alpha)) if k < n else 1.0
     return lower, upper
 
 

@@ -1,5 +1,8 @@
 """What stands beside the learner and notices: every labelled loss goes in, an alarm or a full window comes out as a note.
 
+Detectors may also watch other numbers (`observe`). An alarm is noted when as many detectors as the quorum asks for have fired
+within `drift.within` labelled events; whatever raised it, it is tested on the loss.
+
     watching ──alarm──▶ collecting `window` fresh losses ──window──▶ dormant ──reset──▶ watching
     any state ──begin_recovery──▶ recovering ──window──▶ watching
 
@@ -18,7 +21,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streamlearn.config import DriftSettings
+from streamlearn.config import DetectorSettings, DriftSettings
+from streamlearn.learning import pickling
 from streamlearn.learning.protocols import Note
 
 from .changepoint import autocorrelation_time, change_point
@@ -35,6 +39,7 @@ RECOVERING: Final = 3
 SLACK: Final = 1024  # the memory is cut back in strides: cutting it at every loss would cost more than the loss
 MAX_BLOCKS: Final = 2000
 MIN_BLOCKS: Final = 20
+EACH: Final = ("score", "label_rate")  # shown once for an event, so that a detector's width is one in events
 RECENT: Final = 100
 NEIGHBOURS: Final = 15
 
@@ -52,6 +57,7 @@ class _State(msgspec.Struct):
     built_from: list[Any]
     detectors: bytes
     counters: tuple[int, int, int]
+    fired: dict[int, tuple[int, int]] = {}
 
 
 class DriftWatch:
@@ -66,7 +72,9 @@ class DriftWatch:
             raise ValueError(f"the loss is one of {', '.join(LOSSES)}, not {loss!r}")
         self._settings = settings
         self._loss = loss
+        self._needed = needed(settings)
         self._detectors: list[Detector] = []
+        self._fired: dict[int, tuple[int, int]] = {}  # by detector: the labelled count then, and how much of the loss was new
         self._forget_detectors()
         self._capacity = settings.max_reference + settings.gap + settings.window
         self._losses = array("d")
@@ -92,22 +100,39 @@ class DriftWatch:
             del self._offsets[:SLACK]
         phase = self._phase
         if phase == WATCHING:
-            fired = False
-            for detector in self._detectors:
+            for index, detector in self._on_loss:
                 detector.update(loss)
                 if detector.drift_detected:
-                    fired = True
-            return self._alarm() if fired else None
+                    self._fired[index] = n, recent(detector)
+            return self._judge(n) if self._fired else None
         if phase == DORMANT:
             return None
         self._left -= 1
         if phase == RECOVERING:
-            for detector in self._detectors:
+            for _, detector in self._on_loss:
                 detector.update(loss)
-            if any(detector.drift_detected for detector in self._detectors):
+            if any(detector.drift_detected for _, detector in self._on_loss):
                 self._forget_detectors()
                 self.early_alarms += 1
         return None if self._left else self._window()
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What is to be observed beside the loss."""
+        return frozenset(self._beside)
+
+    def observe(self, what: str, value: float) -> None:
+        """Take a number that some detectors watch beside the loss; when they fire, the next loss says so."""
+        if self._phase != WATCHING:
+            return
+        for index, detector in self._beside[what]:
+            detector.update(value)
+            if detector.drift_detected:
+                self._fired[index] = self._n, recent(detector) if what in EACH else 0
+
+    def _judge(self, n: int) -> Note | None:
+        self._fired = {index: one for index, one in self._fired.items() if n - one[0] < self._settings.within}
+        return self._alarm() if len(self._fired) >= self._needed else None
 
     def begin_recovery(self, n: int) -> None:
         """After a promotion at the labelled count `n`: collect a recovery window, then watch against what came since."""
@@ -135,7 +160,8 @@ class DriftWatch:
         counters = (self.early_alarms, self.improvements, self.alarms)
         state = _State(
             self._loss, self._n, self._phase, self._left, self._change_n, self._block, self._losses.tobytes(),
-            self._offsets.tobytes(), self._reference, self._built_from(), pickle.dumps(self._detectors), counters,
+            self._offsets.tobytes(), self._reference, self._built_from(), pickling.dumps(self._detectors), counters,
+            self._fired,
         )  # fmt: skip
         return msgspec.msgpack.encode(state)
 
@@ -162,24 +188,34 @@ class DriftWatch:
         if len(watch._losses) > watch._capacity + SLACK:
             watch._keep_last(watch._capacity)
         if saved.built_from == watch._built_from():
-            watch._detectors = pickle.loads(saved.detectors)
+            watch._detectors, watch._fired = pickle.loads(saved.detectors), saved.fired
+            watch._bind()
         return watch
 
     def _built_from(self) -> list[Any]:
-        return [[detector.name, dict(sorted(detector.params.items()))] for detector in self._settings.detectors]
+        return [
+            [detector.name, detector.on, detector.every, dict(sorted(detector.params.items()))]
+            for detector in self._settings.detectors
+        ]
 
     def _alarm(self) -> Note | None:
         settings = self._settings
         losses = np.array(self._losses)
-        pairs = zip(settings.detectors, self._detectors, strict=True)
-        fired = [(named.name, detector) for named, detector in pairs if detector.drift_detected]
-        after = max(recent(detector) for _, detector in fired)
+        fired = dict(sorted(self._fired.items()))
+        ages = {index: new and new + self._n - at for index, (at, new) in fired.items()}
+        after = max((age for index, age in ages.items() if settings.detectors[index].on == "loss"), default=None)
+        if after is None:  # the loss need not have risen: the change is where they saw it
+            return self._open(losses, max(0, len(losses) - 1 - max(ages.values())), list(fired))
         if 0 < after < len(losses) and losses[-after:].mean() < losses[:-after].mean():
             self._forget_detectors()
             self._keep_last(after)
             self.improvements += 1
             return None
-        change = change_point(losses) if len(losses) > 1 else 0
+        return self._open(losses, change_point(losses) if len(losses) > 1 else 0, list(fired))
+
+    def _open(self, losses: Floats, change: int, fired: list[int]) -> Note | None:
+        """The alarm of these detectors, with the reference before the index `change`; None where that is too short."""
+        settings = self._settings
         end = change - settings.gap
         reference = losses[max(0, end - settings.max_reference) : max(0, end)]
         if len(reference) < settings.min_reference:
@@ -187,6 +223,7 @@ class DriftWatch:
             self.early_alarms += 1
             return None
         self.alarms += 1
+        self._fired = {}
         self._block = self._block_length(reference)
         self._reference = self._summary(reference)
         self._change_n = self._n - len(losses) + change + 1
@@ -194,7 +231,7 @@ class DriftWatch:
         return Note(
             "alarm",
             {
-                "detector": "+".join(name for name, _ in fired),
+                "detector": "+".join(label(settings.detectors[index]) for index in fired),
                 "change_offset": self._offset_at(change),
                 "change_n": self._change_n,
                 "ref_n": len(reference),
@@ -243,3 +280,24 @@ class DriftWatch:
 
     def _forget_detectors(self) -> None:
         self._detectors = [build(detector) for detector in self._settings.detectors]
+        self._fired = {}
+        self._bind()
+
+    def _bind(self) -> None:
+        self._on_loss: list[tuple[int, Detector]] = []
+        self._beside: dict[str, list[tuple[int, Detector]]] = {}
+        for index, (settings, detector) in enumerate(zip(self._settings.detectors, self._detectors, strict=True)):
+            watched = self._on_loss if settings.on == "loss" else self._beside.setdefault(settings.on, [])
+            watched.append((index, detector))
+
+
+def label(detector: DetectorSettings) -> str:
+    """A detector as people read it."""
+    return detector.name if detector.on == "loss" else f"{detector.name} on {detector.on}"
+
+
+def needed(settings: DriftSettings) -> int:
+    """How many of the detectors must agree."""
+    count = len(settings.detectors)
+    words = {"any": 1, "majority": count // 2 + 1, "all": count}
+    return settings.quorum if isinstance(settings.quorum, int) else words[settings.quorum]

@@ -1,7 +1,8 @@
 """A learner's whole state as named parts, and back; and the digest by which two runs are compared.
 
 The parts "champion", "shadow", "parked" and "watch" are pickles, so they are only opened from a verified blob; the others
-are MessagePack. Equality of two runs is equality of named values (`digest`), never of pickled bytes.
+are MessagePack. Equality of two runs is equality of named values (`digest`), never of pickled bytes; "read" tells of the log
+and not of the model, and is not among them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import msgspec
 from ..errors import Corrupt, Unexpected
 from ..keys import KeyRing
 from ..store.codec import open_blob
+from . import pickling
 from .baselines import Baselines
+from .canary import Canary
 from .digest import digest as digest_of
 from .inorder import InOrder
 from .learner import DELAYS, Learner
@@ -55,6 +58,7 @@ class _Rest(msgspec.Struct):
     last_command: int
     outcomes: dict[int, list[float]]
     delays: list[int]
+    canary: Canary | None = None
 
 
 def parts(learner: Learner) -> dict[str, bytes]:
@@ -64,11 +68,14 @@ def parts(learner: Learner) -> dict[str, bytes]:
         "scores": learner.scores.state(),
         "watch": learner.watch.state(),
         "rest": _rest(learner),
+        "read": msgspec.msgpack.encode(learner.last_read),
     }
     for name in _MODELS:
         model = getattr(learner, name)
         if model is not None:
-            out[name] = pickle.dumps(model, protocol=5)
+            out[name] = pickling.dumps(model)
+    if learner.held_join is not None:
+        out["held_join"] = learner.held_join
     return out
 
 
@@ -108,10 +115,12 @@ def _restore(learner: Learner, kept: Mapping[str, bytes], rest: _Rest, watches: 
         setattr(learner, name, model)
     for name in (
         "version", "shadow_version", "parked_version", "shadow_was_champion", "blocks", "baselines", "in_order",
-        "held", "held_from", "held_ranges", "n", "odd_in_a_row", "signal_seq", "last_command", "outcomes",
+        "held", "held_from", "held_ranges", "n", "odd_in_a_row", "signal_seq", "last_command", "outcomes", "canary",
     ):  # fmt: skip
         setattr(learner, name, getattr(rest, name))
+    learner.held_join = kept.get("held_join")
     learner.delays = deque(rest.delays, maxlen=DELAYS)
+    learner.read_before = msgspec.msgpack.decode(kept["read"], type=tuple[int, int] | None)
 
 
 def digest(learner: Learner) -> str:
@@ -122,7 +131,7 @@ def digest(learner: Learner) -> str:
         values = None if model is None else (model.estimator, model.types, model.label_type)
         total.update(f"{name}:{digest_of(values)}\n".encode())
     total.update(f"watch:{digest_of(learner.watch)}\n".encode())
-    for part in (learner.join.state(), learner.scores.state(), _rest(learner)):
+    for part in (learner.join.state(), learner.held_join or b"", learner.scores.state(), _rest(learner)):
         total.update(hashlib.sha256(part).digest())
     return total.hexdigest()
 
@@ -150,6 +159,7 @@ def _rest(learner: Learner) -> bytes:
             learner.last_command,
             learner.outcomes,
             list(learner.delays),
+            learner.canary,
         )
     )
 

@@ -20,7 +20,7 @@ LONGEST_PAUSE: Final = 5.0
 
 
 class Patience:
-    """Pauses that double with each failure in a row; `what` is said aloud each time."""
+    """Pauses that double with each failure in a row; `what` is said aloud each time. `failing`: the last attempt failed."""
 
     def __init__(self, what: str) -> None:
         self.until = 0.0
@@ -35,6 +35,10 @@ class Patience:
         self.until = now + self._pause
         logger.warning("waiting", extra={"what": self._what, "why": str(error), "seconds": self._pause})
 
+    @property
+    def failing(self) -> bool:
+        return self._pause > 0
+
     def worked(self) -> None:
         """It went well: the next failure is a first one."""
         self._pause = 0.0
@@ -44,14 +48,15 @@ class Chore:
     """Due every `interval` seconds, and less often when its pause would exceed the share `budget` of the time.
 
     `first` is when it is due at first, by the timer. `pause` is how long it last kept the loop from learning, in seconds;
-    `failing` says that its last write did not come about.
+    `failing` says that its last write did not come about. What its write spends beside the loop counts like a pause.
     """
 
     def __init__(self, what: str, interval: float, budget: float, first: float) -> None:
         self.pause = 0.0
         self.failing = False
         self._interval, self._budget, self._next = interval, budget, first
-        self._write: Future[object] | None = None
+        self._ended = first
+        self._write: Future[float | None] | None = None
         self._patience = Patience(what)
 
     def due(self, now: float) -> bool:
@@ -64,11 +69,11 @@ class Chore:
 
     def done(self, started: float, ended: float) -> None:
         """It kept the loop from `started` to `ended`, by the timer."""
-        self.pause = ended - started
+        self.pause, self._ended = ended - started, ended
         self._next = ended + max(self._interval, self.pause / self._budget)
 
-    def write(self, writer: Executor, write: Callable[[], object]) -> None:
-        """Have `write` done on another thread. The last one must be over."""
+    def write(self, writer: Executor, write: Callable[[], float | None]) -> None:
+        """Have `write` done on another thread; it gives the seconds spent beside the loop, if any. The last must be over."""
         self._write = writer.submit(write)
 
     def settle(self, now: float) -> None:
@@ -77,7 +82,7 @@ class Chore:
         if write is None:
             return
         try:
-            write.result()
+            spent = write.result()
         except (StoreUnavailable, StoreFull) as error:
             self.failing = True
             self._patience.failed(error, now)
@@ -85,3 +90,4 @@ class Chore:
         else:
             self.failing = False
             self._patience.worked()
+            self._next = max(self._next, self._ended + (spent or 0.0) / self._budget)

@@ -1,4 +1,4 @@
-"""What a command does to a learner: try, detach, promote, roll back, hold, resume, reset. Applied at its own position.
+"""What a command does to a learner: try, detach, canary, promote, roll back, hold, resume, reset. Applied at its own position.
 
 Each is answered by a signal, "applied" or "refused"; a repeated command (its `seq` is not above the last one's) is passed
 over in silence. Nothing here reads a log or a store: the version to try comes as a trainer, already brought up to date.
@@ -8,81 +8,98 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from ..records import Command
+from ..lineage import REBUILT
+from ..records import RESUME_MODES, Command
+from .breakdown import Breakdown
+from .canary import Canary
+from .held import Lesson, Repair
 from .learner import Learner
 from .model import Model
 from .paired import PairedBlocks
+from .refusal import Refusal as Refusal
 from .trainer import Trainer
 
-
-class Refusal(Exception):
-    """A command cannot be carried out: a stable reason and a sentence for people."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
+Prepared = Trainer | Repair | None  # what a command needs that was read before: a version to try, or a held range
+MANY: Final = 1000  # open blocks, each of which is state, and a signal once it is closed
 
 
-def apply(learner: Learner, command: Command, trainer: Trainer | Refusal | None) -> None:
-    """Carry out `command`. `trainer` holds the version that a "try" names, or why it cannot be had."""
+def apply(learner: Learner, command: Command, prepared: Prepared | Refusal) -> None:
+    """Carry out `command`. `prepared` holds what a "try" or a "resume" needs, or why it cannot be had."""
     if command.seq <= learner.last_command:
         return
     learner.last_command = command.seq
-    about = {"verb": command.verb, "seq_of": command.seq}
+    about: dict[str, Any] = {"verb": command.verb, "seq_of": command.seq}
+    held_from = learner.held_from
     try:
-        if isinstance(trainer, Refusal):
-            raise trainer
+        if isinstance(prepared, Refusal):
+            raise prepared
         act = _VERBS.get(command.verb)
         if act is None:
             raise Refusal("unknown_verb", f"this learner does not know {command.verb!r}; it knows {sorted(_VERBS)}")
-        act(learner, command, trainer)
+        act(learner, command, prepared)
     except Refusal as refusal:
         learner.tell("refused", {**about, "reason": refusal.reason, "detail": refusal.detail})
         return
     learner.bind()
+    if held_from is not None and learner.held is None:
+        about |= {"held": [held_from, learner.position], "mode": command.mode if command.verb == "resume" else "skip"}
     learner.tell(
         "applied", {**about, "version": learner.version, "shadow": learner.shadow_version, "offset": learner.position}
     )
 
 
 def block_size(learner: Learner) -> int:
-    """Questions in a block: at least `trial.min_block`, and the 95th percentile of the label delay in questions."""
+    """Questions in a block: at least `trial.min_block`, and so many that nearly all labels come while MANY blocks are open.
+
+    "Nearly all" is the 95th percentile of the label delay, in questions.
+    """
     delays = sorted(learner.delays)
     late = delays[math.ceil(0.95 * len(delays)) - 1] if delays else 0
-    return max(learner.settings.trial.min_block, late)
+    return max(learner.settings.trial.min_block, math.ceil(late / MANY))
 
 
-def _try(learner: Learner, command: Command, trainer: Trainer | None) -> None:
-    if trainer is None or command.version is None:
+def _try(learner: Learner, command: Command, trainer: Prepared) -> None:
+    if not isinstance(trainer, Trainer) or command.version is None:
         raise Refusal("unknown_version", "the command names no version that could be loaded or made again")
     _park_old_champion(learner)
     trainer.model.adopt(learner.champion)
     learner.shadow, learner.shadow_version = trainer.model, command.version
     learner.shadow_was_champion = False
-    learner.blocks = PairedBlocks(command.seq, block_size(learner))
+    breakdown = Breakdown.of(learner.settings)
+    learner.blocks, learner.canary = PairedBlocks(command.seq, block_size(learner), breakdown=breakdown), None
 
 
-def _detach(learner: Learner, command: Command, trainer: Trainer | None) -> None:
+def _detach(learner: Learner, command: Command, prepared: Prepared) -> None:
     if learner.shadow is None:
         raise Refusal("not_in_trial", "there is no shadow to detach")
     _park_old_champion(learner)
-    learner.shadow = learner.shadow_version = learner.blocks = None
+    learner.shadow = learner.shadow_version = learner.blocks = learner.canary = None
     learner.shadow_was_champion = False
 
 
-def _promote(learner: Learner, command: Command, trainer: Trainer | None) -> None:
+def _canary(learner: Learner, command: Command, prepared: Prepared) -> None:
+    blocks = learner.blocks
+    if blocks is None or learner.shadow_was_champion or command.version is None or learner.shadow_version != command.version:
+        raise Refusal("not_in_trial", f"version {command.version} is not on trial (the shadow is {learner.shadow_version})")
+    if not 0.0 < command.share < 1.0:
+        raise Refusal("bad_share", f"the challenger cannot answer for a share of {command.share:g}; it lies in (0, 1)")
+    since = -(-blocks.asked // blocks.size)
+    learner.canary = Canary(command.version, command.share, command.salt, command.seq, since)
+
+
+def _promote(learner: Learner, command: Command, prepared: Prepared) -> None:
     if learner.shadow is None or learner.shadow_version != command.version:
         raise Refusal("not_in_trial", f"version {command.version} is not the shadow ({learner.shadow_version} is)")
     former = learner.champion
     _swap(learner)
     learner.shadow_was_champion = True
-    learner.blocks = PairedBlocks(command.seq, block_size(learner))
+    learner.blocks, learner.canary = PairedBlocks(command.seq, block_size(learner)), None
     _serve_anew(learner, former)
 
 
-def _roll_back(learner: Learner, command: Command, trainer: Trainer | None) -> None:
+def _roll_back(learner: Learner, command: Command, prepared: Prepared) -> None:
     former = learner.champion
     in_shadow = learner.shadow is not None and learner.shadow_was_champion
     back = learner.shadow_version if in_shadow else learner.parked_version
@@ -97,28 +114,34 @@ def _roll_back(learner: Learner, command: Command, trainer: Trainer | None) -> N
         learner.parked, learner.parked_version = former, version
     else:
         raise Refusal("no_previous", "no earlier champion is kept: nothing was promoted since the learner began")
-    learner.shadow = learner.shadow_version = learner.blocks = None
+    learner.shadow = learner.shadow_version = learner.blocks = learner.canary = None
     learner.shadow_was_champion = False
     _serve_anew(learner, former)
 
 
-def _hold(learner: Learner, command: Command, trainer: Trainer | None) -> None:
+def _hold(learner: Learner, command: Command, prepared: Prepared) -> None:
     if learner.held is not None:
         raise Refusal("held", f"the model is held already: {learner.held}")
     learner.hold(command.reason or "asked")
 
 
-def _resume(learner: Learner, command: Command, trainer: Trainer | None) -> None:
+def _resume(learner: Learner, command: Command, held: Prepared) -> None:
     if learner.held is None:
         raise Refusal("not_held", "the model is not held")
-    if command.mode != "skip":
-        raise Refusal("unknown_mode", f"a held range can only be skipped, not {command.mode!r}")
+    if command.mode not in RESUME_MODES:
+        raise Refusal("unknown_mode", f"there is no mode {command.mode!r}; a held range can be resumed with {RESUME_MODES}")
     learner.odd_in_a_row = 0
-    learner.resume()
+    if isinstance(held, Lesson | Repair):
+        held.finish(learner)
+    else:
+        learner.resume()
 
 
-def _reset(learner: Learner, command: Command, trainer: Trainer | None) -> None:
+def _reset(learner: Learner, command: Command, prepared: Prepared) -> None:
     learner.watch.reset(command.confirmed)
+    if command.reason == REBUILT:
+        # The former build may have sent more signals than this one did from the same records, but never two for each.
+        learner.signal_seq = max(learner.signal_seq, 2 * learner.position)
 
 
 def _swap(learner: Learner) -> None:
@@ -143,9 +166,10 @@ def _serve_anew(learner: Learner, former: Model) -> None:
     learner.watch.begin_recovery(learner.n)
 
 
-_VERBS: Final[dict[str, Callable[[Learner, Command, Trainer | None], None]]] = {
+_VERBS: Final[dict[str, Callable[[Learner, Command, Prepared], None]]] = {
     "try": _try,
     "detach": _detach,
+    "canary": _canary,
     "promote": _promote,
     "rollback": _roll_back,
     "hold": _hold,

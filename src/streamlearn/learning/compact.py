@@ -7,6 +7,7 @@ in every checkpoint, and no two replays agree. Nothing else of river may be chan
 from __future__ import annotations
 
 import copyreg
+import gc
 import random
 from typing import Any, Final
 
@@ -24,11 +25,13 @@ def install() -> None:
 def restore(moments: Any) -> proba.Gaussian:
     """The Gaussian with these learned `moments`, a `river.stats.Var`."""
     gaussian = proba.Gaussian.__new__(proba.Gaussian)
-    gaussian.__dict__.update(seed=None, _rng=_SAMPLER, _var=moments)
+    gaussian.seed, gaussian._rng, gaussian._var = None, _SAMPLER, moments  # never by __dict__: see `pickling`
     return gaussian
 
 
 def _reduce(gaussian: Any) -> Any:
-    if gaussian.seed is None and gaussian.__dict__.keys() == _FIELDS:
+    # How many it refers to, its class being one, tells as much as its `__dict__`, which must not be called up for nothing.
+    few = len(gc.get_referents(gaussian)) == len(_FIELDS) + 1 or gaussian.__dict__.keys() == _FIELDS
+    if gaussian.seed is None and few:
         return restore, (gaussian._var,)
     return gaussian.__reduce_ex__(4)  # a seeded one is as it is

@@ -7,6 +7,7 @@ dead letters) is left in `signals` and `dead` for the worker to carry away.
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,6 +18,7 @@ from ..events import Event, Features, Kind, Limits, encode
 from ..log import Record
 from ..records import DeadLetter, Signal
 from .baselines import Baselines
+from .canary import Canary
 from .inorder import InOrder
 from .loss import Scaled, make_loss
 from .model import Model
@@ -27,7 +29,14 @@ from .scores import Scores
 from .waiting import Entry
 
 DELAYS: Final = 1000
+METRICS_EVERY: Final = 256  # labelled events from one look at the window's metrics to the next, where a detector watches one
+BETTER: Final = frozenset({"accuracy", "kappa", "roc_auc", "r2"})  # metrics of which more is better
 ODD_IN_A_ROW: Final = 10  # one odd event may have no finite prediction; this many in a row tell of a ruined model
+
+
+def mark(record: Record) -> int:
+    """A checksum of what a record holds (CRC-32 of key and value)."""
+    return zlib.crc32(record.value, zlib.crc32(record.key))
 
 
 class Learner:
@@ -55,6 +64,7 @@ class Learner:
         self.parked_version: int | None = None
         self.shadow_was_champion = False
         self.blocks: PairedBlocks | None = None
+        self.canary: Canary | None = None
         self.scores = Scores(model.task, model.score_window, model.score_fading)
         self.loss = make_loss(model)
         self.watch: Watch = watches.new(model.drift, self.loss.kind)
@@ -62,6 +72,7 @@ class Learner:
         self.in_order = InOrder(model.max_pending) if model.default_label is not None else None
         self.held: str | None = None
         self.held_from: int | None = None
+        self.held_join: bytes | None = None  # the join as it stood when the hold began
         self.held_ranges: list[tuple[int, int]] = []
         self.n = 0
         # A learner that starts over on a trimmed log must number above all that was read of it before, or control would take
@@ -73,7 +84,8 @@ class Learner:
         self.delays: deque[int] = deque(maxlen=DELAYS)
         self.signals: list[Signal] = []
         self.dead: list[DeadLetter] = []
-        self._record = Record(start, 0.0, Kind.EVENT, b"", b"")
+        self.read_before: tuple[int, int] | None = None  # `last_read` as a checkpoint has it
+        self._record = self._none_yet = Record(start, 0.0, Kind.EVENT, b"", b"")
         self.bind()
 
     def bind(self) -> None:
@@ -88,11 +100,21 @@ class Learner:
         self._loss = self.loss.__call__
         self._learn_scale = self.loss.learn if isinstance(self.loss, Scaled) else None
         self._learn_label = self.baselines.learn
+        self._detail = self.blocks.detail if self.blocks is not None and self.blocks.breakdown is not None else None
+        wants = self.watch.wants
+        self._watch_scores, self._watch_labels = "score" in wants, "label_rate" in wants
+        self._watch_metrics = sorted(wants - {"score", "label_rate"})
 
     @property
     def position(self) -> int:
         """The next offset to read."""
         return self.join.position
+
+    @property
+    def last_read(self) -> tuple[int, int] | None:
+        """(offset, `mark`) of the newest record taken, by which a log that is no longer the one that was read is found out."""
+        record = self._record
+        return self.read_before if record is self._none_yet else (record.offset, mark(record))
 
     @property
     def counters(self) -> dict[str, int]:
@@ -123,6 +145,8 @@ class Learner:
             raise EventError("unlearnable", "x", f"predicting raised {error!r}") from error
         if self.odd_in_a_row:
             self.odd_in_a_row = 0
+        if self._watch_scores:
+            self.watch.observe("score", _score_of(entry))
         entry.version = self.version
         entry.last, entry.majority = self.baselines.last, self.baselines.usual
         if self.shadow is not None and self.blocks is not None:
@@ -144,6 +168,10 @@ class Learner:
         self.n = n = self.n + 1
         self.delays.append(self.join.seq - entry.seq)
         self._score(y, entry.y, entry.p, entry.last, entry.majority)
+        if self._watch_labels:
+            self.watch.observe("label_rate", self._label_value(y))
+        if self._watch_metrics and n % METRICS_EVERY == 0:
+            self._observe_metrics()
         self._learn_label(y)
         loss = self._loss(y, entry.y) if entry.version == self.version else None
         if self.in_order is not None:
@@ -154,7 +182,7 @@ class Learner:
             if note is not None:
                 self.tell(note.kind, note.data)
         if entry.served is not None:
-            self._attribute(entry, y)
+            self._attribute(entry, y, loss)
         if entry.trial >= 0:
             self._settle(entry, y, loss)
         if self._learn_scale is not None:
@@ -166,13 +194,24 @@ class Learner:
             self._learn(entry.x, y)
         except Exception as error:
             taught = False
-            self._refuse_entry(entry, y, f"learning raised {error!r}")
+            self.refuse_entry(entry, y, f"learning raised {error!r}")
         if self.shadow is not None:
             try:
                 self.shadow.learn(entry.x, y)
             except Exception as error:
                 self.drop_shadow(f"learning raised {error!r}")
         return taught
+
+    def _label_value(self, y: Any) -> float:
+        """What a watch over labels sees: the label itself, of several classes whether it is other than the usual one."""
+        return float(y != self.baselines.usual if self.settings.task == "multiclass" else y)
+
+    def _observe_metrics(self) -> None:
+        window = self.scores.view()["window"]
+        for name in self._watch_metrics:
+            value = window[name]
+            if value is not None:
+                self.watch.observe(name, 1 - value if name in BETTER else value)
 
     def unanswered(self, entry: Entry) -> None:
         """No label will come: the question's block must not wait for it."""
@@ -200,7 +239,7 @@ class Learner:
             )
         )
 
-    def _refuse_entry(self, entry: Entry, y: Any, detail: str) -> None:
+    def refuse_entry(self, entry: Entry, y: Any, detail: str) -> None:
         """Features and label, when they came apart, make one event again: what a person can mend and send."""
         record = self._record
         if entry.offset != record.offset:
@@ -208,7 +247,7 @@ class Learner:
             record = Record(entry.offset, record.ts, Kind.EVENT, (entry.key or entry.id).encode(), encode(event))
         self.refuse(record, "unlearnable", detail)
 
-    def _attribute(self, entry: Entry, y: Any) -> None:
+    def _attribute(self, entry: Entry, y: Any, champion: float | None) -> None:
         version, served = entry.served
         try:
             loss = self.loss(y, self.champion.label(served))
@@ -218,6 +257,11 @@ class Learner:
             row = self.outcomes.setdefault(version, [0.0, 0.0])
             row[0] += 1
             row[1] += loss
+        canary, blocks = self.canary, self.blocks
+        if canary is None or blocks is None or loss is None or champion is None:
+            return
+        if entry.trial == blocks.trial and entry.block in blocks.open and version in (self.version, self.shadow_version):
+            canary.outcome(entry.block, loss - champion, challenger=version == self.shadow_version)
 
     def _settle(self, entry: Entry, y: Any, champion: float | None) -> None:
         blocks = self.blocks
@@ -227,12 +271,17 @@ class Learner:
         if champion is None or challenger is None:
             blocks.give_up(entry.block)
             self._emit_blocks()
-        elif blocks.answer(entry.block, champion, challenger):
+            return
+        if self._detail is not None:
+            self._detail(entry.block, entry, y, champion, challenger)
+        if blocks.answer(entry.block, champion, challenger):
             self._emit_blocks()
 
     def _emit_blocks(self) -> None:
         assert self.blocks is not None
         for data in self.blocks.take_closed():
+            if self.canary is not None:
+                data |= self.canary.close(data["block"])
             self.tell("block", data)
 
     def _release(self) -> None:
@@ -247,18 +296,20 @@ class Learner:
     def hold(self, reason: str) -> None:
         """Go on reading, predicting and scoring, but learn nothing until `resume`."""
         if self.held is None:
-            self.held, self.held_from = reason, self.position
+            self.held, self.held_from, self.held_join = reason, self.position, self.join.state()
             self.tell("held", {"reason": reason, "offset": self.position})
 
-    def resume(self) -> None:
-        """Learn again; what was held is skipped, and recorded."""
-        if self.held_from is not None:
+    def resume(self, skipped: bool = True) -> None:
+        """Learn again. A held range that is `skipped` is recorded, and what of it waits for its other half is not learned."""
+        if self.held_from is not None and skipped:
             self.held_ranges.append((self.held_from, self.position))
-        self.held = self.held_from = None
+            self.join.skip_waiting(self.held_from)
+        self.held = self.held_from = self.held_join = None
 
     def drop_shadow(self, reason: str) -> None:
         """The shadow failed: it is let go, and control hears of it."""
         version, self.shadow, self.shadow_version, self.blocks = self.shadow_version, None, None, None
+        self.canary = None
         self.shadow_was_champion = False
         self.tell("shadow_failed", {"version": version, "reason": reason})
 
@@ -269,3 +320,10 @@ class Learner:
             Signal(self.name, self.join.partition, self.signal_seq, kind, self.version, self.position, self.n, ts, data)
         )
         self.signal_seq += 1
+
+
+def _score_of(entry: Entry) -> float:
+    """The prediction as one number: P(positive), the highest probability of a class, or the number predicted."""
+    if entry.p is None:
+        return float(entry.y) if isinstance(entry.y, int | float) else 1.0
+    return float(max(entry.p.values(), default=1.0) if isinstance(entry.p, dict) else entry.p)

@@ -22,6 +22,9 @@ MAX_TYPES: Final = 100_000
 _KINDS: Final[Mapping[type, str]] = {float: NUMBER, int: NUMBER, bool: NUMBER, str: STRING}
 
 
+_KEPT: Final = ("task", "estimator", "types", "max_features", "max_string", "labels", "label_type", "proba", "_codes")
+
+
 class Answer(NamedTuple):
     """A prediction in the user's terms: the label or number, and for classes the probability of each label."""
 
@@ -48,9 +51,14 @@ class Model:
     def bound(self, limits: Limits) -> None:
         """Hold features to these limits from now on; a model that was kept may have been made under others."""
         self.max_features, self.max_string = limits.max_features, limits.max_string
+        self._names: list[str] = []
+        self._floats: list[type] = []
 
     def check(self, x: Features) -> tuple[Features, dict[str, str]]:
         """`x` without nulls, and the types of the features never seen before. Raises EventError; changes nothing."""
+        # The commonest event is made as the last one was, of floats alone: then all below was seen to already.
+        if list(map(type, x.values())) == self._floats and list(x) == self._names:
+            return x, {}
         if len(x) > self.max_features:
             raise EventError("too_many_features", "x", f"has {len(x)} features, more than {self.max_features}")
         types, nulls = self.types, False
@@ -71,6 +79,7 @@ class Model:
                 elif types[name] is not NUMBER:
                     break
             else:
+                self._names, self._floats = list(x), [float] * len(x)
                 return ({k: v for k, v in x.items() if v is not None} if nulls else x), {}
         except KeyError:
             pass
@@ -185,11 +194,13 @@ class Model:
         return Answer(y, {_text(label): share for label, share in p.items()})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_short"}
+        return {name: getattr(self, name) for name in _KEPT}  # never by __dict__: see `pickling`
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
         self._short = straighten(self.estimator)
+        self._names, self._floats = [], []
         self.types = {name: NUMBER if kind == NUMBER else STRING for name, kind in state["types"].items()}
 
 

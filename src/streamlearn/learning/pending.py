@@ -14,6 +14,8 @@ lateness). Every rule has a counter; what cannot be used is refused with a reaso
     logged prediction     its features count as x when none came before; it is kept for the outcome, or counted
                           (`repeated_predictions`, `unattributed_predictions`, `other_predictions` of another model)
     interaction alone     nothing to learn here (`ignored`)
+    held range            features and labels of a range that was skipped wait no longer; the other half, when it comes, is
+                          dropped (`skipped_labels`, `duplicate_features`)
     late event            learned all the same, counted (`late_events`); it does not move the clock
     heartbeat             an idle partition's clock advances by the append time that passed
 
@@ -23,6 +25,7 @@ A record whose shape, time and values are sound moves the clock, also when it is
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -31,7 +34,7 @@ from ..config import ModelSettings, StreamSettings
 from ..errors import EventError
 from ..events import Event, Kind, Limits, Prediction, decode_event, decode_prediction, parse_time, partition_of
 from ..log import Record
-from .waiting import EXPIRED, WAITING, Early, Entry, Handler, JoinState
+from .waiting import EXPIRED, SKIPPED, WAITING, Early, Entry, Handler, JoinState
 
 _EVENT: Final = int(Kind.EVENT)
 _PREDICTION: Final = int(Kind.PREDICTION)
@@ -189,6 +192,8 @@ class Join:
             self._keep_early(id, y, record)
         elif known == EXPIRED:
             raise EventError("late", "y", f"the wait for it was over ({self._wait:g} s of event time, or too many waiting)")
+        elif known == SKIPPED:
+            self._count("skipped_labels")
         elif known == label and type(known) is type(label):
             self._count("duplicate_labels")
         else:
@@ -291,6 +296,30 @@ class Join:
     def _refuse_early(self, early: Early, reason: str, detail: str) -> None:
         self._handler.refuse(Record(early.offset, early.ts, Kind.EVENT, early.key, early.raw), reason, detail)
 
+    def pass_over(self, record: Record) -> None:
+        """Move past a record as if it had never come, but for one thing: features whose label it is wait no longer."""
+        self.position = record.offset + 1
+        if record.kind == _EVENT and self.pending:
+            with suppress(EventError):
+                event = decode_event(record.value)
+                if event.y is not None and event.id is not None and event.id in self.pending:
+                    self.forget(event.id)
+
+    def forget(self, id: str) -> None:
+        """Know nothing of the id any more: the same event, sent again, is a new one."""
+        for table in (self._young, self._old, self.early):
+            table.pop(id, None)
+        entry = self.pending.pop(id, None)
+        if entry is not None:
+            self._handler.unanswered(entry)
+
+    def skip_waiting(self, start: int) -> None:
+        """Nothing that came from offset `start` on and still waits for its other half is to be learned."""
+        waiting: list[Entry | Early] = [*self.pending.values(), *self.early.values()]
+        for id in [one.id for one in waiting if one.offset >= start]:
+            self.forget(id)
+            self._remember(id, SKIPPED)
+
     def _remember(self, id: str, value: Any) -> None:
         young = self._young
         young[id] = value
@@ -304,7 +333,7 @@ class Join:
     def labels_of(state: JoinState) -> dict[str, Any]:
         """Every id that a kept state remembers with its label, None while it waits or after its wait ran out."""
         table = dict(zip(*state.old, strict=True)) | dict(zip(*state.young, strict=True))
-        return {id: None if y in (WAITING, EXPIRED) else y for id, y in table.items()}
+        return {id: None if y in (WAITING, EXPIRED, SKIPPED) else y for id, y in table.items()}
 
     def state(self) -> bytes:
         """Everything, as MessagePack: what a checkpoint or a version's part "join" holds."""

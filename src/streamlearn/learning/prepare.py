@@ -26,6 +26,8 @@ Prepared = dict[Hashable, Any]
 # count, mean, sum of squared deviations, bound on the next value's distance from the mean, deviation (inf when it is 0)
 Moments = tuple[int, float, float, float, float]
 
+_KEPT: Final = ("clip", "max_categories", "max_features", "numbers", "strings", "early", "clipped", "ignored")
+
 
 class Prepare(base.Transformer):
     """Learns each feature's mean, deviation and distinct strings in one pass; a subclass says what becomes of strings.
@@ -51,8 +53,8 @@ class Prepare(base.Transformer):
         self.ignored = 0
         self._ready: tuple[Raw, Prepared] | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ready": None}
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        return None, {**{name: getattr(self, name) for name in _KEPT}, "_ready": None}  # never by __dict__: see `pickling`
 
     def learn_one(self, x: Raw) -> None:
         """Take in one event's features: numbers and strings, finite, without nulls."""

@@ -25,6 +25,13 @@ class Watch(Protocol):
     def update(self, loss: float, offset: int, n: int) -> Note | None:
         """Take a loss in [0, 1], the log offset of its features, and the labelled events so far, this one included."""
 
+    @property
+    def wants(self) -> frozenset[str]:
+        """What it is to be told of beside the loss: "score", "label_rate", or a metric of `Scores.view()["window"]`."""
+
+    def observe(self, what: str, value: float) -> None:
+        """Take one of those, of which more is worse, or which is watched both ways."""
+
     def begin_recovery(self, n: int) -> None:
         """A new champion serves: collect a window of its losses, tagged "recovery", and start a new reference."""
 

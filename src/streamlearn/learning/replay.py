@@ -13,12 +13,17 @@ from ..config import Settings
 from ..errors import BadSignature, ConfigError, LogUnavailable, PositionExpired, StoreUnavailable
 from ..events import Kind, Limits
 from ..keys import KeyRing
-from ..log import Log, Record
+from ..lineage import changes, recipe_of
+from ..log import Log, Record, read_below
 from ..records import Command, open_command
 from ..store.codec import open_blob
-from .commands import Refusal, apply
+from .commands import Prepared, apply
+from .genesis import Genesis, genesis
+from .held import reread
 from .learner import Learner
+from .model import Model
 from .protocols import ResolveVersion, WatchMaker
+from .refusal import Refusal
 from .trainer import Trainer
 
 BATCH: Final = 1000
@@ -31,13 +36,24 @@ def limits_of(settings: Settings) -> Limits:
     return Limits(given.max_features, given.max_string, given.max_event_bytes, given.max_ahead_s)
 
 
-def new_learner(settings: Settings, name: str, shard: int, start: int, watches: WatchMaker) -> Learner:
-    """A learner of model `name` that has seen nothing. Raises ConfigError for an unknown name, ModelError."""
+def new_learner(
+    settings: Settings, name: str, shard: int, start: int, watches: WatchMaker, origin: Genesis | None = None
+) -> Learner:
+    """A learner of model `name` that has seen nothing, with the version and the estimator of its `origin`, if one is given.
+
+    Raises ConfigError for an unknown name, ModelError.
+    """
     model = settings.models.get(name)
     if model is None:
         raise ConfigError(f"models.{name}", "there is no such model", f"Write one of {sorted(settings.models)}")
     stream = settings.streams[model.stream]
-    return Learner(name, model, stream, limits_of(settings), watches, (model.stream, shard), start)
+    learner = Learner(name, model, stream, limits_of(settings), watches, (model.stream, shard), start)
+    if origin is not None:
+        learner.version = origin.version
+        if changes(origin.recipe, recipe_of(model)):
+            learner.champion = Model(model.model_copy(update=origin.recipe), learner.limits)
+            learner.bind()
+    return learner
 
 
 def advance(
@@ -56,12 +72,15 @@ def advance(
             learner.skip(record)
             learner.refuse(record, "bad_signature", str(error))
             continue
-        version = None
-        if command.model == learner.name and command.verb == "try" and command.seq > learner.last_command:
-            version = _bring_up(learner, command, record.offset, settings, log, keys, resolve)
+        prepared: Prepared | Refusal = None
+        if command.model == learner.name and command.seq > learner.last_command:
+            if command.verb == "try":
+                prepared = _bring_up(learner, command, record.offset, settings, log, keys, resolve)
+            elif command.verb == "resume":
+                prepared = reread(learner, command, record.offset, settings, limits_of(settings), log)
         learner.skip(record)
         if command.model == learner.name:
-            apply(learner, command, version)
+            apply(learner, command, prepared)
 
 
 def _bring_up(
@@ -90,9 +109,14 @@ def _bring_up(
         return Refusal("unknown_version", f"the version has read to {trainer.position}, beyond the command at {offset}")
     if offset - trainer.position > model.retrain.max_gap_records:
         return Refusal("gap", f"the version has read to {trainer.position} only, and the command is at {offset}")
+    still_held = [] if learner.held_from is None else [(learner.held_from, offset)]
+    trainer.pass_over([*command.spec.get("skip", []), *learner.held_ranges, *still_held])
     try:
         while trainer.position < offset:
-            trainer.feed(log.read(model.stream, shard, trainer.position, min(BATCH, offset - trainer.position)))
+            records = read_below(log, model.stream, shard, trainer.position, offset, BATCH)
+            if not records:
+                break
+            trainer.feed(records)
     except PositionExpired as error:
         return Refusal("gap", str(error))
     return trainer
@@ -108,12 +132,14 @@ def replay(
     resolve: ResolveVersion,
     until: int,
 ) -> Learner:
-    """The learner that has read its partition from the first retained offset to `until`, in this process, alone."""
+    """The learner that has read its partition from where the model begins up to `until`, in this process, alone."""
     stream = settings.models[name].stream if name in settings.models else ""
-    first = log.bounds(stream, shard)[0] if stream else 0
-    learner = new_learner(settings, name, shard, first, watches)
+    origin = genesis(settings, name, shard, log) if stream else None
+    learner = new_learner(settings, name, shard, origin.start if origin else 0, watches, origin)
     while learner.position < until:
-        records = log.read(stream, shard, learner.position, min(BATCH, until - learner.position))
+        records = read_below(log, stream, shard, learner.position, until, BATCH)
+        if not records:
+            break
         advance(learner, records, settings, log, keys, resolve)
         learner.signals.clear()
         learner.dead.clear()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from ..lineage import Backfill
 from ..records import Status
 from .learner import Learner
 from .paired import PairedBlocks
@@ -37,6 +38,8 @@ def status(
     ages: Collection[float],
     pauses: Mapping[str, float],
     checkpoint_at: float | None,
+    backfill: Backfill | None = None,
+    withheld: str = "",
 ) -> Status:
     """The status of a shard. `ages` are seconds from append to learned, `pauses` seconds that the loop did not learn."""
     join = learner.join
@@ -65,6 +68,8 @@ def status(
         pause_ms={name: 1000 * seconds for name, seconds in pauses.items()},
         checkpoint_at=checkpoint_at,
         outcomes={str(version): [row[0], row[1]] for version, row in learner.outcomes.items()},
+        backfill=backfill,
+        withheld=withheld,
     )
 
 

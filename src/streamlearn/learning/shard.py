@@ -5,7 +5,7 @@ The order of a commit, which a crash may cut at any place:
     1  signals and dead letters are durable in the log. A crash after this repeats them; control drops a signal whose `seq`
        it has seen, and readers of dead letters drop a repeated (model, shard, offset, reason)
     2  the checkpoint is durable in the store: the whole state, with the position it has read to
-    3  offsets committed to a broker, for lag dashboards only (the embedded log has none)
+    3  offsets committed to a broker, for lag dashboards only, by the worker (the embedded log has none)
 
 Recovery loads the newest sound checkpoint, seeks to its position and goes on. Publications have their own cadence and carry
 no promise: a crash loses nothing with them. State is captured on the loop's thread and written on another. A log or a store
@@ -15,27 +15,31 @@ that cannot be reached is waited for, each by itself: without the store the shar
 from __future__ import annotations
 
 import logging
-import pickle
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ..config import Settings
-from ..errors import CodecError, Corrupt, ForeignLog, LogError, LogUnavailable, Overloaded, PositionExpired, StoreUnavailable
+from ..errors import LogError, LogUnavailable, Overloaded, StoreUnavailable
 from ..events import Position, encode
 from ..keys import KeyRing
+from ..lineage import Backfill, recipe_of
 from ..log import CONTROL, Entry, Log
 from ..records import Claim, Status
-from ..store import CheckpointInfo, Retention, Store, codec
+from ..store import Retention, Store, codec
+from . import publication
+from .capture import Capture, Read
 from .carrier import Carrier
-from .checkpoint import load, parts
+from .catchup import CatchUp, foreign_publication
+from .checkpoint import parts
 from .chores import Chore, Patience
 from .learner import Learner
 from .protocols import ResolveVersion, WatchMaker
-from .replay import advance, new_learner
+from .recovery import GONE, begin
+from .replay import advance
 from .report import Pace, status
 
 logger = logging.getLogger("streamlearn.learn")
@@ -59,7 +63,7 @@ class Deps:
 
 
 class Shard:
-    """A model's share of one partition. Raises Fenced, ForeignLog, ModelError, and whatever the log or store raises."""
+    """A model's share of one partition. Raises Fenced, ModelError, and whatever the log or store raises, but for GONE."""
 
     def __init__(self, deps: Deps, model: str, shard: int) -> None:
         self.deps, self.model, self.shard = deps, model, shard
@@ -68,7 +72,10 @@ class Shard:
         self.stopped: str | None = None
         self.generation = self._claim()
         self.checkpoint_at: float | None = None
-        self.learner = self._recovered() or self._new()
+        self._champion, self._whole = Capture(deps.timer), Capture(deps.timer)
+        self._past: Backfill | None = None
+        self.learner = self._begun()
+        self._catch_up = self._to_catch_up()
         now, publish, checkpoint = deps.timer(), self.settings.publish, self.settings.checkpoint
         self._publishing = Chore("the store, to take a publication", publish.min_interval_s, publish.budget, now)
         self._checkpointing = Chore(
@@ -78,67 +85,46 @@ class Shard:
         self._patience = Patience("the log, to be read")
         self._carrier = Carrier(deps.log, self.learner, deps.timer)
         self._batch = deps.settings.learn.batch
-        self._published: tuple[int, int] | None = None
-        self._kept_position = -1 if self.checkpoint_at is None else self.learner.position
+        self._published: publication.Standing | None = None
+        self._tag: int | None = None  # of the publication that the store took last
+        self.kept_position: int | None = None if self.checkpoint_at is None else self.learner.position
         self._ages: deque[float] = deque(maxlen=500)
         self._pace = Pace(now, self.learner.n)
-        self._end = self.learner.position
+        self._end = self._nothing_below = self.learner.position  # the log's end when last asked; where it was read to
 
     def _claim(self) -> int:
-        claim = Claim(self.model, self.shard, self.deps.holder, self.deps.clock())
+        first = 0
+        with suppress(*GONE):  # said when it is to be read
+            first = self.deps.log.bounds(self.stream, self.shard)[0]
+        claim = Claim(self.model, self.shard, self.deps.holder, self.deps.clock(), recipe_of(self.settings), first)
         [(_, generation)] = self.deps.log.append(CONTROL, [Entry(self.model.encode(), encode(claim))]).result()
         self.deps.store.claim(self.model, self.shard, generation)
         return generation
 
-    def _new(self) -> Learner:
-        start = self.deps.log.bounds(self.stream, self.shard)[0]
-        return new_learner(self.deps.settings, self.model, self.shard, start, self.deps.watches)
+    def _begun(self) -> Learner:
+        """The learner to go on with. A shard that must not go on has a new one, and says why in `stopped`."""
+        deps = self.deps
+        begun = begin(deps.settings, self.model, self.shard, deps.log, deps.store, deps.keys, deps.watches)
+        self.checkpoint_at, self._past = begun.kept_at, begun.past
+        self._champion.expect(begun.champion_bytes)
+        self._whole.expect(begun.whole_bytes)
+        if begun.stopped is not None:
+            self._stop(begun.stopped)
+        return begun.learner
 
-    def _recovered(self) -> Learner | None:
-        """The learner of the newest sound checkpoint; None when there is none."""
-        infos = self.deps.store.checkpoints(self.model, self.shard)
-        for info in infos:
-            if info.set_aside is not None:
-                continue
-            try:
-                learner = self._opened(info)
-            except Corrupt as error:
-                self._set_aside(info, error)
-                continue
-            if learner is not None:
-                self.checkpoint_at = info.created
-                logger.info("recovered", extra={**self._who, "position": learner.position, "n": learner.n})
-                return learner
-        first = self.deps.log.bounds(self.stream, self.shard)[0]
-        say = logger.warning if first or infos else logger.info
-        say("starts from the first retained record", extra={**self._who, "position": first, "set_aside": len(infos)})
-        return None
+    def _to_catch_up(self) -> CatchUp:
+        until = self._past.until if self._past is not None else self.learner.position
+        withheld = foreign_publication(self.deps.store, self.deps.keys, self.model, self.shard)
+        if withheld and self.stopped is None:
+            until = self.deps.log.bounds(self.stream, self.shard)[1]
+            what = "the publication in the store is left as it is until this learner has caught up"
+            logger.warning(what, extra=self._who | {"why": withheld})
+        near = self.settings.retrain.catch_up_records
+        return CatchUp(self.learner, self._past, withheld, until, near, self.deps.timer())
 
-    def _opened(self, info: CheckpointInfo) -> Learner | None:
-        """The learner in a checkpoint; None when it had to be set aside. Raises Corrupt, ForeignLog, and Unexpected for a
-        model whose task, stream or labels changed: that is for the operator to decide."""
-        identity, store = self.deps.log.identity, self.deps.store
-        try:
-            sealed = codec.open_blob(
-                store.checkpoint(info.id), self.deps.keys, kind="checkpoint", model=self.model, shard=self.shard
-            )
-            kept = {name: sealed.part(name) for name in sealed.header.parts}
-        except CodecError as error:
-            self._set_aside(info, error)
-            return None
-        for position in sealed.header.positions:
-            if position.log != identity:
-                raise ForeignLog(
-                    f"{self.model}/{self.shard}: the checkpoint was taken on log {position.log}, this one is {identity}; "
-                    f"restore that log, or start over with: streamlearn learn CONFIG --reset {self.model}"
-                )
-        learner = self._new()
-        load(learner, kept, self.deps.watches)
-        return learner
-
-    def _set_aside(self, info: CheckpointInfo, error: CodecError) -> None:
-        self.deps.store.set_aside(info.id, str(error))
-        logger.error("checkpoint set aside", extra={**self._who, "id": info.id, "why": str(error)})
+    def _stop(self, error: LogError) -> None:
+        self.stopped = f"{error} (streamlearn learn CONFIG --reset {self.model} starts over from the earliest)"
+        logger.error("shard stopped", extra={**self._who, "why": self.stopped})
 
     @property
     def _who(self) -> dict[str, object]:
@@ -150,7 +136,8 @@ class Shard:
         self._carrier.carry()
         now = self.deps.timer()
         if self.stopped is None:
-            if self._publishing.due(now) and (self._publishing.failing or self._published != self._serves()):
+            known = publication.standing(self.learner) == self._published
+            if self._publishing.due(now) and (self._publishing.failing or not known):
                 self._publish()
             if self._checkpointing.due(now):
                 self.checkpoint()
@@ -164,26 +151,31 @@ class Shard:
             return False
         try:
             records = deps.log.read(self.stream, self.shard, learner.position, self._batch)
-        except PositionExpired as error:
-            self.stopped = f"{error} (streamlearn learn CONFIG --reset {self.model} starts over from the earliest)"
-            logger.error("shard stopped", extra={**self._who, "why": self.stopped})
+        except GONE as error:
+            self._stop(error)
             return False
         except LogUnavailable as error:
             self._patience.failed(error, deps.timer())
             return False
         if not records:
+            self._nothing_below = self._end
+            self._patience.worked()
             return False
-        started = deps.timer()
+        started, told = deps.timer(), len(learner.signals)
         try:
             advance(learner, records, deps.settings, deps.log, deps.keys, deps.resolve)
         except (LogUnavailable, StoreUnavailable) as error:  # a version to try cannot be fetched yet
             self._patience.failed(error, deps.timer())
             return False
+        except GONE as error:
+            self._stop(error)
+            return False
         self._patience.worked()
+        self._catch_up.mute(told)
         self._fit_batch(len(records), deps.timer() - started)
         now = deps.clock()
-        self._ages.append(now - records[0].ts)
-        self._ages.append(now - records[-1].ts)
+        self._ages.append(max(0.0, now - records[0].ts))  # the log's clock is not this one
+        self._ages.append(max(0.0, now - records[-1].ts))
         return True
 
     def _fit_batch(self, taken: int, spent: float) -> None:
@@ -191,71 +183,99 @@ class Shard:
         most = self.deps.settings.learn.batch
         self._batch = most if spent <= 0 else max(1, min(most, int(taken * TURN_S / spent)))
 
-    def _serves(self) -> tuple[int, int]:
-        return self.learner.n, self.learner.version
-
-    def _publish(self) -> None:
+    def _publish(self, *, here: bool = False) -> None:
         learner, started = self.learner, self.deps.timer()
-        if learner.held is not None and self._published is not None:
+        if self._published is not None and publication.stands_still(learner, self._published):
             return
-        self._published = self._serves()
-        blob, position = pickle.dumps(learner.champion, protocol=5), self._position()
-        self._publishing.done(started, self.deps.timer())
-        version, n = learner.version, learner.n
+        if not self._catch_up.may_publish(self._end):
+            return
+        self._published = publication.standing(learner)
+        read = self._champion.take(lambda: publication.parts(learner), here=here)
 
-        def write() -> None:
-            sealed = self._seal("publication", version, position, {"model": blob}, n)
-            self.deps.store.put_publication(self.model, self.shard, self.generation, sealed)
+        def put(sealed: bytes | None, offset: int) -> None:
+            if sealed is None:
+                self._published = None  # due again, though nothing is learned meanwhile
+            else:
+                self._tag = self.deps.store.put_publication(self.model, self.shard, self.generation, sealed)
 
-        self._publishing.write(self.deps.writer, write)
+        self._write(self._publishing, started, "publication", read, put)
 
-    def checkpoint(self) -> None:
-        """Steps 1 and 2 of a commit, unless nothing was read since the last one; put off when the log does not take step 1."""
+    def checkpoint(self, *, here: bool = False) -> None:
+        """Steps 1 and 2 of a commit, unless nothing was read since the last one; put off when the log does not take step 1.
+
+        With `here`, no child process is trusted with it.
+        """
         learner, started = self.learner, self.deps.timer()
-        if learner.position == self._kept_position:
+        if learner.position == self.kept_position:
             self._checkpointing.done(started, started)
             return
         try:
             self._carrier.carry_all()
         except (LogError, Overloaded):
-            self._checkpointing.done(started, self.deps.timer())
+            started = self.deps.timer()
+            self._checkpointing.done(started, started)
             return
-        kept, position, version, n = parts(learner), self._position(), learner.version, learner.n
-        self._checkpointing.done(started, self.deps.timer())
+        started = self.deps.timer()  # a log that is slow to take words must not make checkpoints rare
+        read = self._whole.take(lambda: parts(learner), here=here)
         cadence = self.settings.checkpoint
         keep = Retention(cadence.keep_last, cadence.keep_hourly, cadence.keep_daily)
 
-        def write() -> None:
-            sealed = self._seal("checkpoint", version, position, kept, n)
-            self.deps.store.put_checkpoint(self.model, self.shard, self.generation, sealed, keep)
-            self.checkpoint_at = self.deps.clock()
-            self._kept_position = position.offset
+        def put(sealed: bytes | None, offset: int) -> None:
+            if sealed is not None:
+                self.deps.store.put_checkpoint(self.model, self.shard, self.generation, sealed, keep, codec.build())
+                self.checkpoint_at = self.deps.clock()
+                self.kept_position = offset
 
-        self._checkpointing.write(self.deps.writer, write)
+        self._write(self._checkpointing, started, "checkpoint", read, put)
+
+    def _write(self, chore: Chore, started: float, kind: str, read: Read, put: Callable[[bytes | None, int], None]) -> None:
+        """Have the writer seal and `put` what was just captured (None when a child failed), with the offset it has read to."""
+        version, position, extra = self.learner.version, self._position(), publication.extra(self.learner)
+        chore.done(started, self.deps.timer())
+
+        def write() -> float:
+            began = self.deps.timer()
+            named = read()
+            spent = self.deps.timer() - began
+            put(None if named is None else self._seal(kind, version, position, named, extra), position.offset)
+            return spent
+
+        chore.write(self.deps.writer, write)
 
     def _report(self) -> None:
-        started = self.deps.timer()
+        if not self._patience.failing:
+            with suppress(LogError):  # then it is the end as it was known last
+                self._end = self.deps.log.bounds(self.stream, self.shard)[1]
+        started = self.deps.timer()  # a log that does not answer must not make reports rare
         document = encode(self.status(started))
         self._reporting.done(started, self.deps.timer())
-        self._reporting.write(
-            self.deps.writer, lambda: self.deps.store.put_status(self.model, self.shard, self.generation, document)
-        )
+
+        def write() -> None:
+            tag = self.deps.store.put_status(self.model, self.shard, self.generation, document)
+            if self._tag not in (None, tag):
+                logger.warning("the store has lost what was put into it; it gets it again", extra=self._who)
+                self._tag = self._published = self.kept_position = None
+
+        self._reporting.write(self.deps.writer, write)
 
     def status(self, now: float) -> Status:
         """What the shard says of itself; `now` by the timer."""
-        with suppress(LogError):  # then it is the end as it was known last
-            self._end = self.deps.log.bounds(self.stream, self.shard)[1]
+        log = ""
+        with suppress(LogError):  # it may be gone
+            log = self.deps.log.identity(self.stream)
         return status(
             self.learner,
             generation=self.generation,
-            log=self.deps.log.identity,
-            end=self._end,
+            log=log,
+            end=self._end if self._end > self._nothing_below else self.learner.position,
             at=self.deps.clock(),
             stopped=self.stopped,
             rate=self._pace.rate(now, self.learner.n),
             ages=self._ages,
             pauses={"publication": self._publishing.pause, "checkpoint": self._checkpointing.pause},
             checkpoint_at=self.checkpoint_at,
+            backfill=self._catch_up.status(now),
+            withheld=self._catch_up.withheld,
         )
 
     def close(self) -> None:
@@ -267,16 +287,16 @@ class Shard:
         for chore in chores:
             chore.settle(self.deps.timer())
         if self.stopped is None:
-            self.checkpoint()
-            self._publish()
+            self.checkpoint(here=True)
+            self._publish(here=True)
         self._report()
         for chore in chores:
             chore.settle(self.deps.timer())
 
     def _position(self) -> Position:
-        return Position(self.deps.log.identity, self.stream, self.shard, self.learner.position)
+        return Position(self.deps.log.identity(self.stream), self.stream, self.shard, self.learner.position)
 
-    def _seal(self, kind: str, version: int, position: Position, named: Mapping[str, bytes], n: int) -> bytes:
+    def _seal(self, kind: str, version: int, position: Position, named: Mapping[str, bytes], extra: Mapping[str, Any]) -> bytes:
         return codec.encode(
             kind=kind,
             model=self.model,
@@ -287,5 +307,5 @@ class Shard:
             created=self.deps.clock(),
             parts=named,
             keys=self.deps.keys,
-            extra={"n": n},
+            extra={**extra, **self._catch_up.kept()},
         )

@@ -7,12 +7,14 @@ see the very same pairs in the same order. It opens nothing: records are handed 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Self
 
 from ..config import ModelSettings, StreamSettings
 from ..events import Features, Kind, Limits
 from ..log import Record
+from ..log.ranges import merged, within
+from . import pickling
 from .model import Model
 from .pending import Join
 from .waiting import Entry
@@ -43,6 +45,7 @@ class Trainer:
         self.skipped = 0
         self.check, self.label, self.accept = fitted.check, fitted.label, fitted.accept
         self._join = Join(self, model, stream, limits, (stream_name, partition), start)
+        self._passed_over: list[tuple[int, int]] = []
         self._pairs: list[tuple[Features, Any]] | None = [] if model.retrain.epochs > 1 else None
 
     @classmethod
@@ -69,7 +72,7 @@ class Trainer:
         stream_name: str,
         partition: int,
         parts: Mapping[str, bytes],
-    ) -> Trainer:
+    ) -> Self:
         """The trainer whose `parts()` were given; they must come from a verified blob, since one is a pickle."""
         trainer = cls(name, model, stream, limits, stream_name, partition, 0, pickle.loads(parts["model"]))
         trainer.model.bound(limits)
@@ -82,12 +85,22 @@ class Trainer:
         """The next offset to feed."""
         return self._join.position
 
+    def pass_over(self, ranges: Iterable[Sequence[int]]) -> None:
+        """Records at the offsets in these ranges [from, to) move the position on, and are neither joined nor learned.
+
+        Features before such a range whose label lies in it are let go. A label after it whose features lie in it joins nothing:
+        it is an orphan here, and not learned either. So an event is learned only if both its halves lie outside.
+        """
+        self._passed_over = merged([*self._passed_over, *ranges])
+
     def feed(self, records: Sequence[Record]) -> int:
         """Take records in order; returns how many labelled events were learned from them."""
         before = self.learned
         for record in records:
             if record.kind == _COMMAND:
                 self._join.position = record.offset + 1
+            elif self._passed_over and within(self._passed_over, record.offset):
+                self._join.pass_over(record)
             else:
                 self._join.push(record)
         return self.learned - before
@@ -106,7 +119,7 @@ class Trainer:
 
     def parts(self) -> dict[str, bytes]:
         """The parts of a version's blob: "model" (a pickle) and "join" (MessagePack)."""
-        return {"model": pickle.dumps(self.model, protocol=5), "join": self._join.state()}
+        return {"model": pickling.dumps(self.model), "join": self._join.state()}
 
     # What the join drives.
 

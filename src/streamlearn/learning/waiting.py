@@ -14,6 +14,7 @@ from ..log import Record
 
 WAITING: Final = b"waiting"  # bytes, which JSON does not have, so no label can be mistaken for them
 EXPIRED: Final = b"expired"
+SKIPPED: Final = b"skipped"  # its features or its label came while the model was held
 
 
 class Entry(msgspec.Struct, array_like=True, gc=False):

@@ -7,7 +7,7 @@ an underscore and have one partition: `_control` (decisions, kept for ever), `_s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Final, NamedTuple, Protocol
 
@@ -17,6 +17,8 @@ CONTROL: Final = "_control"
 SIGNALS: Final = "_signals"
 DEAD: Final = "_dead"
 INTERNAL: Final[Mapping[str, int]] = {CONTROL: 1, SIGNALS: 1, DEAD: 1}
+
+Place = tuple[str, int]
 
 
 class Entry(NamedTuple):
@@ -41,9 +43,11 @@ class Record(NamedTuple):
 class Log(Protocol):
     """A durable partitioned log. Safe to use from several threads, and from several processes at once."""
 
-    @property
-    def identity(self) -> str:
-        """A name made when the log was created; a re-created log has another one."""
+    def identity(self, stream: str) -> str:
+        """A name made when the stream was created; a re-created log or stream has another one.
+
+        Raises UnknownStream, LogUnavailable when it cannot be learned and was not before.
+        """
 
     def create(self, streams: Mapping[str, int]) -> None:
         """Make each stream with its number of partitions, or check it. Raises ConfigError when the number differs."""
@@ -52,16 +56,19 @@ class Log(Protocol):
         """Every stream with its number of partitions."""
 
     def append(self, stream: str, entries: Sequence[Entry]) -> Future[list[tuple[int, int]]]:
-        """Append in order; the future gives each entry's (partition, offset) once all are durable, else none is there.
+        """Append in order; the future gives each entry's (partition, offset) once all are durable.
 
-        Concurrent calls are committed together. The future raises UnknownStream, LogUnavailable or LogFull; the call
-        itself raises Overloaded when too many bytes are already waiting.
+        Else none is there; but in Kafka, which cannot take back what it took, some may be there, or come later. What is sent
+        again is then a repeat: learners drop it by its id, readers of other streams by its number. Concurrent calls are
+        committed together. The future raises UnknownStream, LogUnavailable or LogFull; the call itself raises Overloaded when
+        too many bytes are already waiting.
         """
 
     def read(self, stream: str, partition: int, offset: int, limit: int) -> list[Record]:
         """Up to `limit` records from `offset` on, at once; an empty list at the end.
 
-        Raises UnknownStream, LogUnavailable, and PositionExpired for an offset below the first or above the end.
+        A broker's own marks leave holes between offsets. Raises UnknownStream, LogUnavailable, and PositionExpired for an
+        offset below the first or above the end.
         """
 
     def bounds(self, stream: str, partition: int) -> tuple[int, int]:
@@ -70,8 +77,46 @@ class Log(Protocol):
     def trim(self, stream: str, partition: int, before: int) -> int:
         """Forget the records below `before` (never beyond the end); returns the first retained offset."""
 
+    def describe(self, streams: Mapping[str, int], keep_ms: Mapping[str, int]) -> list[str]:
+        """What is not as it must be of `streams` (partitions by name) and the internal ones, each with its mending.
+
+        `keep_ms` is the least retention that a stream needs. Raises LogUnavailable, LogError.
+        """
+
+    def join(self, group: str, streams: Collection[str]) -> Membership:
+        """Become one of those who share out every partition of `streams` among themselves; others join from other processes."""
+
     def close(self) -> None:
         """Finish what was appended, then let go. Closing twice is allowed."""
+
+
+class Membership(Protocol):
+    """A place in a group. For one thread, which must poll it often: a member that is silent for too long loses its share."""
+
+    def poll(self, let_go: Callable[[Collection[Place]], None]) -> frozenset[Place]:
+        """The (stream, partition) that are this member's now; the first answer may be empty.
+
+        Before one of them goes to another member, `let_go` is called with it; no one else has it until that returns, unless the
+        member was silent for too long: then it was lost already, and whoever has it claims a newer generation. Raises
+        LogUnavailable when the group cannot be reached: what was held is held on to.
+        """
+
+    def commit(self, positions: Mapping[Place, int]) -> None:
+        """Tell the broker, for its lag dashboards only, how far each of one's own partitions was read. Never raises."""
+
+    def close(self) -> None:
+        """Leave, so that the others take over at once. Closing twice is allowed."""
+
+
+def read_below(log: Log, stream: str, partition: int, offset: int, end: int, limit: int) -> list[Record]:
+    """As `Log.read`, but nothing from `end` on: where offsets have holes, as many records may reach beyond it.
+
+    An empty list says that there is none left below `end`, be it a broker's marks that fill the rest or the end of the log.
+    """
+    records = log.read(stream, partition, offset, min(limit, end - offset))
+    while records and records[-1].offset >= end:
+        records.pop()
+    return records
 
 
 def missing_streams(existing: Mapping[str, int], wanted: Mapping[str, int], where: str) -> dict[str, int]:

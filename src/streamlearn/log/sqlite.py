@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import repeat
@@ -22,7 +22,8 @@ from streamlearn.errors import LogError, LogFull, LogUnavailable, Overloaded, Po
 from streamlearn.events import partition_of
 from streamlearn.sqlitefile import Errors, Layout, SqliteFile
 
-from . import INTERNAL, Entry, Record, missing_streams
+from . import INTERNAL, Entry, Place, Record, missing_streams
+from .alone import Alone
 
 MIB: Final = 1 << 20
 ENTRY_OVERHEAD_BYTES: Final = 64
@@ -101,8 +102,7 @@ class SqliteLog:
             self._file.close()
             raise
 
-    @property
-    def identity(self) -> str:
+    def identity(self, stream: str) -> str:
         return self._identity
 
     def create(self, streams: Mapping[str, int]) -> None:
@@ -178,6 +178,15 @@ class SqliteLog:
                 upto = min(goal, first + TRIM_ROWS)
                 connection.execute('DELETE FROM records WHERE stream=? AND partition=? AND "offset"<?', (*lane, upto))
                 connection.execute("UPDATE ends SET first=? WHERE stream=? AND partition=?", (upto, *lane))
+
+    def describe(self, streams: Mapping[str, int], keep_ms: Mapping[str, int]) -> list[str]:
+        return []  # all of it is our own making, and `create` checks the rest
+
+    def join(self, group: str, streams: Collection[str]) -> Alone:
+        def places() -> list[Place]:
+            return [(name, partition) for name in streams for partition in range(self._stream(name, None).partitions)]
+
+        return Alone(self._file.path.with_name(f"{self._file.path.name}.{group}.lock"), places)
 
     def close(self) -> None:
         with self._changed:

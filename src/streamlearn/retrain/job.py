@@ -7,17 +7,17 @@ last record. A worker process runs it, since it takes minutes; see `pool` for it
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 from pydantic import ValidationError
 
 from streamlearn.config import ModelSettings, StreamSettings
-from streamlearn.errors import ModelError, PositionExpired, RetrainError
+from streamlearn.errors import CodecError, ModelError, PositionExpired, RetrainError, StoreError, StoreUnavailable
 from streamlearn.events import Limits, Position
 from streamlearn.keys import KeyRing
-from streamlearn.log import Log
-from streamlearn.store import codec
+from streamlearn.log import Log, read_below
+from streamlearn.store import Store, codec
 
 from .limits import report
 from .pool import Job, Pool
@@ -29,6 +29,14 @@ BATCH: Final = 1000
 WARM: Final = ("streamlearn.retrain.job", "streamlearn.learning.trainer")  # the latter brings river, which takes longest
 
 Progress = Callable[[int, int], None]
+Fetch = Callable[["FitSpec"], bytes]
+
+
+class Base(msgspec.Struct):
+    """What a fit goes on from: a checkpoint of the shard, by its id in the store, or a version that the store keeps."""
+
+    kind: Literal["checkpoint", "version"]
+    id: int
 
 
 class FitSpec(msgspec.Struct, omit_defaults=True):
@@ -36,7 +44,8 @@ class FitSpec(msgspec.Struct, omit_defaults=True):
 
     The fit reads [start, until), passes over its pairs again for each further epoch, and then, once each, over what was
     appended since: to the head until fewer than `catch_up_records` remain or, to make the very same version again, exactly
-    to `stop`.
+    to `stop`. With a `base` it goes on from that champion and what waited beside it, which have read to `start`. Records in
+    the ranges `skip` ([from, to)) are passed over (`learning.trainer.Trainer.pass_over`).
     """
 
     model: str
@@ -53,6 +62,8 @@ class FitSpec(msgspec.Struct, omit_defaults=True):
     stream_settings: dict[str, Any]
     limits: dict[str, Any]
     stop: int | None = None
+    base: Base | None = None
+    skip: list[tuple[int, int]] = []
 
     def to_bytes(self) -> bytes:
         return msgspec.json.encode(self)
@@ -66,18 +77,21 @@ class FitSpec(msgspec.Struct, omit_defaults=True):
             raise RetrainError("failed", f"not the description of a fit: {error}") from None
 
 
-def fit(spec: FitSpec, open_log: Callable[[], Log], keys: KeyRing, progress: Progress) -> bytes:
+def fit(
+    spec: FitSpec, open_log: Callable[[], Log], keys: KeyRing, progress: Progress, fetch: Fetch | None = None
+) -> bytes:
     """The version that `spec` describes, as a sealed blob: parts "model" and "join", and the next offset as its position.
 
-    `progress(done, total)` is told records after every batch. Raises RetrainError: "empty" when fewer than
-    `retrain.min_events` labelled events were learned, "failed" for settings that build no model and for records that the
-    log no longer holds; any other LogError passes through.
+    `progress(done, total)` is told records after every batch; `fetch` gives the blob of a base. Raises RetrainError: "empty"
+    when fewer than `retrain.min_events` labelled events were learned without a base, "failed" for settings that build no
+    model, for a base that is gone and for records that the log no longer holds; any other LogError passes through.
     """
     settings = _settings(spec)
-    trainer = _trainer(spec, settings)
     log = open_log()
     try:
-        return _Fit(spec, trainer, log, progress).run(keys, settings.retrain.min_events)
+        trainer = _trainer(spec, settings, _base(spec, fetch, keys, log) if spec.base is not None else None)
+        trainer.pass_over(spec.skip)
+        return _Fit(spec, trainer, log, progress).run(keys, 0 if spec.base is not None else settings.retrain.min_events)
     except PositionExpired as error:
         raise RetrainError("failed", str(error)) from error
     finally:
@@ -87,14 +101,21 @@ def fit(spec: FitSpec, open_log: Callable[[], Log], keys: KeyRing, progress: Pro
 class Jobs:
     """Fits in worker processes, at most `max_workers` at once; the workers are started at once and kept warm."""
 
-    def __init__(self, open_log: Callable[[], Log], keys: KeyRing, max_workers: int = 1) -> None:
-        self._open_log, self._keys = open_log, keys
+    def __init__(
+        self,
+        open_log: Callable[[], Log],
+        keys: KeyRing,
+        max_workers: int = 1,
+        open_store: Callable[[], Store] | None = None,
+    ) -> None:
+        self._open_log, self._keys, self._open_store = open_log, keys, open_store
         self._pool = Pool(max_workers, WARM)
         self._pool.warm()
 
     def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
         """Begin a fit, or queue it behind others; the result is the sealed version. Raises RetrainError."""
-        return self._pool.submit(time_limit_s, memory_limit_mb, _fit_here, spec.to_bytes(), self._open_log, self._keys)
+        call = _fit_here, spec.to_bytes(), self._open_log, self._keys, self._open_store
+        return self._pool.submit(time_limit_s, memory_limit_mb, *call)
 
     def close(self) -> None:
         """Cancel what runs, and let the workers go."""
@@ -108,6 +129,8 @@ class _Fit:
         self._last_ts = 0.0
 
     def run(self, keys: KeyRing, min_events: int) -> bytes:
+        from streamlearn.learning.summary import summarize  # here, since it brings river
+
         spec, trainer = self._spec, self._trainer
         self._read_to(spec.until)
         for epoch in range(1, spec.epochs):
@@ -131,26 +154,33 @@ class _Fit:
             version=spec.version,
             shard=spec.shard,
             generation=0,
-            positions=[Position(self._log.identity, spec.stream, spec.partition, trainer.position)],
+            positions=[Position(self._log.identity(spec.stream), spec.stream, spec.partition, trainer.position)],
             created=self._last_ts,
             parts=trainer.parts(),
             keys=keys,
-            extra={"start": spec.start, "learned": trainer.learned, "skipped": trainer.skipped},
+            extra={
+                "start": spec.start, "learned": trainer.learned, "skipped": trainer.skipped,
+                "summary": summarize(trainer.model),
+            } | _origin(spec),
         )
 
     def _catch_up(self) -> None:
+        read = self._trainer.position
         while True:
             end = self._log.bounds(self._spec.stream, self._spec.partition)[1]
-            if end - self._trainer.position < self._spec.catch_up_records:
+            if end - read < self._spec.catch_up_records:
                 return
             self._read_to(end)
+            read = end
 
     def _read_to(self, end: int) -> None:
         spec, trainer = self._spec, self._trainer
         while trainer.position < end:
-            records = self._log.read(spec.stream, spec.partition, trainer.position, min(BATCH, end - trainer.position))
+            records = read_below(self._log, spec.stream, spec.partition, trainer.position, end, BATCH)
             if not records:
-                raise RetrainError("failed", f"{spec.stream}/{spec.partition} ends at {trainer.position}, before {end}")
+                if self._log.bounds(spec.stream, spec.partition)[1] < end:
+                    raise RetrainError("failed", f"{spec.stream}/{spec.partition} ends at {trainer.position}, before {end}")
+                return  # what is left are a broker's marks
             trainer.feed(records)
             self._last_ts = records[-1].ts
             self._tell(end)
@@ -170,15 +200,69 @@ def _settings(spec: FitSpec) -> ModelSettings:
     return settings.model_copy(update={"seed": spec.seed, "retrain": retrain})
 
 
-def _trainer(spec: FitSpec, settings: ModelSettings) -> Trainer:
+def _origin(spec: FitSpec) -> dict[str, Any]:
+    """What a version's header says of a base and of what was passed over; nothing of a plain fit."""
+    base = {} if spec.base is None else {"base": [spec.base.kind, spec.base.id]}
+    return base | ({"passed_over": spec.skip} if spec.skip else {})
+
+
+def base_blob(store: Store, spec: FitSpec) -> bytes:
+    """The blob that the fit goes on from. Raises RetrainError when it is gone, StoreUnavailable."""
+    base = spec.base
+    assert base is not None
+    what = f"{base.kind} {base.id} of {spec.model}, shard {spec.shard}, which version {spec.version} goes on from"
+    try:
+        blob = store.checkpoint(base.id) if base.kind == "checkpoint" else store.version(spec.model, base.id, spec.shard)
+    except StoreUnavailable:
+        raise
+    except StoreError as error:
+        raise RetrainError("failed", f"{what}, is no longer in the store: {error}") from error
+    if blob is None:
+        raise RetrainError("failed", f"{what}, is no longer in the store")
+    return blob
+
+
+def _base(spec: FitSpec, fetch: Fetch | None, keys: KeyRing, log: Log) -> dict[str, bytes]:
+    """The parts of the base, as `Trainer.restore` takes them."""
+    base = spec.base
+    assert base is not None
+    if fetch is None:
+        raise RetrainError("failed", f"version {spec.version} of {spec.model} has a base, and no store was given to find it in")
+    blob, version = fetch(spec), base.id if base.kind == "version" else None
+    try:
+        sealed = codec.open_blob(
+            blob, keys, kind=base.kind, model=spec.model, shard=spec.shard, version=version, log=log.identity(spec.stream)
+        )
+        read_to = [at.offset for at in sealed.header.positions if at.partition == spec.partition]
+        if read_to != [spec.start]:
+            raise RetrainError("failed", f"{base.kind} {base.id} of {spec.model} has read to {read_to}, not to {spec.start}")
+        return {"model": sealed.part("champion" if base.kind == "checkpoint" else "model"), "join": sealed.part("join")}
+    except CodecError as error:
+        raise RetrainError("failed", f"{base.kind} {base.id} of {spec.model} cannot be used: {error}") from error
+
+
+def _trainer(spec: FitSpec, settings: ModelSettings, base: dict[str, bytes] | None) -> Trainer:
     from streamlearn.learning.trainer import Trainer  # here, since it brings river: control must start without it
 
     try:
         stream, limits = StreamSettings.model_validate(spec.stream_settings), Limits(**spec.limits)
-        return Trainer.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)
+        if base is None:
+            return Trainer.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)
     except (ValidationError, TypeError, ModelError) as error:
         raise RetrainError("failed", f"version {spec.version} of {spec.model} cannot be built: {error}") from error
+    try:
+        return Trainer.restore(spec.model, settings, stream, limits, spec.stream, spec.partition, base)
+    except Exception as error:  # unpickling may raise anything: the class of a pipeline's step may be gone
+        raise RetrainError("failed", f"what version {spec.version} goes on from cannot be brought back: {error!r}") from error
 
 
-def _fit_here(spec: bytes, open_log: Callable[[], Log], keys: KeyRing) -> bytes:
-    return fit(FitSpec.from_bytes(spec), open_log, keys, report)
+def _fit_here(spec: bytes, open_log: Callable[[], Log], keys: KeyRing, open_store: Callable[[], Store] | None) -> bytes:
+    def fetch(spec: FitSpec) -> bytes:
+        assert open_store is not None
+        store = open_store()
+        try:
+            return base_blob(store, spec)
+        finally:
+            store.close()
+
+    return fit(FitSpec.from_bytes(spec), open_log, keys, report, fetch if open_store is not None else None)

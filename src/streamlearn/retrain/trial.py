@@ -1,46 +1,30 @@
 """Champion against challenger: is the new version better, or at least not worse, on the very same events?
 
-Both predicted each event before either learned from it. Their paired losses come in blocks at least one label delay long,
-and an anytime-valid test bets on the blocks, so that looking at it after each one costs no error budget. Nothing here
-reads a clock, draws a random number or forgets a block.
+Both predicted each event before either learned from it. Their paired losses come in small blocks, in the order of the
+questions; these are put together to blocks as long as losses correlate, and an anytime-valid test bets on those, so that
+looking at it costs no error budget. Guardrails and slices may stop what the test would promote. Nothing here reads a
+clock, draws a random number or forgets a block.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
+
+from .betting import OddEven
+from .correlation import Span
+from .guardrails import Guardrail, Watched
+from .slices import Slices
+from .sums import NONE, Sums, merge
 
 SCALE: Final = 2.0  # c: paired differences lie in [-1, 1]
 STITCH: Final = 1.4  # s
 STEP: Final = 2.0  # η
-MOST_STAKE: Final = 0.5  # of the capital, at the worst x; it is what bounds the growth on blocks, whose means vary little
 ZETA: Final = 3.1055472779775806  # Riemann's ζ(STITCH); scipy would take control a second to import, for this alone
-
-
-class BettingProcess:
-    """A capital that grows by bets that the mean of x in [−1, 1] lies above `m` (Waudby-Smith & Ramdas, JRSS B 2024, §4).
-
-    H0: E[x_t | past] ≤ m. Under it the capital is a supermartingale that starts at 1. With g = μ̂_{t−1} − m,
-    λ_t = clip(g / (v̂_{t−1} + g²), 0, 0.5 / (1 + m)); μ̂_0 = 0 and v̂_0 = 1/4 count as one observation.
-    """
-
-    def __init__(self, m: float) -> None:
-        self.capital = 1.0
-        self._m = m
-        self._most = MOST_STAKE / (1.0 + m)
-        self._count = 1
-        self._sum = 0.0
-        self._squares = 0.25
-
-    def bet(self, x: float) -> None:
-        """Stake on `x` what the past advises, take the outcome, then learn from it."""
-        gain = self._sum / self._count - self._m
-        stake = min(max(gain / (self._squares / self._count + gain * gain), 0.0), self._most)
-        self.capital *= 1.0 + stake * (x - self._m)
-        self._count += 1
-        self._sum += x
-        self._squares += (x - self._sum / self._count) ** 2
+SETTLING: Final = 50  # blocks, or SETTLING_EVENTS if they come first, from which the span is measured before the first bet
+SETTLING_EVENTS: Final = 500
 
 
 class Trial:
@@ -49,14 +33,22 @@ class Trial:
     x is a block's mean of champion's loss − challenger's, H0: E[x | past] ≤ −tolerance: the challenger is worse by at least
     the tolerance. With a tolerance of 0, crossing means better; above 0, it means not worse by as much as that, and a
     challenger that is just as good is meant to pass. Odd and even blocks feed two processes whose capitals are averaged:
-    each bet then rests on losses that were known before the block's predictions were made, also when labels are late by
-    up to a block or a shock is shared by that many events.
+    "past" is what was over one whole block before, so that a shock may be shared by as many events as a block has.
 
-    `e` is that average now, `peak` its maximum; `crossed` says whether it ever reached 1 / level. `blocks` and `events`
-    count what was closed. Raises ValueError for an alpha or tolerance outside (0, 1) and [0, 1), and for k below 1.
+    A block of the test is several of the blocks that `add_block` takes: as many as `Span` finds that losses correlate over.
+    The first ones (SETTLING) are experience alone. From then on the length of a block is fixed before the block before it
+    begins, by what came before both, so that each bet is still on the future. Late labels need no longer blocks by
+    themselves: what is unknown when a bet is made can only spoil it by being correlated, and that is measured.
+
+    `e` is the evidence now, `peak` its maximum; `crossed` says whether it ever reached 1 / level. `blocks` counts the closed
+    blocks of the test, `events` what was taken. `guardrails` and `slices` (whether sums by slice come with the blocks) stop
+    a promotion that they speak against. Raises ValueError for an alpha or tolerance outside (0, 1) and [0, 1), and for k
+    below 1.
     """
 
-    def __init__(self, alpha: float, tolerance: float, k: int) -> None:
+    def __init__(
+        self, alpha: float, tolerance: float, k: int, guardrails: Sequence[Guardrail] = (), slices: bool = False
+    ) -> None:
         if not 0.0 < alpha < 1.0 or not 0.0 <= tolerance < 1.0 or k < 1:
             raise ValueError(f"alpha {alpha}, tolerance {tolerance}, k {k}: they lie in (0, 1), [0, 1), and from 1 up")
         self.alpha, self.tolerance, self.k = alpha, tolerance, k
@@ -64,16 +56,33 @@ class Trial:
         self.threshold = 1.0 / self.alpha_k
         self.e = self.peak = 1.0
         self.blocks = 0
-        self._processes = (BettingProcess(-tolerance), BettingProcess(-tolerance))
+        self.guardrails = [Watched(guardrail) for guardrail in guardrails]
+        self.slices = Slices(tolerance, alpha) if slices else None
+        self._evidence = OddEven(-tolerance)
+        self._span = Span()
+        self._lengths: list[int] = []  # of the block that is open and of the next, in blocks taken; none while settling
+        self._open: list[tuple[int, float, Sums]] = []  # taken and in no block of the test yet: events, difference, sums
         self._events = [0]  # running sums, so that any recent stretch is one subtraction
         self._differences = [0.0]
         self._sum = 0.0
         self._variance = 0.0
+        self._losses = [0.0, 0.0]  # sums: the champion's, the challenger's
+
+    @staticmethod
+    def of(numbers: Mapping[str, Any]) -> Trial:
+        """The trial that a `trial_started` decision begins, by its numbers; older ones have neither guardrails nor slices."""
+        guardrails = [Guardrail(**row) for row in numbers.get("guardrails", ())]
+        return Trial(numbers["alpha"], numbers["tolerance"], numbers["k"], guardrails, bool(numbers.get("slices")))
 
     @property
     def events(self) -> int:
         """Labelled events in closed blocks."""
         return self._events[-1]
+
+    @property
+    def length(self) -> int:
+        """How many of the blocks taken make one block of the test, as it is now."""
+        return self._lengths[0] if self._lengths else 1
 
     @property
     def crossed(self) -> bool:
@@ -85,26 +94,51 @@ class Trial:
         """Champion's mean loss less the challenger's over all closed events; above 0, the challenger is better."""
         return self._differences[-1] / self.events if self.events else 0.0
 
-    def add_block(self, n: int, champion: float, challenger: float) -> None:
-        """Take the next closed block: `n` events and each side's sum of losses in [0, 1] over them.
+    def add_block(self, n: int, champion: float, challenger: float, sums: Sums = NONE) -> None:
+        """Take the next block in order: `n` events, each side's sum of losses in [0, 1] over them, and what else was summed.
 
         Raises ValueError for an empty block or sums that such losses cannot have; nothing has changed then.
         """
         if n < 1 or not (-1e-9 <= champion <= n + 1e-9 and -1e-9 <= challenger <= n + 1e-9):
             raise ValueError(f"a block of {n} events cannot have loss sums of {champion} and {challenger}")
-        x = min(max((champion - challenger) / n, -1.0), 1.0)
-        self._processes[self.blocks % 2].bet(x)
-        self.e = (self._processes[0].capital + self._processes[1].capital) / 2
+        for watched in self.guardrails:
+            watched.add((n, champion, challenger), sums)
+        self._events.append(self.events + n)
+        self._differences.append(self._differences[-1] + champion - challenger)
+        self._losses = [self._losses[0] + champion, self._losses[1] + challenger]
+        self._span.add((champion - challenger) / n)
+        self._open.append((n, champion - challenger, sums))
+        if self._lengths:
+            if len(self._open) >= self._lengths[0]:
+                self._close(len(self._open), stake=True)
+                self._lengths = [self._lengths[1], self._span.blocks()]
+        elif len(self._open) >= SETTLING or self.events >= SETTLING_EVENTS:
+            self._settle()
+
+    def _settle(self) -> None:
+        """The first lengths, and what was taken until now as experience, in blocks of that length."""
+        length = self._span.blocks()
+        self._lengths = [length, length]
+        while len(self._open) >= length:
+            self._close(length, stake=False)
+        self._open.clear()
+
+    def _close(self, length: int, *, stake: bool) -> None:
+        """Make the first `length` of what is open one block of the test."""
+        block, self._open = self._open[:length], self._open[length:]
+        x = min(max(math.fsum(part[1] for part in block) / sum(part[0] for part in block), -1.0), 1.0)
+        (self._evidence.bet if stake else self._evidence.learn)(self.blocks, x)
+        if self.slices is not None:
+            self.slices.add(self.blocks, merge(part[2] for part in block), stake=stake)
+        self.e = self._evidence.e
         self.peak = max(self.peak, self.e)
         self._variance += (x - (self._sum / self.blocks if self.blocks else 0.0)) ** 2
         self._sum += x
         self.blocks += 1
-        self._events.append(self.events + n)
-        self._differences.append(self._differences[-1] + champion - challenger)
 
     def recent(self, n_events: int) -> float:
         """The mean paired difference over the last closed blocks that together hold at least `n_events`, or over all."""
-        start = max(0, bisect_right(self._events, self.events - n_events) - 1)
+        start = self._start(n_events)
         events = self.events - self._events[start]
         return (self._differences[-1] - self._differences[start]) / events if events else 0.0
 
@@ -124,13 +158,28 @@ class Trial:
         centre = self._sum / self.blocks
         return max(-1.0, centre - spread / self.blocks), min(1.0, centre + spread / self.blocks)
 
-    def verdict(self, min_events: int, horizon: int) -> Literal["promote", "reject"] | None:
-        """Promote once crossed, with `min_events` closed and the last of them not worse; reject at `horizon` events.
+    def objections(self, min_events: int) -> list[str]:
+        """What speaks against a promotion though the evidence is enough, in words: recent losses, guardrails, slices.
 
-        The guard is there because both models go on learning: the evidence says "better at some time", the last
-        `min_events` events must not be worse by more than the tolerance.
+        Guardrails must hold over all closed events and over the last `min_events` of them.
         """
-        if self.crossed and self.events >= min_events and self._holds(min_events):
+        found = []
+        if self.recent(min_events) < -self.tolerance:
+            found.append(f"over the last {min_events} events it is worse by more than the tolerance")
+        for watched in self.guardrails:
+            why, recently = watched.broken(), watched.broken(self._start(min_events))
+            if why or recently:
+                found.append(f"guardrail {why or f'{recently} over the last {min_events} events'}")
+        worse = self.slices.why() if self.slices is not None else ""
+        return [*found, worse] if worse else found
+
+    def verdict(self, min_events: int, horizon: int) -> Literal["promote", "reject"] | None:
+        """Promote once crossed, with `min_events` closed and no objection; reject at `horizon` events.
+
+        Objections are there because both models go on learning, and because a mean may hide much: the evidence says "better
+        at some time, on the whole". They hold a promotion up while they last, and the trial goes on.
+        """
+        if self.crossed and self.events >= min_events and not self.objections(min_events):
             return "promote"
         return "reject" if self.events >= horizon else None
 
@@ -142,12 +191,17 @@ class Trial:
         if self.events < min_events:
             return f"{evidence}: enough, but {min_events} events are the least"
         recently = f"over the last {min_events} events the challenger's loss is lower by {self.recent(min_events):.4f}"
-        return f"{evidence}; {recently}" + ("" if self._holds(min_events) else ", and that is worse by more than the tolerance")
+        objections = self.objections(min_events)
+        return "; but ".join([f"{evidence}; {recently}", *objections])
 
     def numbers(self, min_events: int = 1000) -> dict[str, Any]:
-        """What the audit keeps: JSON-able. `recent` is over the last `min_events` events."""
+        """What the audit keeps: JSON-able. `recent` is over the last `min_events` events, `block` the events in a block.
+
+        `guardrails` and `slices` are there when the trial has them.
+        """
         lower, upper = self.interval()
-        return {
+        taken = len(self._events) - 1
+        found: dict[str, Any] = {
             "e": self.e,
             "peak": self.peak,
             "threshold": self.threshold,
@@ -155,11 +209,20 @@ class Trial:
             "k": self.k,
             "tolerance": self.tolerance,
             "blocks": self.blocks,
+            "block": round(self.events / taken * self._lengths[0]) if self._lengths else 0,
             "events": self.events,
+            "champion_loss": self._losses[0] / self.events if self.events else None,
+            "challenger_loss": self._losses[1] / self.events if self.events else None,
             "mean_difference": self.mean_difference,
             "interval": [lower, upper],
             "recent": self.recent(min_events),
         }
+        if self.guardrails:
+            found["guardrails"] = [watched.numbers(self._start(min_events)) for watched in self.guardrails]
+        if self.slices is not None:
+            found["slices"] = self.slices.numbers()
+        return found
 
-    def _holds(self, min_events: int) -> bool:
-        return self.recent(min_events) >= -self.tolerance
+    def _start(self, n_events: int) -> int:
+        """The first of the last blocks taken that together hold at least `n_events`."""
+        return max(0, bisect_right(self._events, self.events - n_events) - 1)

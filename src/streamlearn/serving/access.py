@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..errors import ConfigError
+from ..keys import items, secret_text
 
 VARIABLE: Final = "STREAMLEARN_API_KEYS"
 WEAK: Final = 16
@@ -19,9 +20,9 @@ _log = logging.getLogger(__name__)
 
 
 def load_api_keys(environ: Mapping[str, str]) -> dict[str, str]:
-    """Secret by name from `STREAMLEARN_API_KEYS`; empty when it is not set. Raises ConfigError."""
+    """Secret by name from `STREAMLEARN_API_KEYS` or the file it is in; empty when neither is set. Raises ConfigError."""
     keys: dict[str, str] = {}
-    for item in filter(None, (part.strip() for part in environ.get(VARIABLE, "").split(","))):
+    for item in items(secret_text(environ, VARIABLE) or ""):
         name, colon, secret = item.partition(":")
         if not colon or not name.isprintable() or not name:
             raise ConfigError(VARIABLE, "an entry is not name:secret", _FIX)

@@ -17,7 +17,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..telemetry import Histogram, Metrics, watch
-from . import openapi, problems, routes_events, routes_models, routes_predict, routes_service
+from . import (
+    openapi,
+    problems,
+    routes_events,
+    routes_models,
+    routes_predict,
+    routes_rewind,
+    routes_service,
+    routes_versions,
+)
 from .access import check_bind
 from .auth import Gate
 from .deps import Deps, Shared
@@ -53,8 +62,10 @@ def create_app(deps: Deps) -> FastAPI:
         title="streamlearn", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     metrics = Metrics(deps.registry)
-    holder = Holder(deps.settings, deps.store, deps.keys, lambda: deps.log.identity, metrics, deps.clock)
-    watch(deps.registry, lambda: figures(holder, deps.clock()))
+    identity = deps.log.identity
+    renewed = deps.renewed or identity
+    holder = Holder(deps.settings, deps.store, deps.keys, identity, renewed, metrics, deps.clock, deps.timer)
+    watch(deps.registry, lambda: figures(holder, deps.timer()))
     app.state.shared = Shared(
         deps,
         metrics,
@@ -63,7 +74,8 @@ def create_app(deps: Deps) -> FastAPI:
         PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics),
     )
     app.state.predictor = routes_predict.Predictor(app.state.shared)
-    for routes in (routes_predict, routes_events, routes_models, routes_service):
+    routers = (routes_predict, routes_events, routes_models, routes_versions, routes_rewind, routes_service)
+    for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower
     problems.install(app)
     openapi.install(app, secured=bool(deps.api_keys))

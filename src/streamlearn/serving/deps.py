@@ -20,7 +20,11 @@ from .predictions import PredictionBuffer
 
 @dataclass(frozen=True)
 class Deps:
-    """The world outside: settings, log, store, signing keys, API secrets by name, metrics registry, clock (Unix seconds)."""
+    """The world outside: settings, log, store, signing keys, API secrets by name, metrics registry, clock, timer.
+
+    The clock gives Unix seconds and may be set anew; the timer's seconds only ever go on. `renewed` gives a stream's identity
+    as a process that starts now would learn it, by default as the log's handle knows it.
+    """
 
     settings: Settings
     log: Log
@@ -29,6 +33,8 @@ class Deps:
     api_keys: Mapping[str, str] = field(default_factory=dict)
     registry: CollectorRegistry = field(default_factory=lambda: CollectorRegistry(auto_describe=True))
     clock: Callable[[], float] = time.time
+    timer: Callable[[], float] = time.monotonic
+    renewed: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True)

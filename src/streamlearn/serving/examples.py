@@ -22,19 +22,79 @@ MODEL: Final[dict[str, Any]] = {
     "counters": {"events": 41230, "labelled": 20412}, "scores": _SCORES,
     "control": {
         "name": "delay", "stream": "flights", "task": "binary", "state": "steady", "version": 1, "previous": None,
-        "shadow": None, "case": "", "degraded": "", "held": None, "since": 1767225600.0,
+        "shadow": None, "canary": None, "case": "", "degraded": "", "held": None,
+        "features": {"drifted": {}, "broken": None, "seen": None}, "since": 1767225600.0,
     },
     "shards": [
         {
             "shard": 0, "version": 1, "position": POSITION, "n": 20412, "age_s": 0.31, "reported_s": 0.31, "degraded": None,
-            "status": _STATUS,
+            "status": _STATUS, "canary": None,
         }
     ],
 }
 VERSION: Final[dict[str, Any]] = {
-    "id": "delay@2", "model": "delay", "version": 2, "parent": 1, "reason": "case delay-17", "fate": "challenger",
-    "window": {"0": [21100, 41230]}, "created": 1767225602.0, "fitted_at": 1767225611.0, "trained_to": {"0": 41230},
+    "id": "delay@2", "model": "delay", "version": 2, "parent": 1, "reason": "delay-17", "case": "delay-17", "by": "control",
+    "why": "attempt 1 of 3: fit version 2 from the change point", "fate": "champion", "created": 1767225602.0,
+    "fitted_at": 1767225611.0, "fit_s": 9.0, "window": {"starts": {"0": 21100}, "until": {"0": 41210}},
+    "bases": {}, "skip": {}, "trained_to": {"0": 41230}, "learned": 10040, "skipped": 0,
+    "times": {"starts": {"0": 1767221000.0}, "until": {"0": 1767225601.0}, "trained_to": {"0": 1767225610.0}},
+    "settings": {"stream": "flights", "task": "binary", "pipeline": "logistic", "params": {}},
+    "made_with": {"streamlearn": "0.1.0", "river": "0.26.1", "python": "3.11.9", "settings_sha256": "9c41…"},
+    "blobs": {
+        "0": {
+            "bytes": 48210, "sha256": "5e0a…", "learned": 10040, "skipped": 0, "read_to": 1767225610.0, "features": 7,
+        }
+    },
+    "trial": {
+        "began_at": 1767225612.0, "k": 1, "e": 34.1, "events": 4534, "champion_loss": 0.31, "challenger_loss": 0.19,
+        "mean_difference": 0.12, "interval": [0.04, 0.2], "ended": "trial_won", "ended_at": 1767225700.0,
+    },
+    "promoted": {
+        "at": 1767225701.0, "n": 25100, "by": "control", "why": "evidence 34.1 of 33 after 4534 events", "instead_of": 1,
+        "positions": {"0": 50210}, "scores": {},
+    },
+    "origin": None,
+    "decisions": [
+        {
+            "kind": "promoted", "at": 1767225701.0, "by": "control", "why": "every shard serves it", "case": "delay-17",
+            "control": 51,
+        }
+    ],
+    "kept": True,
+}  # fmt: skip
+VERSION_IN_FULL: Final[dict[str, Any]] = VERSION | {
+    "unusable": {},
+    "fitted": {
+        "0": {
+            "position": 41230, "estimator": "LogisticRegression", "features": 7, "numbers": 5, "strings": 2,
+            "weights": {"(intercept)": -1.2, "distance": 0.4}, "weights_in_all": 2,
+        }
+    },
+    "serving": {},
 }
+HISTORY: Final[dict[str, Any]] = {
+    "model": "delay",
+    "items": [
+        {
+            "version": 1, "since": {"control": 3, "at": 1767225000.0, "positions": {}},
+            "until": {"control": 51, "at": 1767225701.0, "positions": {"0": 50210}}, "by": "control",
+            "why": "the model was first seen in the configuration", "case": "",
+        },
+        {
+            "version": 2, "since": {"control": 51, "at": 1767225701.0, "positions": {"0": 50210}}, "until": None,
+            "by": "control", "why": "evidence 34.1 of 33 after 4534 events", "case": "delay-17",
+        },
+    ],
+}
+REWIND: Final[dict[str, Any]] = {
+    "model": "delay",
+    "shards": [
+        {
+            "shard": 0, "to": 41000, "checkpoint": 311, "at": 1767225000.0, "version": 2, "start": 39870, "end": 52310,
+            "records": 11640, "skip": [[41000, 41800]],
+        }
+    ],
+}  # fmt: skip
 CASE: Final[dict[str, Any]] = {
     "id": "delay-17", "model": "delay", "kind": "drift", "open": True, "outcome": None, "opened_at": 1767225600.0,
     "closed_at": None, "version": 2, "progress": None, "trial": {"events": 640, "e": 3.1, "mean_difference": 0.021},

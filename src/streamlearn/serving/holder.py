@@ -2,7 +2,9 @@
 
 A request only ever reads what is here; it never waits for the store. A publication that fails its checks is refused
 aloud, and the last good one stays. When the store or a learner falls silent, the last good model goes on answering, and
-`degraded` says so. This module must never unpickle bytes that the codec has not verified.
+`degraded` says so. A store that tells of a publication is looked at sooner, but the poll is what is relied upon. How long ago
+something was heard is measured by a timer: clocks of several machines differ, and may be set anew.
+This module must never unpickle bytes that the codec has not verified.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from ..config import Settings
 from ..errors import CodecError, LogError, StoreError, StreamlearnError
 from ..events import Features, Position, partition_of
 from ..keys import KeyRing
+from ..lineage import told
 from ..records import Status
 from ..store import Store, codec
 from ..telemetry import Metrics
@@ -29,15 +32,26 @@ if TYPE_CHECKING:
     from ..learning.model import Answer
 
 SLOW_POLL_S: Final = 0.2
+WEIGH_S: Final = 30.0
 MAX_BACKOFF_S: Final = 2.0
+SHORTEST_PAUSE_S: Final = 0.005  # between two polls, however many publications are told of
 _log = logging.getLogger(__name__)
 
 
-class Served(NamedTuple):
-    """One shard's model as it is served. `current_at`: when the learner was last known to stand at it, Unix seconds.
+class Challenger(NamedTuple):
+    """The version in a canary: it answers for the keys whose `events.unit_of` (salt, key) lies below `share`."""
 
-    That is the newest status's time when it shows nothing waiting in the log and nothing learned since this publication;
-    else the time at which the publication was made. The age of an answer is the time since then, so that it stays small
+    answer: Callable[[Features], Answer]
+    version: int
+    share: float
+    salt: str
+
+
+class Served(NamedTuple):
+    """One shard's model as it is served. `current_at`: when the learner was last known to stand at it, by the timer.
+
+    That is when the newest status was heard if it shows nothing waiting in the log and nothing learned since this publication;
+    else when the publication was made. The age of an answer is the time since then, so that it stays small
     while a learner has nothing to do, and grows when it is behind, held or gone.
     """
 
@@ -49,17 +63,23 @@ class Served(NamedTuple):
     current_at: float
     tag: int
     size: int
+    challenger: Challenger | None = None
+    model: Any = None
 
 
 class Slot:
-    """What is known of one shard. The poller alone writes; each field is replaced whole, so that readers need no lock."""
+    """What is known of one shard. The poller alone writes; each field is replaced whole, so that readers need no lock.
 
-    __slots__ = ("degraded", "model", "refused", "served", "shard", "status", "tag")
+    `heard`: when the status was made, by the timer.
+    """
 
-    def __init__(self, model: str, shard: int) -> None:
-        self.model, self.shard = model, shard
+    __slots__ = ("degraded", "heard", "model", "refused", "served", "shard", "status", "stream", "tag")
+
+    def __init__(self, model: str, shard: int, stream: str) -> None:
+        self.model, self.shard, self.stream = model, shard, stream
         self.served: Served | None = None
         self.status: Status | None = None
+        self.heard = 0.0
         self.degraded: list[str] | None = None
         self.refused: str | None = None
         self.tag: int | None = None
@@ -69,29 +89,39 @@ class Holder:
     """Every model's shards by model name, `slots[model][shard]`, and control's view of each model, `control[model]`."""
 
     def __init__(
-        self, settings: Settings, store: Store, keys: KeyRing, identity: Callable[[], str], metrics: Metrics,
-        clock: Callable[[], float],
+        self, settings: Settings, store: Store, keys: KeyRing, identity: Callable[[str], str], renewed: Callable[[str], str],
+        metrics: Metrics, clock: Callable[[], float], timer: Callable[[], float],
     ) -> None:
         self.slots: dict[str, list[Slot]] = {
-            name: [Slot(name, shard) for shard in range(settings.streams[model.stream].partitions)]
+            name: [Slot(name, shard, model.stream) for shard in range(settings.streams[model.stream].partitions)]
             for name, model in settings.models.items()
         }
         self.control: dict[str, dict[str, Any]] = {name: {} for name in settings.models}
-        self.store_down_since: float | None = None
-        self.control_at = clock()  # when control last said that it is there; until it did, the start
-        self._store, self._keys, self._identity, self._metrics, self._clock = store, keys, identity, metrics, clock
+        self.store_down_since: float | None = None  # by the timer
+        self.control_heard = timer()  # when control last said that it is there; until it did, the start
+        self._store, self._keys, self._identity, self._metrics = store, keys, identity, metrics
+        self._renewed = renewed
+        self._logs: dict[str, str] = {}  # the identities of streams that were made again since the start
+        self._clock, self._timer = clock, timer
         self._poll_s, self._stale_s = settings.serve.poll_ms / 1000, settings.serve.stale_after_s
+        self.memory: dict[str, int] = {}
+        self._weighed_at = -WEIGH_S
         self._views: dict[str, bytes] = {}
-        self._stop = threading.Event()
+        self._words: dict[tuple[str, int] | str, bytes] = {}
+        self._stop, self._woken = threading.Event(), threading.Event()
+        self._unlisten: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="holder", daemon=True)
 
     def start(self) -> None:
-        """Poll once, then go on in the background."""
+        """Poll once, then go on in the background: every poll_ms, and sooner when the store tells of a publication."""
+        self._unlisten = self._store.listen(self._woken.set)
         self.poll(slowly=0.0)
         self._thread.start()
 
     def close(self) -> None:
         self._stop.set()
+        self._woken.set()
+        self._unlisten()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -115,21 +145,25 @@ class Holder:
     def ready(self) -> list[str]:
         """What keeps the service from answering for every model: one line each."""
         return [
-            f"model {name!r}, shard {slot.shard}: " + (slot.refused or "nothing published yet")
+            f"model {name!r}, shard {slot.shard}: " + "; ".join([slot.refused or "nothing published yet", *_catching_up(slot)])
             for name, slots in self.slots.items() for slot in slots if slot.served is None
         ]
 
+    def missing(self) -> list[str]:
+        """The models that cannot answer for every key yet, by name."""
+        return sorted(name for name, slots in self.slots.items() if any(slot.served is None for slot in slots))
+
     def control_silent(self, now: float) -> float | None:
         """Seconds without a word from control, once it should have said one: drift would go unjudged, requests unheard."""
-        silent = now - self.control_at
+        silent = now - self.control_heard
         return silent if silent > self._stale_s and self.store_down_since is None else None
 
     def poll(self, slowly: float) -> float:
-        """Look once at the store; at statuses and views only when the clock has passed `slowly`. Returns when to do so next.
+        """Look once at the store; at statuses and views only when the timer has passed `slowly`. Returns when to do so next.
 
         Public for tests and for `start`; otherwise only the background thread calls it.
         """
-        now = self._clock()
+        now = self._timer()
         due = now >= slowly
         try:
             for slots in self.slots.values():
@@ -138,6 +172,8 @@ class Holder:
             if due:
                 self._poll_statuses()
                 self._poll_views()
+                if now - self._weighed_at >= WEIGH_S:
+                    self.memory, self._weighed_at = self._store.memory(), now
         except (StoreError, LogError) as error:
             if self.store_down_since is None:
                 self.store_down_since = now
@@ -151,7 +187,11 @@ class Holder:
 
     def _run(self) -> None:
         slowly, pause = 0.0, self._poll_s
-        while not self._stop.wait(pause):
+        while not self._stop.wait(min(pause, SHORTEST_PAUSE_S)):
+            self._woken.wait(max(0.0, pause - SHORTEST_PAUSE_S))
+            self._woken.clear()
+            if self._stop.is_set():
+                return
             try:
                 slowly = self.poll(slowly)
             except Exception:  # the thread must outlive a fault: it is what notices that things are well again
@@ -164,7 +204,7 @@ class Holder:
         publication = self._store.publication(slot.model, slot.shard, slot.tag)
         if publication is None:
             return
-        identity = self._identity()
+        identity = self._log_of(slot, publication.blob)
         slot.tag = publication.tag  # also when it is refused: the same bytes do not get better by another look
         began = time.perf_counter()
         try:
@@ -179,6 +219,22 @@ class Holder:
         self._metrics.publications.labels(slot.model, "loaded").inc()
         self._metrics.swap.observe(time.perf_counter() - began)
 
+    def _log_of(self, slot: Slot, blob: bytes) -> str:
+        """The identity of the slot's log. A sound publication from another one makes us ask afresh: a person may have started
+        the model over, since the stream was made again. Raises LogError."""
+        known = self._logs.get(slot.stream) or self._identity(slot.stream)
+        try:
+            header = codec.open_blob(blob, self._keys, kind="publication", model=slot.model, shard=slot.shard).header
+        except CodecError:
+            return known  # for which it will be refused
+        if all(position.log == known for position in header.positions):
+            return known
+        now = self._renewed(slot.stream)
+        if now != known:
+            _log.warning("stream %r was made again: what is learned from it is %s from now on", slot.stream, now)
+            self._logs[slot.stream] = now
+        return now
+
     def _load(self, slot: Slot, tag: int, blob: bytes, identity: str) -> Served:
         sealed = codec.open_blob(blob, self._keys, kind="publication", model=slot.model, shard=slot.shard, log=identity)
         header = sealed.header
@@ -190,16 +246,35 @@ class Holder:
         except Exception as error:  # signed by us, yet it does not load: a code or library version that differs
             raise CodecError(f"its model does not load: {type(error).__name__}: {error}") from error
         n = int(header.extra.get("n", 0))
-        return Served(answer, header.version, position, n, header.created, header.created, tag, len(blob))
+        made, challenger = self._made(header.created), self._challenger(slot, sealed)
+        return Served(answer, header.version, position, n, header.created, made, tag, len(blob), challenger, model)
+
+    def _challenger(self, slot: Slot, sealed: codec.Sealed) -> Challenger | None:
+        """The other model of a publication while a canary is on. One that does not load leaves everything to the champion."""
+        canary = sealed.header.extra.get("canary")
+        if canary is None:
+            return None
+        part = sealed.part("challenger")
+        try:
+            answer = pickle.loads(part).answer
+            return Challenger(answer, int(canary["version"]), float(canary["share"]), str(canary["salt"]))
+        except Exception as error:
+            self._metrics.publications.labels(slot.model, "no challenger").inc()
+            why = "the challenger of the canary does not load, and the champion answers for all"
+            _log.error("%s/%d: %s: %r", slot.model, slot.shard, why, error)
+            return None
 
     def _poll_statuses(self) -> None:
         for (model, shard), doc in self._store.statuses().items():
             slots = self.slots.get(model, [])
             if shard < len(slots):
                 try:
-                    slots[shard].status = msgspec.json.decode(doc, type=Status)
+                    status = msgspec.json.decode(doc, type=Status)
                 except msgspec.DecodeError as error:
                     _log.error("%s/%d: its status cannot be read: %s", model, shard, error)
+                else:
+                    slots[shard].heard = self._heard((model, shard), doc, status.at, slots[shard].heard)
+                    slots[shard].status = status
 
     def _poll_views(self) -> None:
         for model, doc in self._store.views("model").items():
@@ -208,7 +283,20 @@ class Holder:
                 self.control[model] = msgspec.json.decode(doc, type=dict[str, Any])
         alive = self._store.views("role").get("control")
         if alive is not None:
-            self.control_at = max(self.control_at, float(msgspec.json.decode(alive)["at"]))
+            heard = self._heard("control", alive, float(msgspec.json.decode(alive)["at"]), self.control_heard)
+            self.control_heard = max(self.control_heard, heard)
+
+    def _heard(self, who: tuple[str, int] | str, doc: bytes, at: float, before: float) -> float:
+        """When `doc` was made, by the timer; `before` when it is the one that was there before."""
+        known = self._words.get(who)
+        if known == doc:
+            return before
+        self._words[who] = doc
+        return self._made(at) if known is None else self._timer()
+
+    def _made(self, at: float) -> float:
+        """A time of the clock, by the timer: all that there is to go by for what was there already when it was first seen."""
+        return self._timer() - max(0.0, self._clock() - at)
 
     def _judge(self, now: float) -> None:
         for name, slots in self.slots.items():
@@ -216,7 +304,7 @@ class Holder:
             for slot in slots:
                 served, status = slot.served, slot.status
                 if served is not None and status is not None and _is_current(served, status):
-                    slot.served = served._replace(current_at=max(served.current_at, status.at))
+                    slot.served = served._replace(current_at=max(served.current_at, slot.heard))
                 reasons = self._reasons(slot, now)
                 slot.degraded = ([str(drift), *reasons] if drift else reasons) or None
 
@@ -228,15 +316,22 @@ class Holder:
             reasons.append(slot.refused)
         status = slot.status
         if status is None:
-            if slot.served is not None and now - slot.served.created > self._stale_s:
+            if slot.served is not None and now - slot.served.current_at > self._stale_s:
                 reasons.append("the learner has not reported")
         else:
-            silent = now - status.at
+            silent = now - slot.heard
             if silent > self._stale_s:
                 reasons.append(f"the learner has not reported for {silent:.0f} s")
             if status.held is not None:
                 reasons.append(f"learning is held: {status.held}")
+            reasons += _catching_up(slot)
         return reasons
+
+
+def _catching_up(slot: Slot) -> list[str]:
+    """How far the learner is with what was there when it began, while it has not read that."""
+    past = None if slot.status is None or slot.status.backfill is None else told([slot.status.backfill])
+    return [] if past is None else [past]
 
 
 def _is_current(served: Served, status: Status) -> bool:

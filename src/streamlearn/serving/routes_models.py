@@ -1,8 +1,7 @@
-"""Models and their status, drift cases, the audit trail; and what a person may ask of control."""
+"""Models and their status, drift cases, the audit trail; and what a person may ask of control. Versions: `routes_versions`."""
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from typing import Any, Final
 
@@ -15,10 +14,12 @@ from .. import records, wire
 from ..errors import EventError
 from ..events import encode, explain
 from ..log import CONTROL, Entry
+from ..retrain.rewind import parse_place, parse_range
 from . import openapi
 from .auth import CALLER
-from .deps import Shared, shared
-from .examples import ASKED, AUDIT_ID, CASE, DECISION, MODEL, VERSION
+from .deps import shared
+from .documents import MODEL_NAME, documents, json_answer
+from .examples import ASKED, AUDIT_ID, CASE, DECISION, MODEL
 from .ingest import content_type, read_body
 from .problems import ProblemError
 from .views import model_view
@@ -26,10 +27,11 @@ from .views import model_view
 ACTIONS: Final = {
     "retrain": "Open a case by hand: retrain in full, try the result, promote it if it is better",
     "cancel": "Give up the open case: stop its retraining or its trial",
-    "promote": "Let the version on trial serve now, without waiting for the verdict",
+    "promote": "Let the version on trial serve now, or, when nothing is under way, the kept one that is named",
     "rollback": "Let the version before the last promotion serve again",
     "hold": "Go on reading and predicting, and learn nothing",
-    "resume": "Learn again; what came while held is skipped and recorded",
+    "resume": "Learn again; what came while held is skipped, learned now, or forgotten to be sent again, by mode",
+    "rewind": "Go back to before a place in the log, and learn on from there without the records to be skipped",
 }
 MAX_ASK_BYTES: Final = 16_384
 MAX_USER: Final = 128
@@ -37,17 +39,6 @@ MAX_REASON: Final = 1000
 MAX_PAGE: Final = 1000
 router: Final = APIRouter(route_class=openapi.PlainRoute)
 
-_MODEL: Final = openapi.path_parameter("model", "The model's name in the configuration", "delay")
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
-
-
-async def _documents(hub: Shared, kind: str, ids: list[str] | None = None) -> list[dict[str, Any]]:
-    """Control's documents of one kind, each with its id. Raises StoreUnavailable."""
-    found = await asyncio.to_thread(hub.deps.store.views, kind, ids)
-    return [{"id": id} | msgspec.json.decode(doc, type=dict[str, Any]) for id, doc in found.items()]
 
 
 @router.get(
@@ -62,8 +53,8 @@ async def _documents(hub: Shared, kind: str, ids: list[str] | None = None) -> li
 )
 async def get_models(request: Request) -> Response:
     hub = shared(request)
-    now = hub.deps.clock()
-    return _json(wire.Models([model_view(name, hub.deps.settings, hub.holder, now) for name in hub.holder.slots]))
+    now = hub.deps.timer()
+    return json_answer(wire.Models([model_view(name, hub.deps.settings, hub.holder, now) for name in hub.holder.slots]))
 
 
 @router.get(
@@ -73,7 +64,7 @@ async def get_models(request: Request) -> Response:
     description="Scores beside the baselines, counters, position, lag, versions, case, and whether it is degraded and why",
     response_class=Response,
     openapi_extra=openapi.operation(
-        parameters=[_MODEL],
+        parameters=[MODEL_NAME],
         responses=[
             openapi.answer(200, "The model", openapi.content(wire.ModelView, ("model", MODEL))),
             openapi.problems("not-found"),
@@ -83,28 +74,7 @@ async def get_models(request: Request) -> Response:
 async def get_model(request: Request) -> Response:
     hub, name = shared(request), request.path_params["model"]
     hub.holder.shards(name)
-    return _json(model_view(name, hub.deps.settings, hub.holder, hub.deps.clock()))
-
-
-@router.get(
-    "/v1/models/{model}/versions",
-    tags=["models"],
-    summary="A model's versions",
-    description="Each with its parent, why it was made and from which part of the log",
-    response_class=Response,
-    openapi_extra=openapi.operation(
-        parameters=[_MODEL],
-        responses=[
-            openapi.answer(200, "The versions", openapi.content(wire.Page, ("one", {"items": [VERSION], "next": None}))),
-            openapi.problems("not-found", "store-unavailable"),
-        ],
-    ),
-)
-async def get_versions(request: Request) -> Response:
-    hub, name = shared(request), request.path_params["model"]
-    hub.holder.shards(name)
-    items = await _documents(hub, "version")
-    return _json(wire.Page([doc for doc in items if str(doc["id"]).rpartition("@")[0] == name]))
+    return json_answer(model_view(name, hub.deps.settings, hub.holder, hub.deps.timer()))
 
 
 @router.get(
@@ -123,8 +93,8 @@ async def get_versions(request: Request) -> Response:
 )
 async def get_cases(request: Request) -> Response:
     model = request.query_params.get("model")
-    items = await _documents(shared(request), "case")
-    return _json(wire.Page([doc for doc in items if model is None or doc.get("model") == model]))
+    items = await documents(shared(request), "case")
+    return json_answer(wire.Page([doc for doc in items if model is None or doc.get("model") == model]))
 
 
 @router.get(
@@ -145,10 +115,10 @@ async def get_cases(request: Request) -> Response:
 )
 async def get_case(request: Request) -> Response:
     id = request.path_params["case"]
-    found = await _documents(shared(request), "case", [id])
+    found = await documents(shared(request), "case", [id])
     if not found:
         raise ProblemError("not-found", f"there is no case {id!r}; GET /v1/cases lists them")
-    return _json(found[0])
+    return json_answer(found[0])
 
 
 @router.get(
@@ -172,7 +142,7 @@ async def get_audit(request: Request) -> Response:
     text = request.query_params.get("limit", "100")
     if not text.isdecimal() or not 1 <= int(text) <= MAX_PAGE:
         raise ProblemError("rejected", f"limit: write a whole number from 1 to {MAX_PAGE}", {"field": "limit"})
-    items, limit = await _documents(shared(request), "audit"), int(text)
+    items, limit = await documents(shared(request), "audit"), int(text)
     after = request.query_params.get("after")
     if after is not None:
         ids = [str(doc["id"]) for doc in items]
@@ -180,7 +150,7 @@ async def get_audit(request: Request) -> Response:
             raise ProblemError("rejected", f"after: there is no entry {after!r}", {"field": "after"})
         items = items[ids.index(after) + 1 :]
     page = items[:limit]
-    return _json(wire.Page(page, str(page[-1]["id"]) if len(items) > limit else None))
+    return json_answer(wire.Page(page, str(page[-1]["id"]) if len(items) > limit else None))
 
 
 async def ask(request: Request) -> Response:
@@ -193,10 +163,11 @@ async def ask(request: Request) -> Response:
         raise ProblemError("media-type", "a request to control is application/json")
     words = _words(await read_body(request, MAX_ASK_BYTES))
     asked = records.Request(
-        uuid.uuid4().hex, name, action, _by(request), hub.deps.clock(), words.reason, words.version
-    )
+        uuid.uuid4().hex, name, action, _by(request), hub.deps.clock(), words.reason, words.version, words.mode, words.to,
+        words.skip,
+    )  # fmt: skip
     offset = await hub.ingest.append_one(CONTROL, Entry(name.encode(), encode(asked)))
-    return _json(wire.Asked(asked.id, name, action, asked.by, asked.at, offset), 202)
+    return json_answer(wire.Asked(asked.id, name, action, asked.by, asked.at, offset), 202)
 
 
 def _words(body: bytes) -> wire.Ask:
@@ -208,6 +179,14 @@ def _words(body: bytes) -> wire.Ask:
         raise explain(body, error) from None
     if len(words.reason) > MAX_REASON:
         raise EventError("too_long", "reason", f"has {len(words.reason)} characters, more than {MAX_REASON}")
+    if sum(map(len, (*words.to, *words.skip))) > MAX_REASON:
+        raise EventError("too_long", "skip", f"with to it has more than {MAX_REASON} characters; name fewer ranges")
+    if words.mode not in records.RESUME_MODES:
+        raise EventError("shape", "mode", f"is {words.mode[:40]!r}; write one of {', '.join(records.RESUME_MODES)}")
+    for place in words.to:
+        parse_place(place, "to")
+    for both in words.skip:
+        parse_range(both)
     return words
 
 
@@ -218,6 +197,14 @@ def _by(request: Request) -> str:
     if caller is None:
         return user or "anonymous"
     return f"{user} (key {caller})" if user else f"key {caller}"
+
+
+_BARE: Final[tuple[tuple[str, Any], ...]] = (("with a reason", {"reason": "new carrier codes since Monday"}), ("bare", {}))
+_EXAMPLES: Final[dict[str, tuple[tuple[str, Any], ...]]] = {
+    "promote": (("a kept version", {"version": 2, "reason": "it knew the summer"}),),
+    "resume": (("learn what was held", {"mode": "learn"}), ("make room for mended events", {"mode": "repair"})),
+    "rewind": (("past bad data", {"to": ["0/41000"], "skip": ["0/41000:0/41800"], "reason": "the sensor was off"}),),
+}
 
 
 def _ask_route(action: str, summary: str) -> None:
@@ -236,8 +223,8 @@ def _ask_route(action: str, summary: str) -> None:
         response_class=Response,
         status_code=202,
         openapi_extra=openapi.operation(
-            parameters=[_MODEL],
-            body=openapi.content(wire.Ask, ("with a reason", {"reason": "new carrier codes since Monday"}), ("bare", {})),
+            parameters=[MODEL_NAME],
+            body=openapi.content(wire.Ask, *_EXAMPLES.get(action, ()), *_BARE),
             body_required=False,
             responses=[
                 openapi.answer(202, "Control will see it", openapi.content(wire.Asked, ("asked", ASKED | {"action": action}))),

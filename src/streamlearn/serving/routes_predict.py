@@ -14,11 +14,11 @@ from starlette.responses import Response
 
 from .. import wire
 from ..errors import EventError
-from ..events import Features, Limits, Prediction, check_string, explain, parse_time
+from ..events import Features, Limits, Prediction, check_string, explain, parse_time, unit_of
 from ..telemetry import Counter
 from . import openapi
 from .deps import Shared
-from .holder import Slot
+from .holder import Served, Slot
 from .ingest import content_type, read_body
 from .problems import ProblemError, of_event
 
@@ -52,20 +52,27 @@ class Desk(NamedTuple):
     queued: Counter
     dropped: Counter
     off: Counter
+    champion: Counter
+    challenger: Counter
+    fallback: Counter
 
 
 class Predictor:
     """Answers questions from what the holder holds. All methods belong to the event loop's thread."""
 
     def __init__(self, shared: Shared) -> None:
-        settings, count = shared.deps.settings, shared.metrics.predictions.labels
+        settings, count, role = shared.deps.settings, shared.metrics.predictions.labels, shared.metrics.answers.labels
         limits = settings.limits
         self.max_body, self.max_batch_body = limits.max_event_bytes, limits.max_body_bytes
         self.max_instances = settings.serve.max_instances
         self._limits = Limits(limits.max_features, limits.max_string, limits.max_event_bytes, limits.max_ahead_s)
-        self._holder, self._buffer, self._clock = shared.holder, shared.buffer, shared.deps.clock
+        self._holder, self._buffer = shared.holder, shared.buffer
+        self._clock, self._timer = shared.deps.clock, shared.deps.timer
         self._desks = {
-            name: Desk(model.stream, count(name, "queued"), count(name, "dropped"), count(name, "off"))
+            name: Desk(
+                model.stream, count(name, "queued"), count(name, "dropped"), count(name, "off"), role(name, "champion"),
+                role(name, "challenger"), role(name, "fallback"),
+            )
             for name, model in settings.models.items()
         }
 
@@ -83,11 +90,29 @@ class Predictor:
             raise ProblemError("not-learned", f"model {model!r}, shard {slot.shard}: {why}")
         if question.log:
             self._check_log(question)
-        y, p = _ask(served.answer, question.x, slot)
-        age = self._clock() - served.current_at
-        return wire.PredictAnswer(
-            id, model, y, p, served.version, served.position, age if age > 0.0 else 0.0, slot.degraded, "off"
-        )
+        (y, p), version, degraded = self._answered(slot, served, id if key is None else key, question.x)
+        age = self._timer() - served.current_at
+        return wire.PredictAnswer(id, model, y, p, version, served.position, age if age > 0.0 else 0.0, degraded, "off")
+
+    def _answered(
+        self, slot: Slot, served: Served, key: str | None, x: Features
+    ) -> tuple[Answer, int, list[str] | None]:
+        """The answer, the version that gave it, and why it may be worse: by the challenger where a canary gives it the key."""
+        desk, challenger = self._desks[slot.model], served.challenger
+        if challenger is None or key is None or unit_of(challenger.salt, key) >= challenger.share:
+            answer = _ask(served.answer, x, slot)
+            desk.champion.inc()
+            return answer, served.version, slot.degraded
+        try:
+            answer = challenger.answer(x)
+        except Exception as error:
+            answer = _ask(served.answer, x, slot)  # what is wrong with the question itself raises here
+            desk.fallback.inc()
+            why = f"version {challenger.version}, which is tried for this key, could not answer ({type(error).__name__})"
+            _log.warning("%s/%d: %s; version %d did", slot.model, slot.shard, why, served.version)
+            return answer, served.version, [*(slot.degraded or ()), why]
+        desk.challenger.inc()
+        return answer, challenger.version, slot.degraded
 
     def hand_over(self, question: wire.Instance, answer: wire.PredictAnswer) -> None:
         """Give the answer to the log if that was asked for; `answer.logged` then says what became of it."""

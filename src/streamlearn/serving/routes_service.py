@@ -73,8 +73,8 @@ async def _amiss(hub: Shared) -> list[str]:
     except LogError as error:
         reasons.append(f"the log cannot be reached: {error}")
     if hub.holder.store_down_since is not None:
-        reasons.append(f"the store has been unreachable for {hub.deps.clock() - hub.holder.store_down_since:.0f} s")
-    silent = hub.holder.control_silent(hub.deps.clock())
+        reasons.append(f"the store has been unreachable for {hub.deps.timer() - hub.holder.store_down_since:.0f} s")
+    silent = hub.holder.control_silent(hub.deps.timer())
     if silent is not None:
         reasons.append(f"control has not reported for {silent:.0f} s: nobody judges drift or answers requests")
     for name, slots in hub.holder.slots.items():

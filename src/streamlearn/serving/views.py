@@ -15,7 +15,7 @@ from .holder import Holder, Slot, counters, degraded, lag
 
 
 def model_view(name: str, settings: Settings, holder: Holder, now: float) -> wire.ModelView:
-    """Everything about one model that the service knows now."""
+    """Everything about one model that the service knows; `now` by the timer."""
     model, slots, control = settings.models[name], holder.slots[name], holder.control[name]
     statuses = [slot.status for slot in slots if slot.status is not None]
     served = [slot.served for slot in slots if slot.served is not None]
@@ -48,20 +48,22 @@ def dead_letters(slot: Slot) -> int:
 
 def _shard_view(slot: Slot, now: float) -> wire.ShardView:
     served, status = slot.served, slot.status
+    canary = None if served is None else served.challenger
     return wire.ShardView(
         shard=slot.shard,
         version=served.version if served else None,
         position=served.position if served else None,
         n=served.n if served else None,
         age_s=max(0.0, now - served.current_at) if served else None,
-        reported_s=max(0.0, now - status.at) if status else None,
+        reported_s=max(0.0, now - slot.heard) if status else None,
         degraded=slot.degraded,
         status=msgspec.to_builtins(status) if status else None,
+        canary=None if canary is None else {"version": canary.version, "share": canary.share},
     )
 
 
 def figures(holder: Holder, now: float) -> list[Family]:
-    """Learners' and models' figures, for Prometheus."""
+    """Learners' and models' figures, for Prometheus; `now` by the timer."""
     both = ("model", "shard")
     gauges = {name: Family("gauge", f"streamlearn_{name}", text, both, []) for name, text in _GAUGES.items()}
     totals = Family("counter", "streamlearn_learner_events", "Learner's counters", (*both, "what"), [])
@@ -83,15 +85,18 @@ def figures(holder: Holder, now: float) -> list[Family]:
             pauses.rows.extend(((*labels, what), value) for what, value in slot.status.pause_ms.items())
     down = 0.0 if holder.store_down_since is None else max(0.0, now - holder.store_down_since)
     store = Family("gauge", "streamlearn_store_down_seconds", "How long the store has been out of reach", (), [((), down)])
-    silent = max(0.0, now - holder.control_at)
+    silent = max(0.0, now - holder.control_heard)
     control = Family("gauge", "streamlearn_control_silent_seconds", "Time since control was last there", (), [((), silent)])
-    return [*gauges.values(), totals, scores, fresh, pauses, cases, store, control]
+    taken: list[tuple[tuple[str, ...], float]] = [((model,), size) for model, size in holder.memory.items()]
+    memory = Family("gauge", "streamlearn_store_bytes", "Bytes of each model and of the views in the store", ("model",), taken)
+    return [*gauges.values(), totals, scores, fresh, pauses, cases, store, memory, control]
 
 
 _GAUGES = {
     "publication_age_seconds": "Time since the learner last stood at what is served",
     "publication_bytes": "Size of the served publication",
     "served_version": "Version that is served",
+    "canary_share": "Share of the keys that the version in a canary answers for",
     "degraded": "1 while answers are degraded",
     "learned": "Labelled events learned",
     "events_per_second": "Records taken a second by the learner",
@@ -112,6 +117,7 @@ def _figures(slot: Slot, now: float) -> dict[str, float]:
             "publication_age_seconds": max(0.0, now - slot.served.current_at),
             "publication_bytes": slot.served.size,
             "served_version": slot.served.version,
+            "canary_share": 0.0 if slot.served.challenger is None else slot.served.challenger.share,
         }
     status = slot.status
     if status is not None:
@@ -122,11 +128,11 @@ def _figures(slot: Slot, now: float) -> dict[str, float]:
             "pending_labels": status.pending,
             "early_labels": status.early,
             "dead_letters": dead_letters(slot),
-            "learner_silent_seconds": max(0.0, now - status.at),
+            "learner_silent_seconds": max(0.0, now - slot.heard),
             "trial_open": 0.0 if status.shadow is None else 1.0,
         }
         if status.checkpoint_at is not None:
-            figures["checkpoint_age_seconds"] = max(0.0, now - status.checkpoint_at)
+            figures["checkpoint_age_seconds"] = max(0.0, status.at - status.checkpoint_at) + max(0.0, now - slot.heard)
     return figures
 
 

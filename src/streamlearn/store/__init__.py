@@ -6,18 +6,22 @@ It holds nothing that the log cannot bring back. Every write for a shard carries
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
 class CheckpointInfo(NamedTuple):
-    """One checkpoint: a store-wide `id`, its writer's generation, when it was put (Unix seconds), its bytes, its fate."""
+    """One checkpoint: a store-wide `id`, its writer's generation, when it was put (Unix seconds), its bytes, its fate.
+
+    `build`: what wrote it (`codec.build`), "" when that was not said.
+    """
 
     id: int
     generation: int
     created: float
     size: int
     set_aside: str | None  # why it is no longer used, None while it is good
+    build: str = ""
 
 
 class Publication(NamedTuple):
@@ -41,11 +45,25 @@ class Store(Protocol):
     def claim(self, model: str, shard: int, generation: int) -> None:
         """Fence every older writer of this shard. Raises Fenced when a newer one was seen."""
 
-    def put_checkpoint(self, model: str, shard: int, generation: int, blob: bytes, keep: Retention) -> int:
-        """Add a checkpoint, drop those that `keep` does not cover (never a set-aside one), return its id. Raises Fenced."""
+    def put_checkpoint(
+        self, model: str, shard: int, generation: int, blob: bytes, keep: Retention, build: str = ""
+    ) -> int:
+        """Add a checkpoint, drop those that `keep` does not cover (never a set-aside one), return its id. Raises Fenced.
+
+        What is kept is counted for each build by itself (`retention.kept_by_build`).
+        """
+
+    def restore_checkpoint(self, model: str, shard: int, info: CheckpointInfo, blob: bytes) -> int:
+        """Put a checkpoint back as it was (all but its id, which is new), from a backup; returns its id.
+
+        Older generations than its own are fenced from then on, newer ones are not disturbed, and nothing is dropped.
+        """
 
     def checkpoints(self, model: str, shard: int) -> list[CheckpointInfo]:
-        """All of a shard's checkpoints, newest first."""
+        """All of a shard's checkpoints, the newest generation first, and of one generation the newest first.
+
+        So what a zombie, or a backup, brought in later does not go before what a newer writer has put.
+        """
 
     def checkpoint(self, id: int) -> bytes:
         """The blob of a checkpoint. Raises StoreError when there is none."""
@@ -65,11 +83,17 @@ class Store(Protocol):
     def version(self, model: str, version: int, shard: int) -> bytes | None:
         """The blob of a version, or None."""
 
+    def versions(self) -> list[tuple[str, int, int]]:
+        """Every (model, version, shard) that is kept, in order."""
+
     def drop_version(self, model: str, version: int) -> None:
         """Forget a version's blobs on every shard."""
 
-    def put_status(self, model: str, shard: int, generation: int, doc: bytes) -> None:
-        """Replace a shard's status (JSON, see `records.Status`). Raises Fenced."""
+    def put_status(self, model: str, shard: int, generation: int, doc: bytes) -> int | None:
+        """Replace a shard's status (JSON, see `records.Status`); returns its publication's tag, None for none. Raises Fenced.
+
+        A writer that gets another tag than that of what it published last knows that the store has lost it.
+        """
 
     def statuses(self) -> dict[tuple[str, int], bytes]:
         """Every shard's newest status."""
@@ -80,11 +104,30 @@ class Store(Protocol):
     def views(self, kind: str, ids: Sequence[str] | None = None) -> dict[str, bytes]:
         """The documents of one kind by id, in the order in which they were first put."""
 
+    def view_kinds(self) -> list[str]:
+        """Every kind of which there is a document, in order."""
+
     def view_offset(self) -> int:
         """What `put_views` said last, 0 for an empty store."""
 
     def clear_views(self) -> None:
         """Drop every view, so that they can be rebuilt from the control log."""
+
+    def shards(self) -> list[tuple[str, int]]:
+        """Every (model, shard) that was written for, in order; perhaps also one of which everything was dropped."""
+
+    def memory(self) -> dict[str, int]:
+        """Bytes taken by each model, and by the views under "_views": as the server counts, or the sizes of what is kept."""
+
+    def describe(self) -> list[str]:
+        """What is not as it must be of the server behind it, each with its mending. Raises StoreError, StoreUnavailable."""
+
+    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake`, from whatever thread, soon after a publication changed; the returned function ends that.
+
+        Only a help: `wake` may be called for nothing, late, or, by a store that cannot tell, never. Who must know polls. Never
+        raises, and `wake` must return at once and not raise.
+        """
 
     def close(self) -> None:
         """Let go. Closing twice is allowed."""

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from streamlearn.errors import BadSignature, Corrupt, Unexpected
+from streamlearn.errors import BadSignature, Corrupt, OtherBuild, Unexpected
 from streamlearn.events import Position
 from streamlearn.keys import KeyRing
 
@@ -75,6 +75,10 @@ class Sealed:
         if len(data) != info.length or hashlib.sha256(data).hexdigest() != info.sha256:
             raise Corrupt(f"part {name!r} of the {self.header.kind} of {self.header.model} does not match its SHA-256")
         return data
+
+    def all_parts(self) -> dict[str, bytes]:
+        """Every part by name. Raises Corrupt as `part` does."""
+        return {name: self.part(name) for name in self.header.parts}
 
 
 def encode(
@@ -134,7 +138,7 @@ def open_blob(
 
     `log`: every position must lie in the log of this identity. Raises Corrupt for bytes that are cut, longer or altered in
     their frame, BadSignature for a header that no known key signed, Unexpected for one that was signed but is of another
-    schema, kind, model, shard, version or log, or was written under another river or Python (major.minor).
+    kind, model, shard, version or log, OtherBuild for one of another schema, river or Python (major.minor).
     """
     header, start = _verified(blob, keys)
     asked: list[tuple[str, object, object]] = [("kind", header.kind, kind), ("model", header.model, model)]
@@ -143,14 +147,27 @@ def open_blob(
         asked.append(("version", header.version, version))
     if log is not None:
         asked += [("log", position.log, log) for position in header.positions]
-    asked += [
-        ("river", _major_minor(header.river), _major_minor(river_version())),
-        ("python", _major_minor(header.python), PYTHON),
-    ]
     for name, found, wanted in asked:
         if found != wanted:
             raise Unexpected(f"a {header.kind} of {header.model}: its {name} is {found!r}, asked for was {wanted!r}")
+    written = [
+        ("river", _major_minor(header.river), _major_minor(river_version())),
+        ("python", _major_minor(header.python), PYTHON),
+    ]
+    differ = [f"its {name} is {found!r}, this process has {wanted!r}" for name, found, wanted in written if found != wanted]
+    if differ:
+        raise OtherBuild(f"a {header.kind} of {header.model} from another build: {' and '.join(differ)}")
     return Sealed(header, blob, start)
+
+
+def header_of(blob: bytes, keys: KeyRing) -> Header:
+    """The header of a blob of any river and Python, verified. Raises Corrupt, BadSignature, OtherBuild (for the schema)."""
+    return _verified(blob, keys)[0]
+
+
+def build() -> str:
+    """What must agree for a process to open another's blobs: river and Python (major.minor), and the schema."""
+    return f"river {_major_minor(river_version())}, Python {PYTHON}, schema {SCHEMA}"
 
 
 def _verified(blob: bytes, keys: KeyRing) -> tuple[Header, int]:
@@ -181,7 +198,7 @@ def _decode(data: bytes) -> Header:
     try:
         schema = msgspec.json.decode(data, type=_Schema).schema
         if schema != SCHEMA:
-            raise Unexpected(f"schema {schema}; this streamlearn reads schema {SCHEMA}")
+            raise OtherBuild(f"schema {schema}; this streamlearn reads schema {SCHEMA}")
         return msgspec.json.decode(data, type=Header)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupt(f"a signed header that is none: {error}") from None

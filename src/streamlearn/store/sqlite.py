@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,10 +19,12 @@ from streamlearn.errors import Fenced, StoreError, StoreFull, StoreUnavailable
 from streamlearn.sqlitefile import Errors, Layout, SqliteFile
 
 from . import CheckpointInfo, Publication, Retention
-from .retention import kept
+from .retention import kept_by_build
 
 WAL_BYTES: Final = 64 << 20
 IDS_A_QUERY: Final = 500
+CHECKPOINTS: Final = "checkpoints LEFT JOIN builds ON builds.checkpoint = checkpoints.id"
+BUILD: Final = "COALESCE(build, '')"
 
 # The blobs come last in their tables: SQLite reads a row only as far as the columns it is asked for.
 LAYOUT: Final = Layout(
@@ -45,6 +48,7 @@ LAYOUT: Final = Layout(
         "CREATE INDEX views_of_kind ON views (kind)",
         'CREATE TABLE viewed (only INTEGER PRIMARY KEY CHECK (only = 0), "offset" INTEGER NOT NULL)',
     ),
+    additions=("CREATE TABLE IF NOT EXISTS builds (checkpoint INTEGER PRIMARY KEY, build TEXT NOT NULL)",),
 )
 ERRORS: Final = Errors(refused=StoreError, unavailable=StoreUnavailable, full=StoreFull)
 
@@ -67,25 +71,46 @@ class SqliteStore:
         with self._file.writing() as connection:
             _fence(connection, model, shard, generation)
 
-    def put_checkpoint(self, model: str, shard: int, generation: int, blob: bytes, keep: Retention) -> int:
+    def put_checkpoint(
+        self, model: str, shard: int, generation: int, blob: bytes, keep: Retention, build: str = ""
+    ) -> int:
         with self._file.writing() as connection:
             _fence(connection, model, shard, generation)
             id = connection.execute(
                 "INSERT INTO checkpoints (model, shard, generation, created, size, blob) VALUES (?, ?, ?, ?, ?, ?)",
                 (model, shard, generation, self._clock(), len(blob), blob),
             ).lastrowid
+            connection.execute("INSERT INTO builds VALUES (?, ?)", (id, build))
             good = connection.execute(
-                "SELECT id, created FROM checkpoints WHERE model=? AND shard=? AND set_aside IS NULL", (model, shard)
+                f"SELECT generation, id, created, {BUILD} FROM {CHECKPOINTS} "
+                "WHERE model=? AND shard=? AND set_aside IS NULL",
+                (model, shard),
             ).fetchall()
-            dropped = {number for number, _ in good} - kept(good, keep)
-            connection.executemany("DELETE FROM checkpoints WHERE id=?", [(number,) for number in dropped])
+            stay = kept_by_build([((by, number), created, made) for by, number, created, made in good], keep, build)
+            dropped = [(number,) for by, number, _, _ in good if (by, number) not in stay]
+            connection.executemany("DELETE FROM checkpoints WHERE id=?", dropped)
+            connection.executemany("DELETE FROM builds WHERE checkpoint=?", dropped)
+        self._file.bound_wal(WAL_BYTES)
+        return int(id or 0)
+
+    def restore_checkpoint(self, model: str, shard: int, info: CheckpointInfo, blob: bytes) -> int:
+        with self._file.writing() as connection:
+            with suppress(Fenced):
+                _fence(connection, model, shard, info.generation)
+            id = connection.execute(
+                "INSERT INTO checkpoints (model, shard, generation, created, size, set_aside, blob) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (model, shard, info.generation, info.created, len(blob), info.set_aside, blob),
+            ).lastrowid
+            connection.execute("INSERT INTO builds VALUES (?, ?)", (id, info.build))
         self._file.bound_wal(WAL_BYTES)
         return int(id or 0)
 
     def checkpoints(self, model: str, shard: int) -> list[CheckpointInfo]:
         with self._file.reading() as connection:
             rows = connection.execute(
-                "SELECT id, generation, created, size, set_aside FROM checkpoints WHERE model=? AND shard=? ORDER BY id DESC",
+                f"SELECT id, generation, created, size, set_aside, {BUILD} FROM {CHECKPOINTS} WHERE model=? AND shard=? "
+                "ORDER BY generation DESC, id DESC",
                 (model, shard),
             )
             return list(map(CheckpointInfo._make, rows))
@@ -134,16 +159,22 @@ class SqliteStore:
             ).fetchone()
         return bytes(row[0]) if row else None
 
+    def versions(self) -> list[tuple[str, int, int]]:
+        with self._file.reading() as connection:
+            return connection.execute("SELECT model, version, shard FROM versions ORDER BY model, version, shard").fetchall()
+
     def drop_version(self, model: str, version: int) -> None:
         with self._file.writing() as connection:
             connection.execute("DELETE FROM versions WHERE model=? AND version=?", (model, version))
 
     # -- statuses and views
 
-    def put_status(self, model: str, shard: int, generation: int, doc: bytes) -> None:
+    def put_status(self, model: str, shard: int, generation: int, doc: bytes) -> int | None:
         with self._file.writing("NORMAL") as connection:
             _fence(connection, model, shard, generation)
             connection.execute("REPLACE INTO statuses VALUES (?, ?, ?)", (model, shard, doc))
+            row = connection.execute("SELECT tag FROM publications WHERE model=? AND shard=?", (model, shard)).fetchone()
+        return row[0] if row else None
 
     def statuses(self) -> dict[tuple[str, int], bytes]:
         with self._file.reading() as connection:
@@ -168,6 +199,10 @@ class SqliteStore:
                 rows += connection.execute(f"SELECT place, id, doc FROM views WHERE kind=? AND id IN ({marks})", (kind, *some))
         return {id: doc for _, id, doc in sorted(rows)}
 
+    def view_kinds(self) -> list[str]:
+        with self._file.reading() as connection:
+            return [kind for (kind,) in connection.execute("SELECT DISTINCT kind FROM views ORDER BY kind")]
+
     def view_offset(self) -> int:
         with self._file.reading() as connection:
             row = connection.execute('SELECT "offset" FROM viewed').fetchone()
@@ -177,6 +212,27 @@ class SqliteStore:
         with self._file.writing("NORMAL") as connection:
             connection.execute("DELETE FROM views")
             connection.execute("DELETE FROM viewed")
+
+    def shards(self) -> list[tuple[str, int]]:
+        with self._file.reading() as connection:
+            rows = connection.execute("SELECT model, shard FROM shards UNION SELECT model, shard FROM versions ORDER BY 1, 2")
+            return rows.fetchall()
+
+    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None  # a file tells nobody
+
+    def describe(self) -> list[str]:
+        return []
+
+    def memory(self) -> dict[str, int]:
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                "SELECT model, SUM(size) FROM (SELECT model, size FROM checkpoints UNION ALL "
+                "SELECT model, LENGTH(blob) FROM publications UNION ALL SELECT model, LENGTH(blob) FROM versions) "
+                "GROUP BY model "
+                "UNION ALL SELECT '_views', COALESCE(SUM(LENGTH(doc)), 0) FROM views"
+            )
+            return dict(rows)
 
     def close(self) -> None:
         self._file.close()

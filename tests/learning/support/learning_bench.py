@@ -155,7 +155,7 @@ class Stage:
             version=version,
             shard=0,
             generation=0,
-            positions=[Position(self.log.identity, "s", 0, trainer.position)],
+            positions=[Position(self.log.identity("s"), "s", 0, trainer.position)],
             created=0.0,
             parts=trainer.parts(),
             keys=keys,

@@ -1,0 +1,166 @@
+"""The roles of one service under one supervisor, and how they take in a changed configuration without a request refused.
+
+The roles read a copy of the file as it was last accepted (ACCEPTED in data_dir), so that a file which is being edited can do no
+harm. A reload checks the file, and refuses it aloud with everything as it was; else, one after the other:
+
+    1  the copy is replaced
+    2  learn and control are drained, and started anew; the API answers from what it holds, and events go to the log
+    3  a new API process is started on the same listening socket; once it can answer as the old one could, that one stops
+       accepting, answers what is in flight, tells its clients to connect anew, and ends
+
+When a role cannot run with the new configuration after all, the copy is put back and the roles are started with it. What came
+of a reload is left in OUTCOME, for whoever asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ..config import Settings
+from ..errors import ConfigError
+from .console import say
+from .differences import Differences, differences
+from .lifetime import Lifetime
+from .readiness import PATIENCE_S, Readiness, patient
+from .supervisor import Child, Hopeless, Supervisor
+
+ACCEPTED: Final = "serve.accepted.toml"
+OUTCOME: Final = "serve.reload.json"
+LIMIT_S: Final = 120.0
+
+
+class Outcome(msgspec.Struct):
+    """What came of a reload of the file with this SHA-256. `told`: why it was refused, or what changed."""
+
+    sha: str
+    ok: bool
+    told: list[str]
+
+
+class Fleet:
+    """`made` gives the three roles reading a copy of the configuration; `listening` is the file descriptor of the port."""
+
+    supervisor: Supervisor
+
+    def __init__(
+        self, config: Path, environ: Mapping[str, str], settings: Settings, made: Callable[[Path], list[Child]], listening: int
+    ) -> None:
+        self._config, self._environ, self._settings = config, environ, settings
+        self._made, self._listening = made, listening
+        self._folder = settings.data_dir
+        self._text = config.read_bytes()
+        write_whole(self._folder / ACCEPTED, self._text)
+        (self._folder / OUTCOME).unlink(missing_ok=True)
+        self._readiness = Readiness()
+
+    def children(self) -> list[Child]:
+        """The roles as they are to be started."""
+        return [*self._workers(), self._api(self._readiness)]
+
+    def reload_if(self, life: Lifetime) -> None:
+        """Reload, when that is asked for. Raises Hopeless when a role can run neither with the new file nor with the old."""
+        if not life.reload.is_set():
+            return
+        life.reload.clear()
+        text = self._config.read_bytes() if self._config.exists() else b""
+        outcome = Outcome(digest(text), *self._reload(text, life))
+        for line in outcome.told:
+            say(f"reload: {line}")
+        say(f"reload: {'done' if outcome.ok else 'refused; everything is as it was'}")
+        write_whole(self._folder / OUTCOME, msgspec.json.encode(outcome))
+
+    def close(self) -> None:
+        self._readiness.close()
+
+    def _reload(self, text: bytes, life: Lifetime) -> tuple[bool, list[str]]:
+        say(f"reload: {self._config} is checked")
+        try:
+            settings, found, problems = examine(self._config, self._environ, self._settings)
+        except ConfigError as error:
+            return False, str(error).splitlines()
+        if problems:
+            return False, problems
+        if found.none:
+            return True, ["nothing has changed"]
+        if not self._config.exists() or self._config.read_bytes() != text:
+            return False, [f"{self._config} was changed while it was checked: reload it again"]
+        before = self._settings
+        self._take_in(text, settings)
+        try:
+            problem = self._roll(frozenset(found.added), life)
+        except Hopeless as error:
+            problem = str(error)
+        if life.stop.is_set():
+            return False, ["the service is ending"]
+        if problem is not None:
+            self._take_in(self._text, before)
+            self.supervisor.restart(self._workers(), life.stop)
+            return False, [problem]
+        self._text = text
+        return True, found.lines()
+
+    def _take_in(self, text: bytes, settings: Settings) -> None:
+        write_whole(self._folder / ACCEPTED, text)
+        self._settings = settings
+
+    def _roll(self, added: frozenset[str], life: Lifetime) -> str | None:
+        """Every role anew; why the API is still the old one. Raises Hopeless."""
+        say("reload: learn and control are drained and started anew")
+        self.supervisor.restart(self._workers(), life.stop)
+        if life.stop.is_set():
+            return None
+        was = self._readiness.missing()
+        fresh = Readiness()
+        lacked = was if was is not None else frozenset(self._settings.models)
+        ready = patient(fresh.missing, lacked, added, PATIENCE_S)
+        say("reload: a new API process takes over once it can answer as the old one can")
+        problem = self.supervisor.replace(self._api(fresh, lacked | added), ready, LIMIT_S, life.stop)
+        if problem is None:
+            fresh, self._readiness = self._readiness, fresh
+        fresh.close()
+        return problem
+
+    def _workers(self) -> list[Child]:
+        return [child for child in self._made(self._folder / ACCEPTED) if child.name != "serve"]
+
+    def _api(self, readiness: Readiness, may_lack: frozenset[str] | None = None) -> Child:
+        [child] = [child for child in self._made(self._folder / ACCEPTED) if child.name == "serve"]
+        fds = (self._listening, readiness.fd)
+        argv = [*child.argv, "--listen-fd", str(fds[0]), "--ready-fd", str(fds[1])]
+        if may_lack is not None:
+            argv += ["--may-lack", ",".join(sorted(may_lack))]
+        return child._replace(argv=argv, fds=fds)
+
+
+def examine(config: Path, environ: Mapping[str, str], running: Settings) -> tuple[Settings, Differences, list[str]]:
+    """The settings in `config`, how they differ from those that run, and why they cannot be taken in. Raises ConfigErrors."""
+    from . import check, wiring
+
+    settings = wiring.read_settings(config, environ)
+    found = differences(running, settings)
+    problems = [f"{one.key}: {one.was!r} cannot become {one.wanted!r}: {one.effect}" for one in found.refused]
+    if not problems and not found.none:
+        told = check.models(config, settings, environ)
+        problems = [f"{one.key}: {one.text}" for one in told if one.level == "error"]
+    return settings, found, problems
+
+
+def digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
+
+
+def write_whole(path: Path, text: bytes) -> None:
+    """Replace the file by these bytes, all or none. Raises ConfigError."""
+    draft = path.with_name(f"{path.name}.new")
+    try:
+        draft.write_bytes(text)
+        os.replace(draft, path)
+    except OSError as error:
+        problem = f"{path} cannot be written ({error.strerror})"
+        raise ConfigError("data_dir", problem, "Name a folder that can be written") from None

@@ -1,0 +1,249 @@
+"""The registry's tables: versions, one in full, the history, and what differs between two. Pure; nothing is asked for here.
+
+Times are told in UTC. A table reads well at 100 columns: what is long stands in a column of its own and wraps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from ..wire import History, ModelView
+from .console import table
+
+NONE: Final = "–"
+SECONDS: Final = "%Y-%m-%d %H:%M:%SZ"
+MINUTES: Final = "%Y-%m-%d %H:%MZ"
+TOP: Final = 15  # weights shown of those that differ
+NOT_COMPARED: Final = frozenset({"position", "n", "weights"})
+TRIAL: Final = ("events", "e", "threshold", "champion_loss", "challenger_loss", "mean_difference", "interval", "ended")
+
+
+class Difference(NamedTuple):
+    """A thing that differs: `what` of which `part`, in the one version and in the other."""
+
+    part: str
+    what: str
+    a: Any
+    b: Any
+
+
+def overview(rows: Sequence[tuple[ModelView, Sequence[Mapping[str, Any]], History]]) -> Table:
+    """A line a model: what serves since when, how many versions there are."""
+    made = table("model", "task", "pipeline", ">serves", "since", "state", ">versions", ">kept")
+    for view, items, history in rows:
+        since = history.items[-1].since.at if history.items else None
+        kept = sum(bool(doc.get("kept")) for doc in items)
+        made.add_row(
+            view.name, view.task, view.pipeline, _plain(view.version), _time(since), view.state or NONE, str(len(items)),
+            str(kept),
+        )  # fmt: skip
+    return made
+
+
+def listing(items: Sequence[Mapping[str, Any]]) -> Table:
+    """A line a version: its fate, why it was made, when, from what, how its trial went, whether it is kept."""
+    made = table(">version", "fate", "made for", "made", ">learned", "records", ">evidence", ">gain", "kept")
+    for doc in items:
+        trial = doc.get("trial") or {}
+        made.add_row(
+            str(doc.get("version")), _plain(doc.get("fate")), _plain(doc.get("reason")),
+            _time(doc.get("created"), MINUTES), _plain(doc.get("learned")), _span(doc), _plain(trial.get("e")),
+            _plain(trial.get("mean_difference")), "yes" if doc.get("kept") else "no",
+        )  # fmt: skip
+    return made
+
+
+def history_table(history: History) -> Table:
+    """A line a stretch of service."""
+    made = table(">version", "since", "until", "at position", "by", "why")
+    for one in history.items:
+        until = "now" if one.until is None else _time(one.until.at)
+        positions = ", ".join(f"{shard}/{at:,}" for shard, at in one.since.positions.items()) or NONE
+        made.add_row(str(one.version), _time(one.since.at), until, positions, one.by, one.why)
+    return made
+
+
+def in_full(doc: Mapping[str, Any]) -> RenderableType:
+    """One version: its facts, then every decision about it."""
+    facts = table("", "")
+    facts.show_header = False
+    for name, value in _facts(doc):
+        facts.add_row(name, value)
+    told = table("when", "decision", "by", "why", title="Decisions")
+    for one in doc.get("decisions", ()):
+        told.add_row(_time(one["at"]), str(one["kind"]).replace("_", " "), one["by"], one["why"])
+    return Group(facts, "", told)
+
+
+def _facts(doc: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    parent = "" if doc.get("parent") is None else f", from version {doc['parent']}"
+    yield "version", f"{doc.get('version')} of {doc.get('model')}: {doc.get('fate')}"
+    yield "made", f"{_time(doc.get('created'))} by {doc.get('by')}, for {doc.get('reason')}{parent}"
+    made, settings = doc.get("made_with") or {}, doc.get("settings") or {}
+    if made:
+        yield "made with", ", ".join(f"{name} {made[name]}" for name in ("streamlearn", "river", "python") if name in made)
+    if settings:
+        params = ", ".join(f"{name} = {value!r}" for name, value in settings.get("params", {}).items())
+        digest = str(made.get("settings_sha256", ""))[:16]
+        yield "pipeline", f"{settings.get('pipeline')}{f' ({params})' if params else ''}, settings {digest}"
+    origin = doc.get("origin")
+    if origin:
+        yield "imported", f"version {origin.get('version')} of {origin.get('model')} on log {origin.get('log')}"
+    yield "records", _span(doc)
+    for shard, base in (doc.get("bases") or {}).items():
+        read_to = _plain(base.get("position"))
+        yield f"based on, shard {shard}", f"{base.get('kind')} {base.get('id')}, which had read to {read_to}"
+    for shard, ranges in (doc.get("skip") or {}).items():
+        yield f"skipped, shard {shard}", ", ".join(f"{start:,}–{end:,}" for start, end in ranges)
+    times = doc.get("times") or {}
+    for name, words in (("starts", "first record"), ("until", "last at the start"), ("trained_to", "last record")):
+        if times.get(name):
+            yield words, ", ".join(f"{shard}: {_time(at)}" for shard, at in times[name].items())
+    if doc.get("learned") is not None:
+        took = f" in {doc['fit_s']:.1f} s" if doc.get("fit_s") is not None else ""
+        yield "fitted", f"{doc['learned']:,} labelled events{took}, {doc.get('skipped') or 0:,} skipped"
+    trial = doc.get("trial")
+    if trial:
+        known = [f"{name.replace('_', ' ')} {_plain(trial[name])}" for name in TRIAL if trial.get(name) is not None]
+        yield "trial", ", ".join(known) or f"under way since {_time(trial.get('began_at'))}"
+    promoted = doc.get("promoted")
+    if promoted:
+        yield "promoted", f"{_time(promoted['at'])} by {promoted['by']}: {promoted['why']}"
+    for kind in ("fitted", "serving"):
+        for shard, summary in (doc.get(kind) or {}).items():
+            yield f"{'as fitted' if kind == 'fitted' else 'serving'}, shard {shard}", _summary(summary)
+    for shard, blob in (doc.get("blobs") or {}).items():
+        size = f"{blob['bytes']:,} bytes, " if blob.get("bytes") else ""
+        yield f"model, shard {shard}", f"{size}SHA-256 {blob.get('sha256') or blob.get('model_sha256')}"
+    yield "kept", "yes" if doc.get("kept") else "no"
+    for shard, why in (doc.get("unusable") or {}).items():
+        yield f"unusable, shard {shard}", why
+
+
+def _summary(summary: Mapping[str, Any]) -> str:
+    weights = summary.get("weights") or {}
+    numbers = [f"{name.replace('_', ' ')} {_plain(value)}" for name, value in summary.items() if name != "weights"]
+    largest = sorted(weights, key=lambda name: -abs(weights[name]))[:5]
+    most = [f"{name} {weights[name]:+.3g}" for name in largest]
+    return ", ".join(numbers) + (f"; the largest weights: {', '.join(most)}" if most else "")
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
+    """All that is known to differ between two versions' documents; of weights, the TOP largest differences of each shard."""
+    found: list[Difference] = []
+    for part, a, b in (
+        ("settings", one.get("settings"), other.get("settings")),
+        ("made with", _without(one.get("made_with"), "settings_sha256"), _without(other.get("made_with"), "settings_sha256")),
+        ("data", _data(one), _data(other)),
+        ("trial", _chosen(one.get("trial")), _chosen(other.get("trial"))),
+    ):
+        left, right = dict(_flat(a or {})), dict(_flat(b or {}))
+        found += [
+            Difference(part, name, left.get(name), right.get(name))
+            for name in dict.fromkeys([*left, *right])
+            if left.get(name) != right.get(name)
+        ]
+    models, others = _models(one), _models(other)
+    for shard in sorted({*models, *others}, key=int):
+        found += _between(shard, models.get(shard, {}), others.get(shard, {}))
+    return found
+
+
+def _between(shard: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    part = f"model, shard {shard}"
+    found = [
+        Difference(part, name.replace("_", " "), a.get(name), b.get(name))
+        for name in dict.fromkeys([*a, *b])
+        if name not in NOT_COMPARED and a.get(name) != b.get(name)
+    ]
+    left, right = a.get("weights") or {}, b.get("weights") or {}
+    if not left or not right:
+        return found
+    names = {*left, *right}
+    # Of a large model only the largest weights are known: one that is not among them is small, not 0.
+    whole = [len(side) == summary.get("weights_in_all", len(side)) for side, summary in ((left, a), (right, b))]
+    gaps = {name: abs(right.get(name, 0.0) - left.get(name, 0.0)) for name in names}
+    most = sorted((name for name in names if gaps[name]), key=lambda name: (-gaps[name], name))[:TOP]
+    found += [
+        Difference(
+            part, f"weight of {name}", left.get(name, 0.0 if whole[0] else None), right.get(name, 0.0 if whole[1] else None)
+        )
+        for name in most
+    ]
+    return found
+
+
+def _models(doc: Mapping[str, Any]) -> dict[str, Any]:
+    """What the models say of themselves: as they serve, else as they were fitted."""
+    found: dict[str, Any] = doc.get("serving") or doc.get("fitted") or {}
+    kind = "as it serves now" if doc.get("serving") else "as it was fitted"
+    return {shard: {"taken": kind, **summary} for shard, summary in found.items()}
+
+
+def _data(doc: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("reason", "parent", "bases", "skip", "window", "trained_to", "learned", "skipped", "fit_s")
+    return {name: doc.get(name) for name in names}
+
+
+def _chosen(trial: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: (trial or {}).get(name) for name in TRIAL}
+
+
+def _without(table: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
+    return {key: value for key, value in (table or {}).items() if key != name}
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def difference_table(found: Sequence[Difference], a: int, b: int) -> Table:
+    """What differs, and the change where both are numbers."""
+    made = table("", "differs", f">version {a}", f">version {b}", ">change")
+    part = ""
+    for row in found:
+        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (row.a, row.b))
+        made.add_row(
+            row.part if row.part != part else "", row.what, _plain(row.a), _plain(row.b),
+            f"{row.b - row.a:+,.4g}" if numbers else "",
+        )  # fmt: skip
+        part = row.part
+    return made
+
+
+def _span(doc: Mapping[str, Any]) -> str:
+    """The offsets that a fit read, by shard."""
+    starts, ends = (doc.get("window") or {}).get("starts") or {}, doc.get("trained_to") or {}
+    if not starts:
+        foreign = (doc.get("origin") or {}).get("rebased")
+        return "none of this log" if foreign else "as events came" if doc.get("reason") == "registered" else NONE
+    spans = [f"{start:,}–{ends[shard]:,}" if shard in ends else f"{start:,}–…" for shard, start in starts.items()]
+    return spans[0] if len(spans) == 1 else ", ".join(f"{shard}: {span}" for shard, span in zip(starts, spans, strict=True))
+
+
+def _time(at: float | None, form: str = SECONDS) -> str:
+    return NONE if at is None else datetime.fromtimestamp(at, UTC).strftime(form)
+
+
+def _plain(value: Any) -> str:
+    match value:
+        case None | "":
+            return NONE
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4g}"
+        case list():
+            return f"[{', '.join(map(_plain, value))}]"
+    return str(value)

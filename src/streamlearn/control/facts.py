@@ -1,0 +1,68 @@
+"""What a decision writes down about the version that it makes, so that the registry can be rebuilt from the log alone.
+
+Pure: what is known at the moment of the decision goes in, values that JSON carries come out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from .. import __version__
+from ..records import Status
+from ..store.codec import Header, river_version
+from .world import World
+
+
+def made_with(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a version: the libraries' versions, and the digest of the model's table of settings."""
+    return {
+        "streamlearn": __version__, "river": river_version(), "python": platform.python_version(),
+        "settings_sha256": settings_digest(settings),
+    }  # fmt: skip
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """SHA-256, in hex, over a model's settings as JSON with sorted keys."""
+    return hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()
+
+
+def of_blob(header: Header, blob: bytes) -> dict[str, Any]:
+    """What the registry keeps of one shard's blob: `bytes`, `sha256`, labelled events `learned` and `skipped`, the append
+    time `read_to` of the last record, the `features` that the model knows, and the SHA-256 of the pickled model alone."""
+    extra = header.extra
+    summary = extra.get("summary", {})
+    return {
+        "bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest(), "learned": extra.get("learned"),
+        "skipped": extra.get("skipped"), "read_to": header.created, "features": summary.get("features"),
+        "model_sha256": header.parts["model"].sha256,
+    }  # fmt: skip
+
+
+def window_times(world: World, starts: Mapping[int, int], until: Mapping[int, int]) -> dict[str, dict[str, float | None]]:
+    """By shard, the append times of a window's first record and of its last, None for an empty one. Raises LogError."""
+    full = {shard: starts[shard] < until[shard] for shard in starts}
+    first = {shard: world.time_at(shard, starts[shard]) if full[shard] else None for shard in starts}
+    last = {shard: world.time_at(shard, until[shard] - 1) if full[shard] else None for shard in starts}
+    return {"starts": by_shard(_finite(first)), "until": by_shard(_finite(last))}
+
+
+def _finite(times: Mapping[int, float | None]) -> dict[int, float | None]:
+    """Where only a broker's marks follow, there is no time."""
+    return {shard: None if time is None or math.isinf(time) else time for shard, time in times.items()}
+
+
+def scores_of(status: Status) -> dict[str, Any]:
+    """What a status says of its models' worth: labelled events, the champion's scores, the shadow's paired losses."""
+    scores: dict[str, Any] = {name: status.scores[name] for name in ("cumulative", "window") if name in status.scores}
+    return {"n": status.n, "version": status.version, "shadow": status.shadow, **scores, "paired": status.shadow_scores}
+
+
+def by_shard(values: Mapping[int, Any]) -> dict[str, Any]:
+    """The same with keys that JSON can have, in order."""
+    return {str(shard): values[shard] for shard in sorted(values)}

@@ -1,0 +1,108 @@
+"""What the machine decides about the input: hold on what is broken, resume when it has healed, tell of features that drift.
+
+    broken    ▶ held by "diagnosis" ─ healed ▶ resumed by "diagnosis" ▶ detectors_reset, once the model is steady
+    broken, and a drift was confirmed ▶ broken_input: the case ends without a retrain
+    flagged   ▶ feature_drift, once for each feature and episode. It alone never retrains
+
+A hold by a person is never ended here, and a hold by a diagnosis is whoever's who holds the model after it. To resume a model
+that a diagnosis holds is to accept its input: from then on, that is what the features are compared with.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..config import FeatureSettings, ModelSettings
+from ..drift.diagnose import BROKEN, Diagnosis, Evidence, diagnose
+from ..records import Decision
+from .fold import FITTING
+from .seen import Inputs
+from .state import Case, Phase, State
+from .steps import decision
+from .world import World
+
+BY: Final = "diagnosis"
+TOLD: Final = 20  # features in one decision
+PICTURED: Final = 10  # of those, with their histograms
+
+
+def judge_inputs(state: State, world: World, settings: ModelSettings) -> Decision | None:
+    """The next decision that the input calls for, or None."""
+    features, case = settings.drift.features, state.case
+    if not features.enabled:
+        return None
+    inputs = world.inputs
+    hold = _hold(state, world, inputs, features)
+    if hold is not None:
+        return hold
+    if case is not None and case.kind == "drift" and state.phase in FITTING and _is_broken(state, case):
+        return _end(state, case, world)
+    if state.unsettled and state.phase == Phase.STEADY and state.broken is None:
+        why = "the losses of broken input are no news: the detectors begin afresh"
+        numbers = {"command": {"verb": "reset", "confirmed": False}}
+        return decision(state, world, "detectors_reset", why=why, by=BY, numbers=numbers)
+    return None if inputs is None or state.broken is not None else _tell(state, world, inputs, features)
+
+
+def diagnosed(state: State, case: Case, world: World) -> Diagnosis | None:
+    """What came with the loss of the case's alarm, by what is to be seen now; None where nothing is known. Raises LogError."""
+    inputs = world.look_now()
+    if inputs is None:
+        return None
+    first, end = world.bounds(case.shard)
+    change = max(case.change_offset, first)
+    return inputs.diagnosis(world.time_at(case.shard, change) if change < end else world.now, state.drifted)
+
+
+def _hold(state: State, world: World, inputs: Inputs | None, features: FeatureSettings) -> Decision | None:
+    if state.broken is not None:
+        if state.held is None:  # a swap of versions has ended the hold, but the input is what it was
+            return _held(state, world, state.broken)
+        if inputs is not None and inputs.sound >= features.heal_looks:
+            why = f"healed: {inputs.sound} windows in a row are like the reference; held was for: {state.broken['why']}"
+            numbers = {"healed": True, "sound": inputs.sound, "command": {"verb": "resume"}}
+            return decision(state, world, "resumed", why=why, by=BY, numbers=numbers)
+        return None
+    if inputs is None or not inputs.findings or not features.hold or state.held is not None:
+        return None
+    found = diagnose(Evidence(False, inputs.findings))
+    assert found is not None
+    findings = [finding._asdict() for finding in inputs.findings[:TOLD]]
+    return _held(state, world, {**found._asdict(), "findings": findings, "since": inputs.began})
+
+
+def _held(state: State, world: World, diagnosis: dict[str, Any]) -> Decision:
+    why = f"broken input, {diagnosis['kind']}: {diagnosis['why']}"
+    numbers = {"diagnosis": diagnosis, "command": {"verb": "hold", "reason": why}}
+    return decision(state, world, "held", why=why, by=BY, numbers=numbers)
+
+
+def _is_broken(state: State, case: Case) -> bool:
+    return state.broken is not None or (case.diagnosis or {}).get("kind") in BROKEN
+
+
+def _end(state: State, case: Case, world: World) -> Decision:
+    diagnosis = state.broken or case.diagnosis or {}
+    why = f"broken input is not learned, so there is no retrain: {diagnosis['why']}"
+    numbers = {
+        "diagnosis": {name: diagnosis[name] for name in Diagnosis._fields}, "command": {"verb": "reset", "confirmed": False}
+    }  # fmt: skip
+    return decision(state, world, "broken_input", version=case.version, why=why, by=BY, numbers=numbers)
+
+
+def _tell(state: State, world: World, inputs: Inputs, features: FeatureSettings) -> Decision | None:
+    look = inputs.look
+    if look is None or not look.settled:
+        return None
+    calm_at = look.calm_at
+    known = {name for name, at in state.drifted.items() if calm_at is None or at > calm_at}
+    fresh = [shift for shift in look.shifts if shift.name in look.flagged and shift.name not in known][:TOLD]
+    if not fresh:
+        return None
+    numbers = {
+        "features": [shift.doc() for shift in fresh], "at": look.at, "calm_at": calm_at, "looks": look.looks, "q": features.q,
+        "histograms": {shift.name: look.histograms[shift.name] for shift in fresh[:PICTURED] if shift.name in look.histograms},
+    }  # fmt: skip
+    names = ", ".join(repr(shift.name) for shift in fresh)
+    why = f"{names} changed, false with a chance of at most {features.q:g}; the model is not retrained for that alone"
+    return decision(state, world, "feature_drift", case="", why=why, numbers=numbers)

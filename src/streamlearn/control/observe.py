@@ -1,0 +1,117 @@
+"""How signals of the learners change what control knows: alarms, windows, answers to commands, paired blocks, holds.
+
+Like the fold of decisions, which it stands beside, it decides nothing. A repeat is known by its number, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from ..records import Signal
+from ..retrain.sums import read_sums
+from . import skips
+from .fold import RESETS, TRYING
+from .state import Alarm, State
+
+
+def observe(state: State, log_offset: int, signal: Signal) -> bool:
+    """Take the signal at `log_offset` of `_signals`. False when it is a repeat, or of a shard that the model does not have.
+
+    Raises KeyError, TypeError or ValueError when its data are not those of its kind; the signal is then spent.
+    """
+    shard = signal.shard
+    if not 0 <= shard < state.partitions or signal.seq <= state.seen.get(shard, -1):
+        return False
+    state.seen[shard] = signal.seq
+    state.n[shard] = max(signal.n, state.n.get(shard, 0))
+    state.offset = signal.offset
+    observer = _OBSERVERS.get(signal.kind)
+    if observer is not None:
+        observer(state, log_offset, signal)
+    return True
+
+
+def _alarm(state: State, log_offset: int, signal: Signal) -> None:
+    if not state.pending(signal.shard, *RESETS):
+        state.alarms[signal.shard] = Alarm(log_offset, signal)
+
+
+def _window(state: State, log_offset: int, signal: Signal) -> None:
+    if signal.data["tag"] == "recovery":
+        state.recoveries[signal.shard] = signal.data
+    elif signal.shard in state.alarms:
+        state.alarms[signal.shard].window = signal.data
+
+
+def _applied(state: State, log_offset: int, signal: Signal) -> None:
+    skips.hold_ended(state, signal)
+    _answer(state, signal, "")
+
+
+def _refused(state: State, log_offset: int, signal: Signal) -> None:
+    reason, detail = signal.data["reason"], signal.data.get("detail", "")
+    if signal.data["verb"] == "resume" and reason != "not_held":
+        state.held_by_learner = f"shard {signal.shard} could not resume, and is still held: {detail}"
+    _answer(state, signal, f"{reason}: {detail}" if detail else reason)
+
+
+def _answer(state: State, signal: Signal, answer: str) -> None:
+    """A shard takes commands in the order of their seq, so one that it answers leaves none before it to be answered."""
+    shard, seq = signal.shard, signal.data["seq_of"]
+    for order in [order for order in state.orders.values() if order.seq <= seq and shard in order.waiting]:
+        order.answers[shard] = answer if order.seq == seq else "skipped: a later command was answered first"
+        order.at[shard] = signal.offset
+        if order.verb in RESETS:
+            state.alarms.pop(shard, None)
+        doubt = state.held_doubts.pop(shard, None) if order.verb in ("promote", "rollback") else None
+        if doubt is not None and answer and state.held is None:
+            state.held_by_learner = doubt
+        if not order.waiting and order.seq != state.order:
+            del state.orders[order.seq]
+
+
+def _block(state: State, log_offset: int, signal: Signal) -> None:
+    case, data = state.case, signal.data
+    if state.guard is not None:
+        state.guard.take(signal.shard, data)
+    if case is None or case.trial is None or state.phase not in TRYING or data["trial"] != case.trial_seq:
+        return
+    if case.canary is not None and "canary" in data:
+        case.canary.add(data["n"], data["canary"])
+    numbers = (data["n"], data["champion"], data["challenger"], read_sums(data))
+    for n, champion, challenger, sums in case.blocks.add(data["block"], signal.shard, *numbers):
+        if n:
+            case.trial.add_block(n, champion, challenger, sums)
+            if case.canary is not None:
+                case.canary.guard.add_block(n, challenger, champion)
+
+
+def _held_itself(state: State, log_offset: int, signal: Signal) -> None:
+    shard, why = signal.shard, f"shard {signal.shard}: {signal.data['reason']}"
+    state.holding[shard] = signal.data.get("offset", signal.offset)
+    if state.held is not None or state.pending(shard, "hold", "resume"):
+        return
+    if state.pending(shard, "promote", "rollback"):
+        state.held_doubts[shard] = why
+    else:
+        state.held_by_learner = why
+
+
+def _shadow_failed(state: State, log_offset: int, signal: Signal) -> None:
+    version, why = signal.data["version"], f"shard {signal.shard}: {signal.data['reason']}"
+    if state.phase in TRYING and state.case is not None and version == state.case.version:
+        state.case.shadow_failed = why
+    elif version == state.shadow:
+        state.shadow_lost = why
+
+
+_OBSERVERS: Final[Mapping[str, Callable[[State, int, Signal], None]]] = {
+    "alarm": _alarm,
+    "window": _window,
+    "applied": _applied,
+    "refused": _refused,
+    "block": _block,
+    "held": _held_itself,
+    "shadow_failed": _shadow_failed,
+}

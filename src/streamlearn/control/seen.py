@@ -1,0 +1,71 @@
+"""What was seen of a model's input, as the machine gets it, and what that says of a loss that rose."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..drift.diagnose import MOVED, Diagnosis, Evidence, diagnose
+from ..drift.features import Finding, Look
+
+SHOWN: Final = 20  # features in a document
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What came beside a block of questions: labels for each, the median delay in questions, dead letters of all records."""
+
+    at: float
+    labels: float
+    delay: float | None
+    dead: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What was seen last, for the machine. `look` is None while there is no reference, `findings` say what is broken.
+
+    `began`: the append time of the oldest event that they rest on. `sound`: blocks in a row that were like the reference.
+    """
+
+    look: Look | None
+    findings: tuple[Finding, ...]
+    began: float
+    sound: int
+    history: tuple[Block, ...]
+
+    def diagnosis(self, changed_at: float, told: Mapping[str, float]) -> Diagnosis | None:
+        """What came with a rise of the loss at `changed_at` (append time), None where nothing is known of the features.
+
+        `told`: the features that had drifted before, by the time they were told of.
+        """
+        if self.look is None and not self.findings:
+            return None
+        drifted = [
+            shift.name
+            for shift in sorted(() if self.look is None else self.look.shifts, key=lambda shift: shift.p)
+            if shift.psi >= MOVED
+            and shift.since is not None
+            and min(shift.since, told.get(shift.name, shift.since)) >= changed_at
+        ]
+        before = [block for block in self.history if block.at < changed_at]
+        labels = delay = None
+        if before and self.history[-1].at >= changed_at:
+            now = self.history[-1]
+            labels = statistics.median(block.labels for block in before), now.labels
+            delays = [block.delay for block in before if block.delay is not None]
+            delay = (statistics.median(delays), now.delay) if delays and now.delay is not None else None
+        return diagnose(Evidence(True, self.findings, drifted, labels, delay))
+
+    def doc(self) -> dict[str, Any]:
+        """For people: the features that stand out, with histograms of those that are flagged."""
+        told: dict[str, Any] = {"broken": [finding._asdict() for finding in self.findings], "sound": self.sound}
+        look = self.look
+        if look is not None:
+            told |= {
+                "at": look.at, "looks": look.looks, "flagged": sorted(look.flagged), "appeared": list(look.appeared),
+                "features": [shift.doc() for shift in look.shifts[:SHOWN]], "histograms": dict(look.histograms),
+            }  # fmt: skip
+        return told

@@ -1,0 +1,88 @@
+"""What a model says of itself in a few numbers, for people who compare two versions: features, sizes of trees, weights.
+
+A fit writes it into the header of the version's blob, so that nobody unpickles a model to look at it. It must never change the
+model, and must never fail: pipelines are the user's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import isfinite
+from typing import Any, Final
+
+from .model import NUMBER, Model
+
+MAX_WEIGHTS: Final = 300
+INTERCEPT: Final = "(intercept)"
+_INNER: Final = ("regressor", "classifier")  # what an estimator around another one calls it
+_ADDED: Final = ("n_nodes", "n_leaves")
+
+
+def summarize(model: Model) -> dict[str, Any]:
+    """JSON-able: `estimator` (the last step's class), `features` seen with `numbers` and `strings`, `members` of an ensemble,
+    `nodes`, `leaves` and `height` of trees, and the `weights` of linear models by name, the MAX_WEIGHTS largest of
+    `weights_in_all`. What does not apply is left out."""
+    kinds = list(model.types.values())
+    told: dict[str, Any] = {
+        "estimator": type(_last(model.estimator)).__name__, "features": len(kinds), "numbers": kinds.count(NUMBER),
+        "strings": len(kinds) - kinds.count(NUMBER),
+    }  # fmt: skip
+    try:
+        told |= _sizes(model.estimator)
+        weights = dict(_weights(model.estimator, ""))
+    except Exception:  # an estimator of the user's own may keep anything under these names
+        return told
+    if weights:
+        largest = sorted(weights, key=lambda name: (-abs(weights[name]), name))[:MAX_WEIGHTS]
+        told |= {"weights": {name: weights[name] for name in sorted(largest)}, "weights_in_all": len(weights)}
+    return told
+
+
+def _last(estimator: Any) -> Any:
+    """The model behind the steps and the wrappers around it."""
+    while True:
+        steps = getattr(estimator, "steps", None)
+        inner = list(steps.values())[-1:] if isinstance(steps, dict) else _inner(estimator)
+        if not inner:
+            return estimator
+        estimator = inner[0]
+
+
+def _inner(estimator: Any) -> list[Any]:
+    classifiers = getattr(estimator, "classifiers", None)
+    if isinstance(classifiers, dict):
+        return []  # one against the rest: several models
+    return [found for name in _INNER if (found := getattr(estimator, name, None)) is not None]
+
+
+def _sizes(estimator: Any) -> dict[str, int]:
+    last = _last(estimator)
+    members = list(last) if hasattr(last, "n_models") and hasattr(last, "__iter__") else []
+    trees = [_last(getattr(member, "model", member)) for member in members] or [last]
+    sizes = {} if not members else {"members": len(members)}
+    for name in _ADDED:
+        found = [value for tree in trees if isinstance(value := getattr(tree, name, None), int)]
+        if found:
+            sizes[name.removeprefix("n_")] = sum(found)
+    heights = [value for tree in trees if isinstance(value := getattr(tree, "height", None), int)]
+    return sizes | ({"height": max(heights)} if heights else {})
+
+
+def _weights(estimator: Any, prefix: str) -> Iterator[tuple[str, float]]:
+    last = _last(estimator)
+    several = getattr(last, "classifiers", None)
+    if isinstance(several, dict):
+        for label in sorted(several, key=str):
+            yield from _weights(several[label], f"{prefix}{label}: ")
+        return
+    weights = getattr(last, "weights", getattr(last, "w", None))  # ALMA calls them w
+    if not isinstance(weights, Mapping):
+        return
+    for name, value in weights.items():
+        if isinstance(value, Mapping):  # softmax: weights by class
+            yield from ((f"{prefix}{name}: {inner}", float(weight)) for inner, weight in value.items() if isfinite(weight))
+        elif isfinite(value):
+            yield f"{prefix}{name}", float(value)
+    intercept = getattr(last, "intercept", None)
+    if isinstance(intercept, (int, float)) and isfinite(intercept):
+        yield prefix + INTERCEPT, float(intercept)

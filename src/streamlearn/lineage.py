@@ -1,0 +1,73 @@
+"""What a version was made from, and how far a shard is in reading what was there before it: words that the roles share.
+
+A *recipe* is what makes an estimator: the pipeline, its params and its seed. A learner's first claim of a model carries the one
+of version 1, and each retrain that of its version, so the control log tells of every version what it was made with, whatever
+the configuration says today.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from .config import ModelSettings
+
+RECIPE: Final = ("pipeline", "params", "seed")
+REBUILT: Final = "rebuilt"  # the reason of the reset that ends a rebuild
+MINUTE_S: Final = 60.0
+HOUR_S: Final = 3600.0
+
+Recipe = dict[str, Any]
+
+
+class Backfill(msgspec.Struct, omit_defaults=True):
+    """A shard reads what the log held before it began: from `start` up to `until`; it has come to `position`.
+
+    `why`: "start" for a model that is new, "rebuild" for one that is made again by replay. `rate`: records a second.
+    """
+
+    start: int
+    until: int
+    position: int
+    why: str = "start"
+    rate: float = 0.0
+
+
+def recipe_of(settings: ModelSettings | Mapping[str, Any]) -> Recipe:
+    """What makes the estimator of a model with these settings (or their JSON)."""
+    tree = settings if isinstance(settings, Mapping) else settings.model_dump(mode="json", include=set(RECIPE))
+    return {name: tree[name] for name in RECIPE if name in tree}
+
+
+def recipe_of_fit(numbers: Mapping[str, Any], known: Mapping[int, Recipe]) -> Recipe:
+    """What the version of a `retrain_started` is made of, {} when that cannot be told: the settings of the fit or, where it
+    goes on from another version, what that one was made of. `known`: the recipes of the versions before it."""
+    for base in numbers.get("bases", {}).values():
+        return known.get(base["id"] if base["kind"] == "version" else base["version"], {})
+    return recipe_of(numbers["fit"].get("settings", {}))
+
+
+def changes(recipe: Recipe, wanted: Recipe) -> list[str]:
+    """The settings by which `recipe` is another than `wanted`; what either does not tell is taken for the same."""
+    return [name for name in RECIPE if name in recipe and name in wanted and recipe[name] != wanted[name]]
+
+
+def told(backfills: Iterable[Backfill]) -> str | None:
+    """How far the shards are, in words: "backfill 42 % (120,000 of 285,000 records, about 3 min)"; None when none reads."""
+    found = [one for one in backfills if one.position < one.until]
+    if not found:
+        return None
+    total = sum(one.until - one.start for one in found)
+    done = sum(one.position - one.start for one in found)
+    slowest = max((one.until - one.position) / one.rate if one.rate > 0 else -1.0 for one in found)
+    left = f", {_about(slowest)}" if all(one.rate > 0 for one in found) else ""
+    name = "rebuild by replay" if any(one.why == "rebuild" for one in found) else "backfill"
+    return f"{name} {100 * done // max(1, total)} % ({done:,} of {total:,} records{left})"
+
+
+def _about(seconds: float) -> str:
+    if seconds < MINUTE_S:
+        return "less than a minute"
+    return f"about {seconds / MINUTE_S:.0f} min" if seconds < 2 * HOUR_S else f"about {seconds / HOUR_S:.0f} h"

@@ -1,0 +1,25 @@
+"""Control's documents as the API hands them out, and what its routes about models share."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from . import openapi
+from .deps import Shared
+
+MODEL_NAME: Final = openapi.path_parameter("model", "The model's name in the configuration", "delay")
+
+
+def json_answer(value: Any, status: int = 200) -> Response:
+    """A response of JSON."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+async def documents(hub: Shared, kind: str, ids: list[str] | None = None) -> list[dict[str, Any]]:
+    """Control's documents of one kind, each with its id. Raises StoreUnavailable."""
+    found = await asyncio.to_thread(hub.deps.store.views, kind, ids)
+    return [{"id": id} | msgspec.json.decode(doc, type=dict[str, Any]) for id, doc in found.items()]

@@ -1,0 +1,161 @@
+"""The registry over HTTP: a model's versions, one of them with what its models hold, and what served when.
+
+Models are not unpickled for it: what one says of itself is in the signed header of its blob, or is asked of the served one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .. import wire
+from ..errors import CodecError, EventError
+from ..events import parse_time
+from ..store.codec import open_blob
+from . import openapi
+from .deps import Shared, shared
+from .documents import MODEL_NAME, documents, json_answer
+from .examples import HISTORY, VERSION, VERSION_IN_FULL
+from .holder import Slot
+from .problems import ProblemError
+
+router: Final = APIRouter(route_class=openapi.PlainRoute)
+
+
+@router.get(
+    "/v1/models/{model}/versions",
+    tags=["models"],
+    summary="A model's versions",
+    description="Each with its parent, why and with what it was made, from which part of the log, its trial, its fate, and "
+    "whether it is kept",
+    response_class=Response,
+    openapi_extra=openapi.operation(
+        parameters=[MODEL_NAME],
+        responses=[
+            openapi.answer(200, "The versions", openapi.content(wire.Page, ("one", {"items": [VERSION], "next": None}))),
+            openapi.problems("not-found", "store-unavailable"),
+        ],
+    ),
+)
+async def get_versions(request: Request) -> Response:
+    hub, name = shared(request), request.path_params["model"]
+    shards = hub.holder.shards(name)
+    items = [doc for doc in await documents(hub, "version") if str(doc["id"]).rpartition("@")[0] == name]
+    blobs = set(await asyncio.to_thread(hub.deps.store.versions))
+    for doc in items:
+        version = int(str(doc["id"]).rpartition("@")[2])
+        doc["kept"] = all((name, version, slot.shard) in blobs for slot in shards)
+    return json_answer(wire.Page(items))
+
+
+@router.get(
+    "/v1/models/{model}/versions/{version}",
+    tags=["models"],
+    summary="One version in full",
+    description="Besides all that the list has, what its models say of themselves: features, sizes, weights; as they were "
+    "fitted, and as they serve now",
+    response_class=Response,
+    openapi_extra=openapi.operation(
+        parameters=[MODEL_NAME, openapi.path_parameter("version", "The version's number", "2")],
+        responses=[
+            openapi.answer(200, "The version", openapi.content(wire.VersionView, ("version", VERSION_IN_FULL))),
+            openapi.problems("not-found", "store-unavailable"),
+        ],
+    ),
+)
+async def get_version(request: Request) -> Response:
+    hub, name, text = shared(request), request.path_params["model"], request.path_params["version"]
+    shards = hub.holder.shards(name)
+    found = await documents(hub, "version", [f"{name}@{text}"]) if text.isdecimal() else []
+    if not found:
+        raise ProblemError("not-found", f"{name!r} has no version {text!r}; GET /v1/models/{name}/versions lists them")
+    version = int(text)
+    kept, unusable, fitted = await asyncio.to_thread(_blobs, hub, name, version, shards)
+    serving = await asyncio.to_thread(_serving, version, shards)
+    return json_answer(found[0] | {"kept": kept, "unusable": unusable, "fitted": fitted, "serving": serving})
+
+
+def _blobs(
+    hub: Shared, model: str, version: int, shards: Sequence[Slot]
+) -> tuple[bool, dict[str, str], dict[str, dict[str, Any]]]:
+    """Whether every shard's blob is kept; by shard, why one cannot be used, and what its model says of itself."""
+    kept, unusable, fitted = True, {}, {}
+    for slot in shards:
+        blob = hub.deps.store.version(model, version, slot.shard)
+        if blob is None:
+            kept = False
+            continue
+        try:
+            header = open_blob(
+                blob, hub.deps.keys, kind="version", model=model, shard=slot.shard, version=version
+            ).header
+        except CodecError as error:
+            unusable[str(slot.shard)] = str(error)
+        else:
+            fitted[str(slot.shard)] = {"position": header.positions[0].offset, **header.extra.get("summary", {})}
+    return kept, unusable, fitted
+
+
+def _serving(version: int, shards: Sequence[Slot]) -> dict[str, dict[str, Any]]:
+    """By shard where this version serves, what the served model says of itself now."""
+    from ..learning.model import Model  # here, since it brings river, which a served model has brought already
+    from ..learning.summary import summarize
+
+    served = [(slot.shard, slot.served) for slot in shards if slot.served is not None]
+    return {
+        str(shard): {"position": one.position.offset, "n": one.n, **summarize(one.model)}
+        for shard, one in served if one.version == version and isinstance(one.model, Model)
+    }
+
+
+@router.get(
+    "/v1/models/{model}/history",
+    tags=["models"],
+    summary="What served when",
+    description="Every stretch in which one version served, oldest first: since and until when, by the control log, the clock "
+    "and the learners' positions, and who decided, why",
+    response_class=Response,
+    openapi_extra=openapi.operation(
+        parameters=[
+            MODEL_NAME,
+            openapi.query_parameter(
+                "at", "Only what served at this time: Unix seconds or RFC 3339", {"type": "string"}, "2026-01-01T00:10:00Z"
+            ),
+        ],
+        responses=[
+            openapi.answer(200, "The history", openapi.content(wire.History, ("history", HISTORY))),
+            openapi.problems("not-found", "rejected", "store-unavailable"),
+        ],
+    ),
+)
+async def get_history(request: Request) -> Response:
+    hub, name = shared(request), request.path_params["model"]
+    hub.holder.shards(name)
+    at = _time(request.query_params.get("at"))
+    found = await documents(hub, "history", [name])
+    items = found[0]["items"] if found else []
+    if at is not None:
+        items = [one for one in items if one["since"]["at"] <= at and (one["until"] is None or at < one["until"]["at"])]
+    return json_answer({"model": name, "items": items})
+
+
+def _time(text: str | None) -> float | None:
+    """Raises ProblemError for what is no time."""
+    if text is None:
+        return None
+    try:
+        return parse_time(float(text))
+    except ValueError:
+        pass
+    except EventError as error:
+        raise ProblemError("rejected", f"at: {error.detail}", {"field": "at"}) from None
+    try:
+        return parse_time(text)
+    except EventError as error:
+        detail = f"at: {error.detail}, nor Unix seconds; a + in it is written %2B"
+        raise ProblemError("rejected", detail, {"field": "at"}) from None

@@ -1,0 +1,132 @@
+"""The registry over HTTP: versions with whether they are kept, one in full, what served when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamlearn import wire
+from streamlearn.config import parse
+from streamlearn.learning.model import Model
+from streamlearn.learning.replay import limits_of
+from streamlearn.learning.summary import summarize
+from streamlearn.serving.examples import HISTORY
+
+
+def fitted(world: Any) -> Model:
+    settings = parse(world.tree, {})
+    model = Model(settings.models["delay"], limits_of(settings))
+    for n in range(50):
+        x, types = model.check({"distance": float(n), "carrier": "WN"})
+        model.accept(types)
+        model.learn(x, n > 25)
+    return model
+
+
+def keep(world: Any, version: int = 2, shard: int = 0, model: str = "delay", **extra: Any) -> bytes:
+    """Put a version's blob, as a fit does."""
+    world.memory_log.create({"flights": 1, "clicks": 4})
+    blob = world.blob(model, shard, version=version, offset=40, kind="version", extra=extra)
+    world.memory_store.put_version(model, version, shard, blob)
+    return bytes(blob)
+
+
+def got(world: Any, path: str) -> Any:
+    answer: list[Any] = []
+
+    async def story(http: Any) -> None:
+        found = await http.get(path)
+        answer.extend([found.status_code, found.json()])
+
+    world.run(story)
+    return answer
+
+
+def test_the_list_says_which_versions_are_kept(world: Any) -> None:
+    for version in (1, 2, 3):
+        world.view("version", f"ctr@{version}", {"model": "ctr", "version": version})
+    for shard in range(4):
+        keep(world, 2, shard, "ctr")
+    keep(world, 3, 1, "ctr")
+    status, page = got(world, "/v1/models/ctr/versions")
+    assert status == 200
+    assert [(doc["version"], doc["kept"]) for doc in page["items"]] == [(1, False), (2, True), (3, False)]
+
+
+def test_a_version_tells_what_its_model_is_without_opening_it(world: Any) -> None:
+    world.view("version", "delay@2", {"model": "delay", "version": 2})
+    summary = summarize(fitted(world))
+    keep(world, summary=summary)
+    status, doc = got(world, "/v1/models/delay/versions/2")
+    assert status == 200
+    assert doc["fitted"] == {"0": {"position": 40, **summary}}
+    assert summary["weights"]["distance"] > 0
+    assert (doc["kept"], doc["unusable"], doc["serving"]) == (True, {}, {})
+
+
+def test_the_version_that_serves_tells_what_it_is_by_now(world: Any) -> None:
+    world.view("version", "delay@1", {"model": "delay", "version": 1})
+    model = fitted(world)
+    world.memory_log.create({"flights": 1})
+    world.publish(version=1, offset=90, n=50, content=model)
+    status, doc = got(world, "/v1/models/delay/versions/1")
+    assert status == 200
+    assert doc["serving"] == {"0": {"position": 90, "n": 50, **summarize(model)}}
+    assert (doc["kept"], doc["fitted"]) == (False, {})
+
+
+def test_a_blob_that_cannot_be_used_is_said_to_be_so(world: Any) -> None:
+    world.view("version", "delay@2", {"model": "delay", "version": 2})
+    blob = keep(world, learned=7)
+    world.memory_store.put_version("delay", 2, 0, blob.replace(b'"learned":7', b'"learned":9'))
+    _, doc = got(world, "/v1/models/delay/versions/2")
+    assert "does not match" in doc["unusable"]["0"]
+    assert doc["fitted"] == {}
+
+
+@pytest.mark.parametrize("path", ["versions/7", "versions/two", "versions/%C2%B2"])
+def test_a_version_that_is_not_there(world: Any, path: str) -> None:
+    world.view("version", "delay@2", {"model": "delay"})
+    status, problem = got(world, f"/v1/models/delay/{path}")
+    assert status == 404
+    assert "versions lists them" in problem["detail"]
+
+
+@pytest.mark.parametrize("path", ["versions/1", "history"])
+def test_a_model_that_is_not_there(world: Any, path: str) -> None:
+    assert got(world, f"/v1/models/nope/{path}")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("at", "versions"),
+    [
+        ("", [1, 2]),
+        ("?at=1767225000", [1]),
+        ("?at=1767225700.9", [1]),
+        ("?at=1767225701", [2]),
+        ("?at=2026-01-01T00:00:00Z", [1]),
+        ("?at=2026-01-01T01:00:00%2B00:30", [2]),
+        ("?at=2030-01-01", [2]),
+        ("?at=5", []),
+    ],
+)
+def test_what_served_at_a_time(world: Any, at: str, versions: list[int]) -> None:
+    world.view("history", "delay", HISTORY)
+    status, answer = got(world, f"/v1/models/delay/history{at}")
+    assert status == 200
+    assert [one["version"] for one in answer["items"]] == versions
+
+
+@pytest.mark.parametrize("at", ["soon", "nan", "-1e300", ""])
+def test_a_wrong_time_is_422(world: Any, at: str) -> None:
+    status, problem = got(world, f"/v1/models/delay/history?at={at}")
+    assert (status, problem["field"]) == (422, "at")
+
+
+def test_a_model_that_was_never_registered_has_no_history(world: Any) -> None:
+    assert got(world, "/v1/models/delay/history") == [200, {"model": "delay", "items": []}]
+
+
+def test_the_examples_hold_every_field() -> None:
+    assert set(wire.Stretch.__struct_fields__) == set(HISTORY["items"][0])

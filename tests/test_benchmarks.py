@@ -1,0 +1,332 @@
+"""What benchmarks promise of themselves: ratios of one run, rows in a file, and nothing left running, even when cut short."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from streamlearn.cli.dev_kafka import Kafka
+from streamlearn.cli.dev_redis import Redis
+
+ROOT = Path(__file__).parent.parent
+STOPPED_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks are run from the root of the repository."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def mine(folder: Path) -> list[str]:
+    """The commands of the processes that name `folder` or work in it; no other test's do."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            command = " ".join(process.cmdline())
+            if str(folder) in command or Path(process.cwd()).is_relative_to(folder):
+                found.append(command)
+        except psutil.Error:
+            continue
+    return found
+
+
+@contextmanager
+def program(name: str, folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """`python -m benchmarks.NAME`, its temporary files in `folder`; killed at the end if it still runs."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+    environ = {**os.environ, "TMPDIR": str(folder)}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def nothing_is_left(folder: Path) -> None:
+    """Whether what was started in `folder` ends, and its files are gone."""
+    deadline = time.monotonic() + STOPPED_S
+    while (left := mine(folder)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+    assert [path.name for path in folder.iterdir() if not path.name.startswith("pymp-")] == []
+
+
+# -- the harness
+
+
+@pytest.mark.parametrize(
+    ("value", "goal", "met"),
+    [(0.45, ">= 0.45", True), (0.44, ">= 0.45", False), (1000, "<= 1000", True), (1000.5, "<= 1000", False)],
+)
+def test_a_goal_is_met_or_missed(value: float, goal: str, met: bool) -> None:
+    from benchmarks.harness import meets
+
+    assert meets(value, goal) is met
+
+
+def test_ratios_are_taken_pair_by_pair() -> None:
+    """A machine that is three times slower during one pair changes nothing."""
+    from benchmarks.harness import median_ratio
+
+    assert median_ratio([50.0, 16.0, 48.0], [100.0, 32.0, 100.0]) == 0.5
+
+
+def test_the_slices_are_taken_in_turn_and_counted_after_the_warm_up() -> None:
+    from benchmarks import sides
+
+    order: list[tuple[str, int, int]] = []
+
+    class Noting(sides.Side):
+        def __init__(self, name: str) -> None:
+            self.name, self.taken, self.spent = name, 0, 0.0
+
+        def await_ready(self) -> None:
+            order.append((self.name, -1, -1))
+
+        def begin(self, first: int, end: int) -> None:
+            order.append((self.name, first, end))
+            self.taken += end - first
+            self.spent += 0.5
+
+        def finish(self) -> float:
+            return 0.5
+
+    one, two = Noting("one"), Noting("two")
+    sides.in_turn([one, two], 10, 25, 10)
+    ready, warm, rest = order[:2], order[2:4], order[4:]
+    assert ready == [("one", -1, -1), ("two", -1, -1)]
+    assert warm == [("one", 0, 10), ("two", 0, 10)]
+    assert rest == [("one", 10, 20), ("two", 10, 20), ("one", 20, 25), ("two", 20, 25)]
+    assert one.rate == two.rate == 15.0
+
+
+@pytest.mark.slow
+def test_a_side_runs_in_a_process_of_its_own_and_ends_with_its_block() -> None:
+    from functools import partial
+
+    from benchmarks.learn import Bare, logistic
+    from benchmarks.sides import Side
+
+    rows = [({"a": float(i)}, i % 2 == 0) for i in range(30)]
+    with Side(partial(Bare, logistic, rows)) as side:
+        side.await_ready()
+        seconds = side.run(0, 20)
+        assert (side.taken, side.spent) == (20, seconds)
+        assert side._process.is_alive()
+        assert side._process.pid != os.getpid()
+    assert side._process.exitcode == 0
+
+
+@pytest.mark.slow
+def test_a_side_that_fails_is_told_and_the_others_are_killed() -> None:
+    from functools import partial
+
+    from benchmarks.learn import Bare, logistic
+    from benchmarks.sides import Side
+
+    rows: Any = [({"a": 1.0}, True), None]
+
+    def run() -> None:
+        with well, broken:
+            well.await_ready()
+            broken.await_ready()
+            broken.run(0, 2)
+
+    well, broken = (Side(partial(Bare, logistic, some)) for some in (rows[:1], rows))
+    with pytest.raises(EOFError):
+        run()
+    assert broken._process.exitcode == 1
+    assert well._process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_the_meter_tells_the_share_of_one_core() -> None:
+    from benchmarks.servers import Meter
+
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            meter = Meter(busy.pid)
+            assert meter.share == 0.0
+            with meter.on():
+                time.sleep(0.5)
+            busy.send_signal(signal.SIGSTOP)
+            time.sleep(0.05)
+            idle = Meter(busy.pid)
+            with idle.on():
+                time.sleep(0.2)
+        finally:
+            busy.kill()
+    assert 0.1 < meter.share < 1.2
+    assert idle.share < 0.1 < meter.share
+
+
+# -- Kafka and Redis
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.redis
+@pytest.mark.timeout(300)
+def test_kafka_quickly(kafka_program: Kafka, redis_program: Redis, tmp_path: Path) -> None:
+    """Every figure is there and can be; how good they are is for people to judge, on a quiet machine."""
+    found, folder = tmp_path / "found.json", tmp_path / "run"
+    folder.mkdir()
+    with program("kafka", folder, "--quick", "--json", str(found)) as process:
+        said, errors = process.communicate(timeout=280)
+        assert process.returncode == 0, errors
+    rows: dict[str, dict[str, Any]] = {row["name"]: row for row in json.loads(found.read_text())}
+    value = {name: row["value"] for name, row in rows.items()}
+    assert {name: row["goal"] for name, row in rows.items() if row["goal"]} == {
+        "learned from Kafka / bare": ">= 0.45",
+        "posted to served, p99": "<= 1000",
+    }
+    assert {name for name, row in rows.items() if row["unit"] == "ratio"} == {
+        name for name, row in rows.items() if row["reference"]
+    }
+    assert value["learned from Kafka / bare"] == pytest.approx(value["learned from Kafka"] / value["bare loop"], rel=1e-3)
+    two, one = value["two learners on two partitions"], value["one learner on two partitions"]
+    assert value["two learners / one"] == pytest.approx(two / one, rel=1e-3)
+    for name, most in {"learned from Kafka / bare": 1.5, "two learners / one": 3, "posted to served, p50": 60_000}.items():
+        assert 0 < value[name] < most, name
+    assert all(row["value"] > 0 for row in rows.values()), rows
+    assert 0.5 < value["from kill -9 to learned by the other, session 2 s"] < 60
+    assert "Kafka and Redis" in said
+    nothing_is_left(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.redis
+@pytest.mark.timeout(200)
+def test_kafka_cut_short_leaves_nothing_behind(kafka_program: Kafka, redis_program: Redis, tmp_path: Path) -> None:
+    """Ended in the middle, while both servers and a whole service run."""
+    with program("kafka", tmp_path, "--quick") as process:
+        assert process.stderr is not None
+        assert any("broker beside two learners" in line for line in process.stderr)
+        deadline = time.monotonic() + STOPPED_S
+        while not all(word in " ".join(mine(tmp_path)) for word in ("kafka.Kafka", "redis-server", "streamlearn control")):
+            assert time.monotonic() < deadline, mine(tmp_path)
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=90)
+    assert process.returncode == 128 + signal.SIGTERM
+    nothing_is_left(tmp_path)
+
+
+@pytest.mark.slow
+def test_drifts_quickly(tmp_path: Path) -> None:
+    """Its goals are about what was decided, not about speed, but for the share of the few drifts that a quick run has."""
+    found, folder = tmp_path / "rows.json", tmp_path / "temporary"
+    folder.mkdir()
+    with program("drift", folder, "--quick", "--json", str(found)) as process:
+        told, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    rows = {row["name"]: row for row in json.loads(found.read_text())}
+    assert rows["default, false confirmations per 100,000 stable events"]["value"] <= 1
+    assert rows["default, mean delay of the confirmation"]["value"] <= 1000
+    assert rows["default, those that the model does not survive by itself"]["value"] == 1
+    assert rows["abrupt: dummy, raw, MDR"]["value"] == 0, "it always fires, sooner or later"
+    assert "as configured" in told
+    nothing_is_left(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_loop_quickly(tmp_path: Path) -> None:
+    """The logistic recipe unlearns by itself; the tree, which cannot, is retrained and wins: what a quick run has room for."""
+    found, folder = tmp_path / "rows.json", tmp_path / "temporary"
+    folder.mkdir()
+    with program("loop", folder, "--quick", "--json", str(found)) as process:
+        told, errors = process.communicate(timeout=580)
+    assert process.returncode == 0, errors
+    rows = {row["name"]: row for row in json.loads(found.read_text())}
+    assert rows["linear + loop: worst difference to the recipe alone"]["value"] >= -0.005
+    assert rows["tree + loop: worst difference to the recipe alone"]["value"] >= -0.005
+    assert rows["linear: what there is to be won on generated streams"]["value"] > 0.01
+    assert rows["sine: tree + loop, difference"]["value"] > 0.01, "a sine that turned over: a tree never forgets"
+    assert rows["sine: HAT, accuracy"]["value"] > rows["sine: tree, accuracy"]["value"]
+    assert 0.2 < rows["linear + loop: events/s"]["value"] < 2
+    assert "1 > 1 > 1" in rows["sine: tree + loop, difference"]["reference"], "one case, confirmed and promoted"
+    assert "cases opened > confirmed > promoted" in told
+    nothing_is_left(folder)
+
+
+def test_the_loop_answers_as_the_recipe_does_while_nothing_happens() -> None:
+    """What both answer is the learner's own: without a drift, control changes none of it."""
+    from benchmarks.drift import generated
+    from benchmarks.loop import ALONE, LOOP, Stream, run
+
+    stream = Stream("sea", "sea", lambda: generated("sea", [0], 3, 700), (False, True))
+    pairs = list(stream.make())
+    done: list[int] = []
+    alone, loop = run(stream, ALONE, pairs, done.append), run(stream, LOOP, pairs)
+    assert done == [100] * 7
+    assert alone.right == loop.right
+    assert len(alone.right) == 700
+    assert alone.accuracy == loop.accuracy == pytest.approx(sum(alone.right) / 700)
+    assert (loop.opened, loop.confirmed, loop.promoted, loop.fit_s) == (0, 0, 0, 0.0)
+    assert 0 < loop.kappa < 1
+
+
+def test_a_fit_takes_its_events_and_no_fewer() -> None:
+    """A request for a retrain is granted at once, and what it made is not there before its time."""
+    import msgspec
+
+    from benchmarks.closed_loop import FIT_EVENTS, MODEL, PAGE, Loop
+    from benchmarks.drift import generated
+    from benchmarks.loop import LOOP, Stream, settings_of
+    from streamlearn.log import CONTROL, Entry
+    from streamlearn.records import Request
+
+    stream = Stream("sea", "sea", lambda: generated("sea", [0], 3, 500 + 3 * FIT_EVENTS), (False, True))
+    loop, pairs = Loop(settings_of(stream, LOOP)), list(stream.make())
+    for first in range(0, len(pairs), PAGE):
+        if first == 500:
+            asked = Request("r", MODEL, "retrain", "ann", loop.clock())
+            loop.log.append(CONTROL, [Entry(b"", msgspec.json.encode(asked), partition=0)]).result()
+        loop.feed(pairs[first : first + PAGE])
+    at = {decision.kind: decision.n for decision in loop.decisions()}
+    assert at["retrain_started"] == 500 + PAGE
+    assert at["retrained"] - at["retrain_started"] >= FIT_EVENTS
+    assert loop.learner.shadow_version == 2
+    assert loop.fit_s > 0
+
+
+def test_the_intervals_of_differences() -> None:
+    """As wide as the noise, and around the difference; of too little they say nothing."""
+    from benchmarks.loop import over_blocks, over_seeds
+
+    same = [i % 3 == 0 for i in range(5000)]
+    assert over_blocks(same, same) == (0.0, 0.0)
+    better = [right or i % 10 == 1 for i, right in enumerate(same)]
+    low, high = over_blocks(better, same)
+    gain = (sum(better) - sum(same)) / 5000
+    assert 0 < low <= gain <= high < 2 * gain
+    assert over_blocks(same[:400], same[:400]) == (-1.0, 1.0)
+    low, high = over_seeds([0.01, 0.02, 0.03])
+    assert (low, high) == (pytest.approx(0.02 - 4.303 * 0.01 / 3**0.5, abs=1e-4), pytest.approx(0.02 + 0.0248, abs=1e-4))
+    assert over_seeds([0.5]) == (-1.0, 1.0)
+
+
+def test_rates_over_several_streams_are_those_of_one_long_one() -> None:
+    from benchmarks.drift import pooled
+    from streamlearn.drift.offline import rates
+
+    one, two = rates([120, 900], [100], 1000, 200), rates([50], [400, 700], 1000, 200)
+    both = pooled([one, two])
+    assert (both.alarms, both.found, both.drifts, both.false, both.stable) == (3, 1, 3, 2, 800 + 600)
+    assert (both.mtd, both.mtfa, both.mdr) == (20.0, 700.0, pytest.approx(2 / 3))
+    assert both.mtr == pytest.approx(700 / 20 / 3)
