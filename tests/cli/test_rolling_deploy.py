@@ -108,7 +108,7 @@ def test_another_river_takes_over_while_the_old_api_answers_and_the_way_back_is_
         held = old.predict("m", {"v": 6}).position
         learner = site.start("learn", other=True)
         wait_for(lambda: new.ready().ready)
-        assert new.model("m").n == 2000
+        wait_for(lambda: new.model("m").n == 2000)  # the learner's status follows its publication
         answer = old.predict("m", {"v": 6})
         assert (answer.prediction, answer.position) == (True, held), "the old API goes on with what it holds"
         wait_for(lambda: any("its river is '99.1'" in reason for reason in old.model("m").degraded or ()))
