@@ -1,7 +1,8 @@
 """The loop in one process and on a clock of its own: the service's learner, watch, control, fit and trial, nothing imitated.
 
-Events come by the page at a stated rate, and control looks after each page, as it does live by its poll. A fit takes a
-stated number of events, so that a retrain costs what arrives meanwhile; then it is made at once. Labels come with their events.
+Events come by the page at a stated rate, and control looks after each page; live it polls twice as often. A fit takes a stated
+number of events, so that a retrain costs what arrives meanwhile; then it is made at once. Labels come with their events. What
+is scored is what would have been answered: in a canary the challenger's predictions for its share of the keys.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from streamlearn.config import Settings
 from streamlearn.control.loop import Control
 from streamlearn.drift.offline import Recorder
 from streamlearn.drift.watch import DriftWatch
-from streamlearn.events import Event, Features, encode
+from streamlearn.events import Event, Features, encode, unit_of
 from streamlearn.keys import KeyRing
 from streamlearn.learning.protocols import WatchMaker
 from streamlearn.learning.replay import advance, new_learner
 from streamlearn.learning.scores import Scores
+from streamlearn.learning.waiting import Entry as Question
 from streamlearn.log import CONTROL, SIGNALS, Entry
 from streamlearn.records import Command, Decision, Status, decode_control
 from streamlearn.retrain.job import FitSpec, fit
@@ -29,7 +31,7 @@ from streamlearn.testing import FakeClock, MemoryLog, MemoryStore
 KEYS: Final = KeyRing({"bench": b"0123456789abcdef"})
 MODEL: Final = "m"
 STREAM: Final = "s"
-PAGE: Final = 100
+PAGE: Final = 20
 RATE: Final = 100.0  # events a second, by the loop's own clock
 FIT_EVENTS: Final = 100  # that arrive while a fit runs: at this rate a second, in which some thousand records are learned
 
@@ -37,14 +39,21 @@ Pair = tuple[Features, Any]
 
 
 class Kept(Scores):
-    """Scores that also keep whether each answer was right, so that two models can be compared event by event."""
+    """Scores that also keep whether each answer was right, so that two models can be compared event by event.
+
+    `instead`: the prediction and its probabilities that were answered to the next event, where not the champion's.
+    """
 
     def __init__(self, task: str, window: int, fading: float) -> None:
         super().__init__(task, window, fading)
         self.right: list[bool] = []
+        self.instead: tuple[Any, Any] | None = None
 
     def add(self, y: Any, y_pred: Any, p: Any, last: Any, majority: Any) -> None:
         """See `Scores.add`."""
+        if self.instead is not None:
+            y_pred, p = self.instead
+            self.instead = None
         super().add(y, y_pred, p, last, majority)
         self.right.append(y_pred == y)
 
@@ -63,8 +72,18 @@ class Alone:
         self.kept = Kept(model.task, model.score_window, model.score_fading)
         self.learner.scores = self.kept
         self.learner.bind()
+        self.taught = self.learner.answer
+        self.learner.answer = self.answered
         self.count = 0
         self.learn_s = 0.0  # CPU seconds of the learner, what it replays into a version to be tried included
+
+    def answered(self, entry: Question, y: Any) -> bool:
+        """A label comes: note whose prediction was answered, then score and learn."""
+        canary, blocks = self.learner.canary, self.learner.blocks
+        tried = canary is not None and blocks is not None and entry.trial == blocks.trial
+        if canary is not None and tried and unit_of(canary.salt, entry.key or entry.id) < canary.share:
+            self.kept.instead = entry.shadow_y, entry.shadow_p
+        return self.taught(entry, y)
 
     def feed(self, pairs: Sequence[Pair]) -> None:
         """Append a page, learn it, and let time pass. Raises AssertionError when an event could not be learned."""

@@ -301,7 +301,8 @@ def wait_for(what: Callable[[], object], seconds: float = 60) -> None:
 def learn_flights(client: Client) -> None:
     """Have 400 flights learned, by whichever test comes first."""
     client.send(
-        {"stream": "flights", "id": f"f{n}", "key": f"k{n % 7}", "x": {"distance": n % 100}, "y": n % 100 > 50} for n in range(400)
+        {"stream": "flights", "id": f"f{n}", "key": f"k{n % 7}", "x": {"distance": n % 100}, "y": n % 100 > 50}
+        for n in range(400)
     )
     wait_for(lambda: client.models()[0].n == 400)
 

@@ -50,8 +50,8 @@ class TrialSettings(BaseModel):
     min_events: Count = 1000
     horizon_events: Count = 50_000
     watch_events: Whole = 5000
-    canary: tuple[Share, ...] = (0.05, 0.25)
-    canary_events: Count = 500
+    canary: tuple[Share, ...] = (0.1, 0.5)
+    canary_events: Count = 300
     guardrails: tuple[GuardrailSettings, ...] = ()
     slices: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=MAX_SLICED)] = ()
 

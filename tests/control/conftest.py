@@ -66,13 +66,16 @@ class FakeLearner:
         self.log.append(self.stream, [Entry(b"k", b"{}", Kind.EVENT, self.shard)] * count).result()
         self.n += count
 
-    def alarm(self, change_offset: int = 0) -> None:
-        self.tell("alarm", detector="adwin", change_offset=change_offset, change_n=1, ref_n=1000, ref_mean=0.1)
+    def alarm(self, change_offset: int = 0, since: int = 500) -> None:
+        """An alarm about a change `since` labelled events ago."""
+        self.tell("alarm", detector="adwin", change_offset=change_offset, change_n=self.n - since, ref_n=1000, ref_mean=0.1)
 
-    def window(self, mean: float = 0.5, tag: str = "fresh") -> None:
-        fresh = {"n": WINDOW, "sum": mean * WINDOW}
-        ref = REFERENCE if tag == "fresh" else {}
-        self.tell("window", tag=tag, loss="binary", ref=ref, fresh=fresh, from_n=self.n, to_n=self.n + WINDOW)
+    def window(self, mean: float = 0.5, tag: str = "fresh", look: tuple[int, int] = (0, WINDOW)) -> None:
+        """A window of losses of that mean; a fresh one may be told when a part of it has come, by the look before and now."""
+        before, size = look
+        fresh = {"n": size, "sum": mean * size}
+        more: dict[str, Any] = {"ref": REFERENCE, "look": [before, size, WINDOW]} if tag == "fresh" else {"ref": {}}
+        self.tell("window", tag=tag, loss="binary", **more, fresh=fresh, from_n=self.n, to_n=self.n + size)
 
     def drift(self) -> None:
         self.alarm()

@@ -62,6 +62,17 @@ def test_each_step_waits_for_its_own_events(stage: Any) -> None:
     assert first.at < second.at
 
 
+def test_a_clear_winner_answers_for_some_before_it_may_for_all(make_stage: Callable[..., Any]) -> None:
+    """The canary begins on the evidence alone; nobody serves all keys before `min_events` events, the canary's included."""
+    stage = make_stage(trial={**TRIAL, "min_events": 900})
+    stage.learner.drift()
+    first = stage.until("canary_started")
+    assert first.numbers["events"] < 500
+    won = stage.until("trial_won")
+    assert 900 <= won.numbers["events"] < 1000
+    assert won.numbers["canary"]["events"] > 200, "the last step was as long as was needed"
+
+
 def test_blocks_that_were_asked_before_the_step_do_not_count(stage: Any) -> None:
     on_canary(stage)
     stage.learner.step = -1  # nothing but blocks from before the command

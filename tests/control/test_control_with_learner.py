@@ -105,7 +105,7 @@ class World:
 
 
 def test_the_whole_story_with_the_real_parts(keys: Any) -> None:
-    world = World(keys)
+    world = World(keys, pipeline="naive_bayes")
     for _ in range(20):
         world.turn()
     assert [decision.kind for decision in world.decisions()] == ["registered"]
@@ -129,6 +129,26 @@ def test_the_whole_story_with_the_real_parts(keys: Any) -> None:
     assert world.learner.version == 1
     again = replay(world.settings, "m", 0, world.log, keys, DriftWatch, world.resolve, world.learner.position)
     assert (again.version, again.n, again.signal_seq) == (1, world.learner.n, world.learner.signal_seq)
+
+
+def test_a_champion_that_recovers_by_itself_keeps_serving(keys: Any) -> None:
+    """Logistic regression unlearns: soon neither is better, and the trial must not keep the next case waiting."""
+    world = World(keys)
+    for _ in range(20):
+        world.turn()
+    world.flipped = True
+    lost = world.until("trial_lost")
+    assert lost.why.startswith("the champion has recovered by itself (mean loss 0.")
+    assert abs(lost.numbers["recent"]) <= lost.numbers["tolerance"]
+    assert 600 <= lost.numbers["events"] < 2000
+    world.until("detached")
+    for _ in range(10):
+        world.turn()
+    world.flipped = False
+    for _ in range(5):
+        world.turn()
+    assert world.learner.version == 1
+    assert kinds(world).count("confirmed") == 2, "the next change is not missed"
 
 
 def test_a_version_that_turns_bad_after_its_promotion_is_rolled_back_by_control(keys: Any) -> None:
@@ -195,7 +215,7 @@ def test_nulls_break_in_and_the_model_is_held_until_they_are_gone(keys: Any) -> 
         world.turn()
     assert weights(world) != frozen
     assert kinds(world) == [
-        "registered", "case_opened", "held", "confirmed", "broken_input", "resumed", "detectors_reset", "range_skipped"
+        "registered", "case_opened", "confirmed", "held", "broken_input", "resumed", "detectors_reset", "range_skipped"
     ]  # fmt: skip
     assert world.control.states()["m"].skipped[0] == world.learner.held_ranges  # and no retrain will learn it
 
@@ -232,7 +252,7 @@ def test_features_that_move_without_harm_are_told_of_once_and_change_nothing(key
 
 
 def test_a_loss_that_rises_alone_is_a_concept_drift_and_is_retrained_for(keys: Any) -> None:
-    world = World(keys, **FEATURES)
+    world = World(keys, pipeline="naive_bayes", **FEATURES)
     for _ in range(20):
         world.turn()
     world.flipped = True

@@ -9,6 +9,8 @@ import pytest
 
 from streamlearn.errors import RetrainError
 
+from .conftest import WINDOW
+
 HAPPY = [
     "registered", "case_opened", "confirmed", "retrain_started", "retrained", "trial_started", "trial_won", "promoted",
     "recovered", "detached",
@@ -73,6 +75,51 @@ def test_a_window_that_may_be_chance_is_rejected_and_the_detectors_start_again(s
     assert (command.verb, command.confirmed) == ("reset", False)
     assert stage.view("case", "m-1")["outcome"] == "rejected"
     assert not stage.view("case", "m-1")["open"]
+
+
+def test_an_early_look_that_is_not_sure_waits_for_the_rest(stage: Any) -> None:
+    stage.learner.alarm()
+    stage.learner.window(mean=0.3, look=(0, WINDOW // 5))
+    for _ in range(5):
+        stage.turn()
+    assert stage.kinds() == ["registered", "case_opened"]
+    stage.learner.window(mean=0.3)
+    confirmed = stage.until("confirmed")
+    assert (confirmed.numbers["fresh_n"], confirmed.numbers["look"]) == (WINDOW, 1.0)
+
+
+def test_an_early_look_confirms_what_is_beyond_doubt(stage: Any) -> None:
+    stage.learner.alarm()
+    stage.learner.window(mean=0.9, look=(0, WINDOW // 5))
+    confirmed = stage.until("confirmed")
+    assert (confirmed.numbers["fresh_n"], confirmed.numbers["look"]) == (WINDOW // 5, 0.2)
+    assert confirmed.numbers["level"] < 1e-4
+    stage.learner.window(mean=0.1)  # the rest of the window comes all the same, and is no longer asked about
+    stage.until("recovered")
+    assert stage.kinds() == HAPPY[:-1]
+
+
+def test_what_is_confirmed_early_waits_for_the_events_that_a_fit_needs(stage: Any) -> None:
+    stage.learner.alarm(since=150)
+    stage.learner.window(mean=0.9, look=(0, WINDOW // 5))
+    for _ in range(5):
+        stage.turn()
+    assert stage.kinds()[-1] == "case_opened", "too few to tell broken input from drift"
+    stage.learner.post(60)
+    stage.until("retrain_started")
+    assert stage.kinds()[-2:] == ["confirmed", "retrain_started"]
+    assert all(job.spec.version == 2 for job in stage.jobs.all)
+
+
+def test_a_fit_waits_for_its_events_when_features_are_not_watched(make_stage: Callable[..., Any]) -> None:
+    stage = make_stage(drift={"features": {"enabled": False}}, retrain={"min_events": 400})
+    stage.learner.alarm(since=150)
+    stage.learner.window(mean=0.9, look=(0, WINDOW // 5))
+    for _ in range(5):
+        stage.turn()
+    assert stage.kinds()[-1] == "confirmed"
+    stage.learner.post(250)
+    stage.until("retrain_started")
 
 
 def test_the_level_falls_with_each_case_and_starts_again_after_a_confirmed_change(stage: Any) -> None:

@@ -11,7 +11,20 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from streamlearn.drift.confirm import clopper_pearson, confirm, fisher, gate, level, permutation, recovered
+from streamlearn.drift.confirm import (
+    WHOLE,
+    Look,
+    clopper_pearson,
+    confirm,
+    fisher,
+    gate,
+    level,
+    look_of,
+    look_sizes,
+    permutation,
+    recovered,
+    spent,
+)
 
 ALPHA = 0.05
 
@@ -37,6 +50,71 @@ def test_levels_sum_to_the_budget() -> None:
     assert sum(level(ALPHA, k) for k in range(1, 100_000)) == pytest.approx(ALPHA, rel=1e-4)
     with pytest.raises(ValueError, match="counted from 1"):
         level(ALPHA, 0)
+
+
+def test_looks_are_parts_of_the_window_that_hold_enough_and_all_of_it() -> None:
+    assert look_sizes(500) == (100, 200, 500)
+    assert look_sizes(100) == (40, 100)
+    assert look_sizes(30) == (30,)
+    assert look_of({"look": [100, 200, 500]}) == Look(0.2, 0.4)
+    assert look_of({}) == WHOLE, "as windows were told before there were early looks"
+    assert [look_of({"look": look}).last for look in ([100, 200, 500], [200, 500, 500])] == [False, True]
+
+
+@pytest.mark.parametrize("budget", [0.05, level(ALPHA, 1), level(ALPHA, 20)])
+def test_what_is_spent_is_as_published_and_is_the_budget_at_the_end(budget: float) -> None:
+    for share in (0.2, 0.4, 0.9):
+        z = stats.norm.isf(budget / 2)
+        assert spent(budget, share) == pytest.approx(2 * stats.norm.sf(z / math.sqrt(share)), rel=1e-6)
+    assert spent(budget, 1.0) == budget
+    assert spent(0.05, 0.5) == pytest.approx(0.00557, abs=1e-5)  # Lan & DeMets 1983, for two looks at 0.05, two-sided 0.0056
+    with pytest.raises(ValueError, match="share"):
+        spent(budget, 0.0)
+
+
+def test_the_levels_of_all_looks_sum_to_that_of_the_case() -> None:
+    ref, fresh = counts(200, 1000), counts(60, 100)
+    looks = [Look(0.0, 0.2), Look(0.2, 0.4), Look(0.4, 1.0)]
+    levels = [confirm("binary", ref, fresh, alpha=ALPHA, harm=0.0, k=3, seed=1, look=look).level for look in looks]
+    assert sum(levels) == pytest.approx(level(ALPHA, 3))
+    assert levels[0] < levels[1] < levels[2]
+
+
+def test_an_early_look_confirms_what_is_beyond_doubt_and_nothing_less() -> None:
+    ref, early = counts(200, 1000), Look(0.0, 0.2)
+    sure = confirm("binary", ref, counts(60, 100), alpha=ALPHA, harm=0.0, k=1, seed=1, look=early)
+    assert sure.confirmed
+    likely = counts(35, 100)
+    assert confirm("binary", ref, likely, alpha=ALPHA, harm=0.0, k=1, seed=1).confirmed
+    unsure = confirm("binary", ref, likely, alpha=ALPHA, harm=0.0, k=1, seed=1, look=early)
+    assert not unsure.confirmed
+    assert unsure.p > unsure.level
+
+
+def test_no_permutation_can_be_as_rare_as_an_early_look_asks_for() -> None:
+    rng = np.random.default_rng(3)
+    ref, fresh = blocks(rng.random(1000) * 0.2, 1), blocks(0.5 + rng.random(200) * 0.5, 1)
+    assert confirm("bounded", ref, fresh, alpha=ALPHA, harm=0.0, k=1, seed=1, look=Look(0.2, 0.4)).confirmed
+    early = confirm("bounded", ref, fresh, alpha=ALPHA, harm=0.0, k=1, seed=1, look=Look(0.0, 0.2))
+    assert (early.confirmed, early.p) == (False, 1.0)
+
+
+def test_looking_early_costs_no_error_budget_and_finds_large_changes_soon() -> None:
+    """20 % → 20 % over 2,000 cases: falsely confirmed at most as often as the level says; → 50 %: mostly at the first look."""
+    rng, looks = np.random.default_rng(21), look_sizes(500)
+    ends: dict[float, list[int]] = {0.2: [], 0.5: []}
+    for after, found in ends.items():
+        for _ in range(2000 if after == 0.2 else 100):
+            ref, losses, before = counts(rng.binomial(5000, 0.2), 5000), rng.random(500) < after, 0
+            for size in looks:
+                look, before = Look(before / 500, size / 500), size
+                fresh = counts(losses[:size].sum(), size)
+                if confirm("binary", ref, fresh, alpha=ALPHA, harm=0.0, k=1, seed=1, look=look).confirmed:
+                    found.append(size)
+                    break
+    assert len(ends[0.2]) <= 2000 * level(ALPHA, 1) + 2 * math.sqrt(2000 * level(ALPHA, 1))
+    assert np.mean(np.array(ends[0.5]) == looks[0]) > 0.8
+    assert max(ends[0.5]) <= looks[1]
 
 
 def test_fisher_is_the_hypergeometric_tail() -> None:

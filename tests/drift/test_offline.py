@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlearn.config import DetectorSettings, DriftSettings
-from streamlearn.drift.confirm import confirm
+from streamlearn.drift.confirm import Look, confirm, look_of, look_sizes
 from streamlearn.drift.detectors import build
 from streamlearn.drift.offline import Case, Recorder, Shown, Tape, alarms, cases, rates
 from streamlearn.drift.watch import DriftWatch
@@ -57,13 +57,18 @@ def test_a_known_drift_is_confirmed_with_the_numbers_of_the_test() -> None:
     assert case.confirmed
     assert 3000 < case.alarm_n < 3200
     assert abs(case.change_n - 3000) < 100
-    assert case.end_n == case.alarm_n + SETTINGS.window
+    size = case.end_n - case.alarm_n
+    assert size in look_sizes(SETTINGS.window)[:-1], "so large a change is beyond doubt before the window is full"
     losses = [one.value for one in tape.shown]
     ref = losses[: case.change_n - 1 - SETTINGS.gap]
     fresh = losses[case.alarm_n : case.end_n]
+    sizes = (0, *look_sizes(SETTINGS.window))
+    before = sizes[sizes.index(size) - 1]
+    look = Look(before / SETTINGS.window, size / SETTINGS.window)
     verdict = confirm(
-        "binary", {"n": len(ref), "sum": sum(ref)}, {"n": len(fresh), "sum": sum(fresh)}, alpha=0.05, harm=0.0, k=1, seed=0
-    )
+        "binary", {"n": len(ref), "sum": sum(ref)}, {"n": len(fresh), "sum": sum(fresh)}, alpha=0.05, harm=0.0, k=1, seed=0,
+        look=look,
+    )  # fmt: skip
     assert (case.p, case.level) == (verdict.p, verdict.level)
 
 
@@ -79,7 +84,7 @@ def test_each_case_since_the_last_confirmed_change_makes_the_next_one_harder() -
 
 
 def test_a_tape_that_ends_within_a_case_leaves_it_open() -> None:
-    found = cases(taped((3000, 0.05), (150, 0.9)), SETTINGS)
+    found = cases(taped((3000, 0.05), (100, 0.9)), SETTINGS)
     assert found[-1][2:] == (0, False, 1.0, 0.0)
 
 
@@ -138,12 +143,12 @@ def test_it_is_the_watch_of_the_service() -> None:
     """Every case, as a watch gives it that is reset by the verdicts."""
     tape = taped((3000, 0.15), (2500, 0.45), (2500, 0.2), (2500, 0.5), seed=9)
     watch, told = DriftWatch.new(SETTINGS, "binary"), []
-    verdicts = iter(cases(tape, SETTINGS))
+    ends = {case.end_n for case in cases(tape, SETTINGS) if case.confirmed}
     for _, loss, offset, n in tape.shown:
         note = watch.update(loss, offset, n)
         if note is not None and note.kind == "alarm":
             told.append((n, note.data["change_n"]))
-        elif note is not None:
-            watch.reset(next(verdicts).confirmed)
+        elif note is not None and (look_of(note.data).last or n in ends):
+            watch.reset(n in ends)
     assert told == [(case.alarm_n, case.change_n) for case in cases(tape, SETTINGS)]
     assert sum(isinstance(case, Case) and case.confirmed for case in cases(tape, SETTINGS)) >= 2

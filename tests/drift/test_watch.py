@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from streamlearn.config import DetectorSettings, DriftSettings
 from streamlearn.drift import watch as watch_module
-from streamlearn.drift.confirm import confirm
+from streamlearn.drift.confirm import confirm, look_of, look_sizes
 from streamlearn.drift.watch import DriftWatch
 from streamlearn.learning.digest import digest
 from streamlearn.learning.protocols import Note, WatchMaker
@@ -54,6 +54,11 @@ def feed(watch: DriftWatch, losses: Iterable[float], start: int = 0, stride: int
     return notes
 
 
+def closing(notes: Iterable[tuple[int, Note]]) -> list[tuple[int, Note]]:
+    """Without the early looks at a window that is not full."""
+    return [(n, note) for n, note in notes if note.kind == "alarm" or "look" not in note.data or look_of(note.data).last]
+
+
 def until_alarm(watch: DriftWatch, losses: Iterable[float]) -> tuple[int, Note]:
     for n, loss in enumerate(losses, 1):
         note = watch.update(loss, n, n)
@@ -73,7 +78,7 @@ def test_the_class_makes_watches() -> None:
 def test_an_alarm_says_what_it_saw() -> None:
     losses = flips(1, (4000, 0.2), (1000, 0.7))
     watch = DriftWatch(QUIET, "binary")
-    (alarm_at, alarm), (window_at, window) = feed(watch, losses, stride=3)
+    (alarm_at, alarm), (window_at, window) = closing(feed(watch, losses, stride=3))
     assert alarm.kind == "alarm"
     assert 4000 < alarm_at < 4200
     data = alarm.data
@@ -90,10 +95,31 @@ def test_an_alarm_says_what_it_saw() -> None:
         "loss": "binary",
         "from_n": alarm_at + 1,
         "to_n": window_at,
+        "look": [200, 500, 500],
         "ref": {"n": data["ref_n"], "sum": sum(losses[: data["ref_n"]])},
         "fresh": {"n": 500, "sum": sum(losses[alarm_at:window_at])},
     }
     assert json.loads(json.dumps([data, window.data])) == [data, window.data]
+
+
+def test_a_window_is_looked_at_before_it_is_full() -> None:
+    losses = flips(1, (4000, 0.2), (1000, 0.7))
+    (alarm_at, _), *windows = feed(DriftWatch(QUIET, "binary"), losses)
+    assert look_sizes(QUIET.window) == (100, 200, 500)
+    assert [at - alarm_at for at, _ in windows] == [100, 200, 500]
+    assert [note.data["look"] for _, note in windows] == [[0, 100, 500], [100, 200, 500], [200, 500, 500]]
+    for at, note in windows:
+        assert (note.data["from_n"], note.data["to_n"]) == (alarm_at + 1, at)
+        assert note.data["fresh"] == {"n": at - alarm_at, "sum": sum(losses[alarm_at:at])}
+        assert note.data["ref"] == windows[0][1].data["ref"]
+
+
+def test_a_reset_after_an_early_look_watches_again() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    assert [note.kind for _, note in feed(watch, flips(1, (4000, 0.2), (180, 0.7)))] == ["alarm", "window"]
+    watch.reset(True)
+    notes = feed(watch, flips(2, (2000, 0.2), (1000, 0.7)), start=4180)
+    assert [note.kind for _, note in notes] == ["alarm", "window", "window", "window"]
 
 
 def test_detectors_that_fire_together_are_named_together() -> None:
@@ -104,7 +130,7 @@ def test_detectors_that_fire_together_are_named_together() -> None:
 
 def test_it_is_dormant_until_the_case_is_over() -> None:
     watch = DriftWatch(QUIET, "binary")
-    assert len(feed(watch, flips(1, (4000, 0.2), (1000, 0.5)))) == 2
+    assert len(closing(feed(watch, flips(1, (4000, 0.2), (1000, 0.5))))) == 2
     assert feed(watch, flips(2, (3000, 0.9)), start=5000) == []
 
 
@@ -119,7 +145,7 @@ def test_a_rejected_case_keeps_the_reference() -> None:
 
 def test_a_confirmed_change_forgets_what_came_before_it() -> None:
     watch = DriftWatch(QUIET, "binary")
-    (_, alarm), _ = feed(watch, flips(1, (4000, 0.2), (1000, 0.4)))
+    (_, alarm), _ = closing(feed(watch, flips(1, (4000, 0.2), (1000, 0.4))))
     watch.reset(True)
     notes = feed(watch, flips(2, (2000, 0.4), (1000, 0.8)), start=5000)
     second = notes[0][1].data
@@ -216,7 +242,7 @@ def correlated(seed: int, n: int, mean: float, rho: float) -> list[float]:
 def test_bounded_losses_come_in_blocks_of_their_correlation(rho: float, shortest: int, longest: int) -> None:
     sharp = QUIET.model_copy(update={"detectors": (DetectorSettings(name="page_hinkley", params={"threshold": 60.0}),)})
     losses = correlated(1, 2500, 0.25, rho) + correlated(2, 1500, 0.6, rho)
-    (alarm_at, alarm), (_, window) = feed(DriftWatch(sharp, "bounded"), losses)
+    (alarm_at, alarm), (_, window) = closing(feed(DriftWatch(sharp, "bounded"), losses))
     ref, fresh = window.data["ref"], window.data["fresh"]
     length = fresh["n"] // len(fresh["blocks"])
     assert shortest <= length <= longest
@@ -229,7 +255,7 @@ def test_bounded_losses_come_in_blocks_of_their_correlation(rho: float, shortest
 
 def test_a_long_reference_is_put_into_a_bounded_number_of_blocks() -> None:
     losses = correlated(1, 9000, 0.25, 0.0) + correlated(2, 1500, 0.6, 0.0)
-    _, (_, window) = feed(DriftWatch(QUIET, "bounded"), losses)
+    _, (_, window) = closing(feed(DriftWatch(QUIET, "bounded"), losses))
     assert 1000 < len(window.data["ref"]["blocks"]) <= watch_module.MAX_BLOCKS
     assert len(window.data["fresh"]["blocks"]) >= watch_module.MIN_BLOCKS
 
@@ -239,7 +265,7 @@ def test_the_notes_go_straight_into_the_confirmation() -> None:
         ("binary", flips(1, (4000, 0.2), (1000, 0.5))),
         ("bounded", correlated(1, 4000, 0.3, 0.5) + correlated(2, 1500, 0.5, 0.5)),
     ):
-        _, (_, window) = feed(DriftWatch(QUIET, loss), losses)
+        _, (_, window) = closing(feed(DriftWatch(QUIET, loss), losses))
         data = window.data
         verdict = confirm(data["loss"], data["ref"], data["fresh"], alpha=0.05, harm=0.0, k=1, seed=1)
         assert verdict.confirmed, verdict
@@ -254,15 +280,16 @@ def test_false_confirmations_and_delay_on_simulated_streams() -> None:
             note = watch.update(loss, n, n)
             if note is None or note.kind == "alarm":
                 continue
-            data = note.data
-            if confirm("binary", data["ref"], data["fresh"], alpha=0.05, harm=0.0, k=case, seed=1).confirmed:
+            data, look = note.data, look_of(note.data)
+            if confirm("binary", data["ref"], data["fresh"], alpha=0.05, harm=0.0, k=case, seed=1, look=look).confirmed:
                 if n <= 6000:
                     confirmed_false += 1
                 else:
                     delays.append(n - 6000)
                 break
-            watch.reset(False)
-            case += 1
+            if look.last:
+                watch.reset(False)
+                case += 1
     assert confirmed_false <= 3
     assert len(delays) >= 27
     assert np.median(delays) < 800

@@ -211,8 +211,8 @@ def test_the_first_blocks_are_experience_alone() -> None:
 
 def test_large_blocks_settle_by_events() -> None:
     trial = Trial(ALPHA, 0.0, 1)
-    feed(trial, np.ones(5), n=100)
-    assert (trial.e, trial.blocks) == (1.0, 5)
+    feed(trial, np.ones(4), n=25)
+    assert (trial.e, trial.blocks) == (1.0, 4)
     feed(trial, np.ones(1), n=100)
     assert trial.e > 1.0
 

@@ -118,6 +118,7 @@ def _case_opened(state: State, offset: int, decision: Decision) -> None:
     case = state.case = Case(decision.case, numbers["kind"], decision.at)
     if case.kind == "drift":
         case.shard, case.change_offset, case.alarm_n = numbers["shard"], numbers["change_offset"], numbers["alarm_n"]
+        case.change_n = numbers.get("change_n", 0)
         state.drift_cases.append(decision.n)
         state.phase = Phase.CONFIRM
     else:
@@ -180,6 +181,7 @@ def _trial_started(state: State, offset: int, decision: Decision) -> None:
     case.trial = Trial.of(numbers)
     case.blocks = Blocks(state.partitions)
     case.trial_seq = offset
+    case.champion.clear()
     case.shadow_failed = ""
     if not case.decided:
         state.trials.append(decision.at)

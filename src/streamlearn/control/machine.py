@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..config import ModelSettings
-from ..drift.confirm import case_number, confirm, recovered
+from ..drift.confirm import case_number, confirm, look_of, recovered
 from ..records import Decision
 from ..retrain.rewind import as_json
 from .canary import judge_canary, judge_promotion, win_trial
@@ -25,6 +25,7 @@ from .fold import RESETS
 from .inputs import diagnosed, judge_inputs
 from .requests import judge_request
 from .rewind import bases, give_up, lost, origin, passed_over, promote_at_once, record_skipped
+from .seen import PART
 from .state import Alarm, Case, Phase, State
 from .steps import PATIENCE_S, decision, lose_trial, retrain_failed, told
 from .world import Outcome, World
@@ -63,7 +64,8 @@ def _step(state: State, world: World, settings: ModelSettings) -> Decision | Non
         case Phase.CONFIRM:
             return _confirm(state, case, world, settings)
         case Phase.CONFIRMED:
-            return _retrain(state, case, world, settings) if world.now >= case.not_before else None
+            due = world.now >= case.not_before and _came(state, case, world, settings.retrain.min_events)
+            return _retrain(state, case, world, settings) if due else None
         case Phase.RETRAINING:
             return _fitted(state, case, world, settings)
         case Phase.FITTED:
@@ -110,9 +112,14 @@ def _confirm(state: State, case: Case, world: World, settings: ModelSettings) ->
     window, drift = alarm.window, settings.drift
     k = case_number(state.drift_cases, state.labelled)
     seed = settings.seed + state.cases
-    verdict = confirm(window["loss"], window["ref"], window["fresh"], alpha=drift.alpha, harm=drift.harm, k=k, seed=seed)
+    look = look_of(window)
+    verdict = confirm(
+        window["loss"], window["ref"], window["fresh"], alpha=drift.alpha, harm=drift.harm, k=k, seed=seed, look=look
+    )
+    if not look.last and not (verdict.confirmed and _came(state, case, world, _to_diagnose(settings))):
+        return _expire(state, case, world, settings)
     numbers: dict[str, Any] = {name: value for name, value in verdict._asdict().items() if name not in ("confirmed", "reason")}
-    numbers |= {"k": k, "shard": case.shard, "ref_n": window["ref"]["n"], "fresh_n": window["fresh"]["n"]}
+    numbers |= {"k": k, "shard": case.shard, "ref_n": window["ref"]["n"], "fresh_n": window["fresh"]["n"], "look": look.now}
     if not verdict.confirmed:
         numbers["command"] = {"verb": "reset", "confirmed": False}
         return decision(state, world, "rejected", why=verdict.reason, numbers=numbers)
@@ -121,6 +128,18 @@ def _confirm(state: State, case: Case, world: World, settings: ModelSettings) ->
     if diagnosis is not None:
         numbers["diagnosis"], why = diagnosis._asdict(), f"{why}; {diagnosis.kind}: {diagnosis.why}"
     return decision(state, world, "confirmed", why=why, numbers=numbers)
+
+
+def _came(state: State, case: Case, world: World, events: int) -> bool:
+    """Whether so many labelled events have come since the drift began: what was confirmed early may have to wait for them."""
+    now = max(world.labelled(case.shard), state.n.get(case.shard, 0)) if case.kind == "drift" else 0
+    return case.kind != "drift" or now - case.change_n >= events
+
+
+def _to_diagnose(settings: ModelSettings) -> int:
+    """Events since the change without which a diagnosis would be blind: broken input must be told from drift before a fit."""
+    features = settings.drift.features
+    return 2 * features.window // PART if features.enabled else 0
 
 
 def _expire(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
@@ -228,17 +247,42 @@ def _judge_trial(state: State, case: Case, world: World, settings: ModelSettings
     if case.decided and not order.waiting:
         return promote_at_once(state, case, world)
     if not order.waiting:
-        bounds = settings.trial.min_events, settings.trial.horizon_events
+        least = settings.trial.canary_events if settings.trial.canary else settings.trial.min_events
+        bounds = min(least, settings.trial.min_events), settings.trial.horizon_events
         verdict = trial.verdict(*bounds)
         if verdict == "promote":
             return win_trial(state, case, world, settings, trial.why(*bounds))
         if verdict == "reject":
             return lose_trial(state, case, world, trial.why(*bounds))
+        if needless := _needless(state, case, settings):
+            return lose_trial(state, case, world, needless)
     if case.blocks.events >= 2 * settings.trial.horizon_events:
         return lose_trial(state, case, world, "a shard has closed no blocks while the others passed twice the horizon")
     if world.up_to_date and world.now - state.since > PATIENCE_S + 2 * settings.label_wait_s:
         return lose_trial(state, case, world, f"undecided after {world.now - state.since:.0f} s")
     return None
+
+
+def _needless(state: State, case: Case, settings: ModelSettings) -> str:
+    """Why a trial need not go on, "" when it must: the champion has recovered by itself, and the two have become equal.
+
+    Such a pair may stay undecided for long, and while it does no other case is opened.
+    """
+    trial, least = case.trial, settings.trial.min_events
+    if trial is None or state.reference is None or case.kind != "drift" or trial.events < 2 * least:
+        return ""
+    recent, fresh = trial.recent(least), case.champion_window()
+    if abs(recent) > settings.trial.tolerance or fresh["n"] < settings.drift.window:
+        return ""
+    reference, drift = state.reference[1], settings.drift
+    seed = settings.seed + state.cases
+    if not recovered(reference["loss"], reference, fresh, alpha=drift.alpha, harm=drift.harm, seed=seed):
+        return ""
+    means = f"{fresh['sum'] / fresh['n']:.4f} of late, {reference['sum'] / reference['n']:.4f} before the drift"
+    return (
+        f"the champion has recovered by itself (mean loss {means}), and over the last {least} events the challenger's loss is "
+        f"lower by {recent:.4f} only"
+    )
 
 
 def _promote(state: State, case: Case, world: World) -> Decision | None:

@@ -79,6 +79,8 @@ def _block(state: State, log_offset: int, signal: Signal) -> None:
         return
     if case.canary is not None and "canary" in data:
         case.canary.add(data["n"], data["canary"])
+    if signal.shard == case.shard and state.settings is not None:
+        case.add_champion(data["n"], data["champion"], state.settings.drift.window)
     numbers = (data["n"], data["champion"], data["challenger"], read_sums(data))
     for n, champion, challenger, sums in case.blocks.add(data["block"], signal.shard, *numbers):
         if n:

@@ -29,7 +29,7 @@ from ..drift.features import FeatureWatch, Finding, Look, healed
 from ..errors import EventError, PositionExpired
 from ..events import Event, Features, Kind, decode_event
 from ..log import Log, Record
-from .seen import Block, Inputs
+from .seen import PART, Block, Inputs
 from .sight import Statuses, offset_at
 from .state import State
 
@@ -39,7 +39,6 @@ PAGE: Final = 1000
 BEHIND: Final = 8  # windows of records
 KEEP: Final = 4
 MEMORY: Final = 200  # blocks whose labels and delays are remembered
-PART: Final = 5  # a fifth of a window is enough to see that input is broken
 SHARE: Final = 20  # a look may take a twentieth of the time
 LEAST: Final = 100  # records between two counts of dead letters
 

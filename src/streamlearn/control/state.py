@@ -132,6 +132,7 @@ class Case:
     shard: int = -1
     change_offset: int = 0
     alarm_n: int = 0
+    change_n: int = 0
     reference: dict[str, Any] | None = None
     version: int | None = None
     fit: dict[str, Any] = field(default_factory=dict)
@@ -146,6 +147,7 @@ class Case:
     trial_seq: int = -1
     blocks: Blocks = field(default_factory=lambda: Blocks(1))
     shadow_failed: str = ""
+    champion: list[tuple[int, float]] = field(default_factory=list)  # (events, loss) of its shard's last blocks in the trial
     canary: Canary | None = None
     then: list[dict[str, Any]] = field(default_factory=list)
     promoted_n: int = 0
@@ -160,6 +162,17 @@ class Case:
     def decided(self) -> bool:
         """Whether a person has decided that the new version serves, without a trial."""
         return self.kind in ("rewind", "restore")
+
+    def add_champion(self, n: int, loss: float, window: int) -> None:
+        """Take a block of the champion's in the shard that saw the drift, and keep the last that hold `window` events."""
+        self.champion.append((n, loss))
+        while sum(n for n, _ in self.champion[1:]) >= window:
+            del self.champion[0]
+
+    def champion_window(self) -> dict[str, Any]:
+        """The champion's last losses in that shard, as `drift.confirm` takes a window."""
+        blocks = [loss / n for n, loss in self.champion if n]
+        return {"n": sum(n for n, _ in self.champion), "sum": sum(loss for _, loss in self.champion), "blocks": blocks}
 
     def spec(self, shard: int) -> dict[str, Any]:
         """The fields of the FitSpec of one shard; once it was fitted, those that make the very same version again."""

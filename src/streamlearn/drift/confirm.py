@@ -1,4 +1,7 @@
-"""Is an alarm a drift? One test on losses that the alarm never saw, at a level that a stated budget allows, and a harm gate.
+"""Is an alarm a drift? A test on losses that the alarm never saw, at a level that a stated budget allows, and a harm gate.
+
+The fresh window is looked at before it is full, too: a change that is beyond doubt after a fifth of it needs no more. What the
+level allows is shared among the looks, most of it for the last.
 
 Windows come as counts (`n`, `sum`) and, for losses that are not 0 or 1, as means of consecutive losses (`blocks`), see
 `records.Signal`. Everything here is a pure function of its arguments, the seed included.
@@ -8,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from statistics import NormalDist
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,6 +28,23 @@ PERMUTATIONS: Final = 999
 MOST_PERMUTATIONS: Final = 99_999
 RESAMPLES: Final = 999
 CHUNK: Final = 2_000_000  # random numbers drawn at once
+LOOKS: Final = (0.2, 0.4, 1.0)  # shares of the fresh window at which it is looked at
+LEAST_LOOK: Final = 30  # losses
+
+
+class Look(NamedTuple):
+    """How much of the fresh window has come, and had come at the look before: shares of it."""
+
+    before: float
+    now: float
+
+    @property
+    def last(self) -> bool:
+        """Whether the window is full."""
+        return self.now >= 1.0
+
+
+WHOLE: Final = Look(0.0, 1.0)
 
 
 class Gate(NamedTuple):
@@ -60,16 +82,64 @@ def case_number(opened: Iterable[int], labelled: int) -> int:
     return max(1, sum(labelled - n <= CASE_MEMORY for n in opened))
 
 
-def confirm(loss: str, ref: Window, fresh: Window, *, alpha: float, harm: float, k: int, seed: int) -> Verdict:
+def look_sizes(window: int) -> tuple[int, ...]:
+    """How many fresh losses there are at each look at a window of this size; the last one is at all of it."""
+    return (*(size for share in LOOKS[:-1] if LEAST_LOOK <= (size := round(share * window)) < window), window)
+
+
+def look_of(window: Mapping[str, Any]) -> Look:
+    """The look that the data of a "window" signal stand for: `look` has the losses before, now and in all."""
+    before, now, whole = window.get("look", (0, 1, 1))
+    return Look(before / whole, now / whole)
+
+
+def spent(budget: float, share: float) -> float:
+    """What of `budget` may be spent once this share of the window has come: 2 − 2Φ(z / √share), z = Φ⁻¹(1 − budget / 2).
+
+    The spending function of Lan & DeMets (Biometrika 70, 1983) that O'Brien & Fleming's boundaries have: of a level of 0.03
+    some 1e-6 at a fifth of the window, 6e-4 at two fifths. Raises ValueError for a share outside (0, 1].
+    """
+    if not 0.0 < share <= 1.0:
+        raise ValueError(f"a share of the window lies in (0, 1], not at {share}")
+    if share == 1.0:
+        return budget
+    return math.erfc(NormalDist().inv_cdf(1.0 - budget / 2.0) / math.sqrt(2.0 * share))
+
+
+def confirm(
+    loss: str, ref: Window, fresh: Window, *, alpha: float, harm: float, k: int, seed: int, look: Look = WHOLE
+) -> Verdict:
     """Whether the fresh window's mean loss is higher than the reference's, significantly and harmfully.
 
-    `loss` is "binary" (Fisher's exact test, one-sided) or "bounded" (permutation of blocks). Confirmed needs p at most
-    `level(alpha, k)` and the harm gate passed with a margin of `harm`. Raises ValueError for an empty window.
+    `loss` is "binary" (Fisher's exact test, one-sided) or "bounded" (permutation of blocks). Confirmed needs p at most what
+    `level(alpha, k)` leaves for this look (`spent` by now less what was spent before; so all looks at a case together stay
+    within the level, however they depend), and the harm gate passed with a margin of `harm`, whose own `alpha` is shared
+    alike. Raises ValueError for an empty window.
     """
     _check(loss, ref, fresh)
-    budget = level(alpha, k)
-    p = fisher(ref, fresh) if loss == "binary" else permutation(ref["blocks"], fresh["blocks"], budget, seed)
-    bounds = gate(loss, ref, fresh, alpha=alpha, harm=harm, seed=seed)
+    return _confirm(loss, _frozen(ref), _frozen(fresh), alpha, harm, k, seed, look)
+
+
+Frozen = tuple[int, float, tuple[float, ...]]
+
+
+def _frozen(window: Window) -> Frozen:
+    return window["n"], window["sum"], tuple(window.get("blocks", ()))
+
+
+def _thawed(frozen: Frozen) -> Window:
+    return {"n": frozen[0], "sum": frozen[1], "blocks": list(frozen[2])}
+
+
+@lru_cache(maxsize=64)  # an early look is judged anew whenever control comes by, until more of the window is there
+def _confirm(
+    loss: str, frozen_ref: Frozen, frozen_fresh: Frozen, alpha: float, harm: float, k: int, seed: int, look: Look
+) -> Verdict:
+    ref, fresh = _thawed(frozen_ref), _thawed(frozen_fresh)
+    whole = level(alpha, k)
+    budget = spent(whole, look.now) - (spent(whole, look.before) if look.before else 0.0)
+    p = _p(loss, ref, fresh, budget, seed)
+    bounds = gate(loss, ref, fresh, alpha=alpha * budget / whole, harm=harm, seed=seed)
     means = f"{bounds.ref_mean:.4f} → {bounds.fresh_mean:.4f}"
     if p > budget:
         reason = f"mean loss {means} may be chance: p = {p:.3g}, above the level {budget:.3g} of case {k}"
@@ -86,6 +156,14 @@ def confirm(loss: str, ref: Window, fresh: Window, *, alpha: float, harm: float,
     return Verdict(p <= budget and bounds.harmful, p, budget, *bounds[:4], reason)
 
 
+def _p(loss: str, ref: Window, fresh: Window, budget: float, seed: int) -> float:
+    if loss == "binary":
+        return fisher(ref, fresh)
+    if budget * (1 + MOST_PERMUTATIONS) < 1.0:  # no number of permutations that we make could tell
+        return 1.0
+    return permutation(ref["blocks"], fresh["blocks"], budget, seed)
+
+
 def recovered(loss: str, ref: Window, recovery: Window, *, alpha: float, harm: float, seed: int) -> bool:
     """Whether the harm gate no longer passes on the window after a promotion, against the reference before the drift."""
     return not gate(loss, ref, recovery, alpha=alpha, harm=harm, seed=seed).harmful
@@ -98,6 +176,12 @@ def gate(loss: str, ref: Window, fresh: Window, *, alpha: float, harm: float, se
     fixed sample: Clopper-Pearson for binary losses, else a percentile bootstrap over blocks.
     """
     _check(loss, ref, fresh)
+    return _gate(loss, _frozen(ref), _frozen(fresh), alpha, harm, seed)
+
+
+@lru_cache(maxsize=64)  # a trial asks again whenever control comes by
+def _gate(loss: str, frozen_ref: Frozen, frozen_fresh: Frozen, alpha: float, harm: float, seed: int) -> Gate:
+    ref, fresh = _thawed(frozen_ref), _thawed(frozen_fresh)
     if loss == "binary":
         lcb = clopper_pearson(fresh["sum"], fresh["n"], alpha)[0]
         ucb = clopper_pearson(ref["sum"], ref["n"], alpha)[1]

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from streamlearn.config import DetectorSettings, DriftSettings
 from streamlearn.learning.protocols import Note
 
-from .confirm import case_number, confirm
+from .confirm import case_number, confirm, look_of
 from .detectors import build
 from .watch import LOSSES, DriftWatch
 
@@ -149,16 +149,21 @@ def cases(tape: Tape, settings: DriftSettings, seed: int = 0) -> list[Case]:
         if note.kind == "alarm":
             opened.append(n)
             found.append(Case(n, note.data["change_n"], 0, False, 1.0, 0.0))
-        else:
-            found[-1] = _judged(found[-1], tape.loss, note.data, settings, case_number(opened, n), seed + len(found))
-            if found[-1].confirmed:
-                opened.clear()
-            watch.reset(found[-1].confirmed)
+            continue
+        case = _judged(found[-1], tape.loss, note.data, settings, case_number(opened, n), seed + len(found))
+        if case.confirmed:
+            opened.clear()
+        if case.confirmed or look_of(note.data).last:
+            found[-1] = case
+            watch.reset(case.confirmed)
     return found
 
 
 def _judged(case: Case, loss: str, window: dict[str, Any], settings: DriftSettings, k: int, seed: int) -> Case:
-    verdict = confirm(loss, window["ref"], window["fresh"], alpha=settings.alpha, harm=settings.harm, k=k, seed=seed)
+    verdict = confirm(
+        loss, window["ref"], window["fresh"], alpha=settings.alpha, harm=settings.harm, k=k, seed=seed,
+        look=look_of(window),
+    )  # fmt: skip
     return Case(case.alarm_n, case.change_n, window["to_n"], verdict.confirmed, verdict.p, verdict.level)
 
 

@@ -4,6 +4,7 @@ Detectors may also watch other numbers (`observe`). An alarm is noted when as ma
 within `drift.within` labelled events; whatever raised it, it is tested on the loss.
 
     watching ──alarm──▶ collecting `window` fresh losses ──window──▶ dormant ──reset──▶ watching
+                          └ early looks at a part of them: window ┘
     any state ──begin_recovery──▶ recovering ──window──▶ watching
 
 The losses that raised an alarm are never part of the fresh window: a test that used them twice would be no test. It must
@@ -26,6 +27,7 @@ from streamlearn.learning import pickling
 from streamlearn.learning.protocols import Note
 
 from .changepoint import autocorrelation_time, change_point
+from .confirm import look_sizes
 from .detectors import Detector, build, recent
 
 LOSSES: Final = ("binary", "bounded")
@@ -76,6 +78,8 @@ class DriftWatch:
         self._detectors: list[Detector] = []
         self._fired: dict[int, tuple[int, int]] = {}  # by detector: the labelled count then, and how much of the loss was new
         self._forget_detectors()
+        self._looks = look_sizes(settings.window)
+        self._due = {settings.window - size: index for index, size in enumerate(self._looks)}  # by how many are to come
         self._capacity = settings.max_reference + settings.gap + settings.window
         self._losses = array("d")
         self._offsets = array("q")
@@ -114,7 +118,9 @@ class DriftWatch:
             if any(detector.drift_detected for _, detector in self._on_loss):
                 self._forget_detectors()
                 self.early_alarms += 1
-        return None if self._left else self._window()
+            return None if self._left else self._recovery()
+        look = self._due.get(self._left)
+        return None if look is None else self._window(look)
 
     @property
     def wants(self) -> frozenset[str]:
@@ -240,16 +246,24 @@ class DriftWatch:
             },
         )
 
-    def _window(self) -> Note:
-        window = self._settings.window
-        fresh = np.array(self._losses[-window:])
-        data: dict[str, Any] = {"loss": self._loss, "from_n": self._n - window + 1, "to_n": self._n}
-        if self._phase == RECOVERING:
-            self._phase = WATCHING
-            self._block = self._block_length(fresh)
-            return Note("window", {"tag": "recovery", **data, "fresh": self._summary(fresh)})
-        self._phase = DORMANT
-        return Note("window", {"tag": "fresh", **data, "ref": self._reference, "fresh": self._summary(fresh)})
+    def _window(self, look: int) -> Note:
+        """The fresh losses so far; after the last look nothing is awaited but what control makes of them."""
+        size, before = self._looks[look], self._looks[look - 1] if look else 0
+        if size == self._settings.window:
+            self._phase = DORMANT
+        fresh = self._summary(np.array(self._losses[-size:]))
+        told = {"tag": "fresh", "look": [before, size, self._settings.window], "ref": self._reference, "fresh": fresh}
+        return Note("window", self._span(size) | told)
+
+    def _recovery(self) -> Note:
+        size = self._settings.window
+        fresh = np.array(self._losses[-size:])
+        self._phase = WATCHING
+        self._block = self._block_length(fresh)
+        return Note("window", self._span(size) | {"tag": "recovery", "fresh": self._summary(fresh)})
+
+    def _span(self, size: int) -> dict[str, Any]:
+        return {"loss": self._loss, "from_n": self._n - size + 1, "to_n": self._n}
 
     def _summary(self, losses: Floats) -> dict[str, Any]:
         summary: dict[str, Any] = {"n": len(losses), "sum": float(losses.sum())}

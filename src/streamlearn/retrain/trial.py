@@ -23,8 +23,8 @@ SCALE: Final = 2.0  # c: paired differences lie in [-1, 1]
 STITCH: Final = 1.4  # s
 STEP: Final = 2.0  # η
 ZETA: Final = 3.1055472779775806  # Riemann's ζ(STITCH); scipy would take control a second to import, for this alone
-SETTLING: Final = 50  # blocks, or SETTLING_EVENTS if they come first, from which the span is measured before the first bet
-SETTLING_EVENTS: Final = 500
+SETTLING: Final = 10  # blocks, or SETTLING_EVENTS if they come first, from which the span is measured before the first bet
+SETTLING_EVENTS: Final = 100
 
 
 class Trial:
