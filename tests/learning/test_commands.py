@@ -442,7 +442,7 @@ def test_blocks_hold_each_sides_losses_on_the_same_events() -> None:
 
 
 def test_a_trial_waits_while_the_model_is_held() -> None:
-    """Broken input must decide nothing: what is asked while the model is held is in no block; what was asked before, still is."""
+    """Broken input must decide nothing: what is asked while the model is held is in no block, what was asked before is."""
     stage, learner = on_trial(trial={"min_block": 2})
     stage.x("d")
     stage.command("hold", reason="a broken sensor")
