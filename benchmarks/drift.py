@@ -4,6 +4,8 @@ A logistic model learns each stream in the learner of the service, and is never 
 judged by each setting. Generated streams: 20 seeds of each of five concepts with an abrupt change in the middle, ten of each
 without one. With `STREAMLEARN_DATA` also files whose drifts are known.
 
+A checkpoint every thousand events is the model as it was, which is asked where the live losses confirm nothing.
+
 A change counts by what it costs: the loss on the 2,000 events after it of the model as it was before it, over the loss on the
 2,000 before. Some of these an online model survives by itself: they are told apart by what the live model lost over the 500
 events after the change. Times are in labelled events; an alarm later than 5,000 events after a change, or before any, is false.
@@ -28,7 +30,7 @@ from river.datasets import synth
 
 from streamlearn.cli.drift_bench import compare
 from streamlearn.config import Settings, parse
-from streamlearn.drift.offline import Rates, Recorder, Tape, alarms, cases, rates
+from streamlearn.drift.offline import Case, Hindsight, Rates, Recorder, Tape, alarms, cases, rates
 from streamlearn.events import Event, Features, encode
 from streamlearn.learning.replay import new_learner
 from streamlearn.log import Record
@@ -38,6 +40,7 @@ from .harness import Rows, main, quiet
 WITHIN = 5000
 LOOK = 2000  # events before and after a change over which its cost is counted
 FELT = 500
+CHECKPOINT = 1000  # events from one kept model to the next: ten seconds at a hundred a second
 HARMFUL = 0.10
 DEFAULT = "as configured"
 STABLE, ABRUPT, FILES = "stable", "abrupt", "files"
@@ -130,10 +133,13 @@ def look(stream: Stream) -> Seen:
     recorder = Recorder()
     learner = new_learner(settings, "m", 0, 0, recorder)
     frozen: dict[int, Any] = {}
+    kept: dict[int, Any] = {}
     with quiet():
         for n, (x, y) in enumerate(pairs):
             if n in stream.drifts:
                 frozen[n] = copy.deepcopy(learner.champion)
+            if n % CHECKPOINT == 0:
+                kept[n] = copy.deepcopy(learner.champion)
             learner.step(Record(n, 1e9 + n, 0, b"", encode(Event("s", ts=1e9 + n, x=x, y=y))))
             learner.signals.clear()
     assert learner.n == len(pairs), learner.dead[:1]
@@ -142,15 +148,26 @@ def look(stream: Stream) -> Seen:
     rises = [_cost(frozen[n], losses[max(0, n - LOOK) : n], pairs[n : n + LOOK]) for n in stream.drifts]
     felt = [_mean(losses[n : n + FELT]) - _mean(losses[max(0, n - LOOK) : n]) for n in stream.drifts]
     harmful = [n for n, rise in zip(stream.drifts, rises, strict=True) if rise >= HARMFUL]
-    return Seen(stream.name, stream.group, len(pairs), rises, felt, dict(_judge(tape, settings, harmful, stream.drifts)))
+
+    def hindsight(case: Case, until: int) -> dict[str, Any]:
+        model = kept[(case.change_n - 1) // CHECKPOINT * CHECKPOINT]
+        fresh = pairs[case.alarm_n : until]
+        return {"n": len(fresh), "sum": float(_wrong(model, fresh))}
+
+    judged = dict(_judge(tape, settings, harmful, stream.drifts, hindsight))
+    return Seen(stream.name, stream.group, len(pairs), rises, felt, judged)
 
 
 def _cost(model: Any, before: Sequence[float], after: Sequence[Pair]) -> float:
+    return _wrong(model, after) / len(after) - _mean(before)
+
+
+def _wrong(model: Any, pairs: Sequence[Pair]) -> int:
     wrong = 0
-    for x, y in after:
+    for x, y in pairs:
         x, _ = model.check(dict(x))
         wrong += model.predict(x)[0] != model.label(y)
-    return wrong / len(after) - _mean(before)
+    return wrong
 
 
 def _mean(losses: Sequence[float]) -> float:
@@ -158,13 +175,13 @@ def _mean(losses: Sequence[float]) -> float:
 
 
 def _judge(
-    tape: Tape, settings: Settings, harmful: list[int], drifts: Sequence[int]
+    tape: Tape, settings: Settings, harmful: list[int], drifts: Sequence[int], hindsight: Hindsight
 ) -> Iterator[tuple[str, tuple[Rates, Rates]]]:
     """Rates over the harmful drifts; what falls to the others neither counts as found nor as false."""
     mild = [n for n in drifts if n not in harmful]
     for name, drift in compare(settings.models["m"]):
         raw = alarms(tape, drift.detectors)
-        ends = [case.end_n for case in cases(tape, drift) if case.confirmed]
+        ends = [case.end_n for case in cases(tape, drift, hindsight=hindsight) if case.confirmed]
         yield name, (_without(raw, harmful, mild, tape.labelled), _without(ends, harmful, mild, tape.labelled))
 
 

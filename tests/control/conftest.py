@@ -18,7 +18,7 @@ from streamlearn.log import CONTROL, SIGNALS, Entry, Log
 from streamlearn.records import Command, Decision, Request, Signal, Status, decode_control, open_command
 from streamlearn.store import Store
 from streamlearn.store.codec import encode
-from streamlearn.testing import FakeClock, Faults, MemoryLog, MemoryStore
+from streamlearn.testing import DoneJob, FakeClock, Faults, MemoryLog, MemoryStore
 
 KEYS = KeyRing({"test": b"0123456789abcdef"})
 BLOCKS = 3  # a turn
@@ -254,6 +254,15 @@ class FakeJobs:
     errors: list[RetrainError] = field(default_factory=list)
     all: list[FakeJob] = field(default_factory=list)
     down: RetrainError | None = None
+    asked: list[Any] = field(default_factory=list)
+    answer: FakeJob | DoneJob | None = None
+
+    def ask(self, spec: Any, time_limit_s: float, memory_limit_mb: float) -> Any:
+        """A question to a model as it was is answered as the test has it."""
+        self.asked.append(spec)
+        if self.answer is None:
+            raise RetrainError("failed", "nobody answers here")
+        return self.answer
 
     def submit(self, spec: Any, time_limit_s: float, memory_limit_mb: float) -> FakeJob:
         if self.down is not None:

@@ -64,12 +64,12 @@ def test_each_step_waits_for_its_own_events(stage: Any) -> None:
 
 def test_a_clear_winner_answers_for_some_before_it_may_for_all(make_stage: Callable[..., Any]) -> None:
     """The canary begins on the evidence alone; nobody serves all keys before `min_events` events, the canary's included."""
-    stage = make_stage(trial={**TRIAL, "min_events": 900})
+    stage = make_stage(trial={**TRIAL, "min_events": 1100})
     stage.learner.drift()
     first = stage.until("canary_started")
-    assert first.numbers["events"] < 500
+    assert first.numbers["events"] < 700
     won = stage.until("trial_won")
-    assert 900 <= won.numbers["events"] < 1000
+    assert 1100 <= won.numbers["events"] < 1200
     assert won.numbers["canary"]["events"] > 200, "the last step was as long as was needed"
 
 
@@ -111,7 +111,7 @@ def test_every_shard_must_have_the_share(make_stage: Callable[..., Any]) -> None
     for _ in range(40):
         stage.turn()
     assert stage.kinds()[-1] == "canary_started"
-    assert stage.state().case.canary.events >= 100
+    assert stage.state().case.canary.events == 0, "a shard that has not begun holds the step up"
     stage.learners[1].stop_before = ""
     stage.until("recovered")
     assert [learner.version for learner in stage.learners] == [2, 2]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlearn.config import DetectorSettings, DriftSettings
-from streamlearn.drift.confirm import Look, confirm, look_of, look_sizes
+from streamlearn.drift.confirm import Look, confirm, look_of, look_sizes, to_diagnose
 from streamlearn.drift.detectors import build
 from streamlearn.drift.offline import Case, Recorder, Shown, Tape, alarms, cases, rates
 from streamlearn.drift.watch import DriftWatch
@@ -57,14 +57,12 @@ def test_a_known_drift_is_confirmed_with_the_numbers_of_the_test() -> None:
     assert case.confirmed
     assert 3000 < case.alarm_n < 3200
     assert abs(case.change_n - 3000) < 100
-    size = case.end_n - case.alarm_n
-    assert size in look_sizes(SETTINGS.window)[:-1], "so large a change is beyond doubt before the window is full"
+    size = look_sizes(SETTINGS.window)[0]
+    assert case.end_n == max(case.alarm_n + size, case.change_n + to_diagnose(SETTINGS)), "so large a change is soon sure"
     losses = [one.value for one in tape.shown]
     ref = losses[: case.change_n - 1 - SETTINGS.gap]
-    fresh = losses[case.alarm_n : case.end_n]
-    sizes = (0, *look_sizes(SETTINGS.window))
-    before = sizes[sizes.index(size) - 1]
-    look = Look(before / SETTINGS.window, size / SETTINGS.window)
+    fresh = losses[case.alarm_n : case.alarm_n + size]
+    look = Look(0.0, size / SETTINGS.window)
     verdict = confirm(
         "binary", {"n": len(ref), "sum": sum(ref)}, {"n": len(fresh), "sum": sum(fresh)}, alpha=0.05, harm=0.0, k=1, seed=0,
         look=look,
@@ -85,7 +83,25 @@ def test_each_case_since_the_last_confirmed_change_makes_the_next_one_harder() -
 
 def test_a_tape_that_ends_within_a_case_leaves_it_open() -> None:
     found = cases(taped((3000, 0.05), (100, 0.9)), SETTINGS)
-    assert found[-1][2:] == (0, False, 1.0, 0.0)
+    assert found[-1][2:] == (0, False, 1.0, 0.0, False)
+
+
+def test_the_model_as_it_was_is_asked_where_the_live_losses_confirm_nothing() -> None:
+    """A loss that rises for 120 events and is then lower than ever: unlearned at once, and yet a change."""
+    tape, asked = taped((3000, 0.3), (120, 0.7), (3000, 0.1), seed=10), []
+
+    def hindsight(case: Case, until: int) -> dict[str, float]:
+        asked.append((case.alarm_n, case.change_n, until))
+        return {"n": 500, "sum": 280.0}
+
+    alone = [case for case in cases(tape, SETTINGS) if 3000 < case.alarm_n < 3200]
+    assert [case.confirmed for case in alone] == [False]
+    [case] = [case for case in cases(tape, SETTINGS, hindsight=hindsight) if 3000 < case.alarm_n < 3200]
+    assert (case.confirmed, case.survived) == (True, True)
+    assert asked[-1] == (case.alarm_n, case.change_n, case.end_n)
+    assert case.end_n == case.alarm_n + SETTINGS.window
+    calm = [case for case in cases(tape, SETTINGS, hindsight=lambda case, until: {"n": 500, "sum": 150.0}) if case.confirmed]
+    assert calm == []
 
 
 def test_numbers_that_are_no_losses_of_classes_are_tested_by_blocks() -> None:

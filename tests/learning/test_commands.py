@@ -441,23 +441,6 @@ def test_blocks_hold_each_sides_losses_on_the_same_events() -> None:
     assert [(block["champion"], block["challenger"]) for block in blocks] == [(1.0, 3.0), (4.0, 0.0)]
 
 
-def test_a_trial_waits_while_the_model_is_held() -> None:
-    """Broken input must decide nothing: what is asked while the model is held is in no block, what was asked before is."""
-    stage, learner = on_trial(trial={"min_block": 2})
-    stage.x("d")
-    stage.command("hold", reason="a broken sensor")
-    stage.y("d")
-    for id in ("e", "f", "g"):
-        stage.xy(id)
-    stage.command("resume", mode="skip")
-    stage.xy("h")
-    stage.learn(learner)
-    [block] = [signal.data for signal in stage.signals if signal.kind == "block"]
-    assert (block["block"], block["n"]) == (0, 2)
-    assert learner.blocks is not None
-    assert learner.blocks.asked == 2
-
-
 def test_blocks_of_a_trial_that_is_over_are_not_told() -> None:
     stage, learner = on_trial(trial={"min_block": 2})
     stage.x("d")

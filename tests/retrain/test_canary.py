@@ -86,9 +86,9 @@ def test_steps_follow_each_other_and_each_begins_with_nothing() -> None:
     canary = Canary([0.05, 0.25], "m@2", 0.05, 0.01, 700)
     canary.next(40)
     assert (canary.step, canary.share, canary.last, canary.level) == (1, 0.05, False, 0.025)
-    canary.add(10, told(39, 10, [0.0], [1.0]))
+    canary.add(0, 10, told(39, 10, [0.0], [1.0]))
     assert canary.events == canary.challenger.n == 0
-    canary.add(10, told(40, 10, [0.0], [1.0]))
+    canary.add(0, 10, told(40, 10, [0.0], [1.0]))
     assert (canary.events, canary.champion.n, canary.challenger.n) == (10, 1, 1)
     canary.next(50)
     assert (canary.step, canary.share, canary.last) == (2, 0.25, True)
@@ -96,12 +96,22 @@ def test_steps_follow_each_other_and_each_begins_with_nothing() -> None:
     assert canary.numbers()["guard"]["e"] == 1.0
 
 
+def test_no_shard_is_passed_over() -> None:
+    canary = Canary([0.05], "m@2", 0.05, 0.01, 0, shards=2)
+    canary.next(1)
+    canary.add(1, 500, told(1, 500, [0.0], [0.0]))
+    assert canary.events == 0, "one shard says nothing of the other"
+    canary.add(0, 40, told(1, 40, [0.0], [0.0]))
+    canary.add(0, 10, told(1, 10, [0.0], [0.0]))
+    assert canary.events == 100
+
+
 def test_the_problem_names_what_is_wrong() -> None:
     canary = Canary([0.5], "m@2", 0.05, 0.01, 0)
     canary.next(1)
     assert canary.problem(-0.01) == ""
     assert "higher by 0.0200 on the same events" in canary.problem(-0.02)
-    canary.add(200, told(1, 200, [0.0] * 100, [1.0] * 30 + [0.0] * 70))
+    canary.add(0, 200, told(1, 200, [0.0] * 100, [1.0] * 30 + [0.0] * 70))
     assert "its served answers did worse by 0.3000 than the champion's" in canary.problem(0.0)
 
 

@@ -97,7 +97,7 @@ def span(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 @pytest.mark.parametrize("tolerance", [0.0, 0.01])
 @pytest.mark.parametrize("length", [1, 3])
 def test_the_evidence_is_that_of_the_formulas(tolerance: float, length: int, span: Callable[[int], None]) -> None:
-    """Blocks of `length` taken ones; the 50 taken first are experience, what is left of them over is not used."""
+    """Blocks of `length` taken ones; those taken first are experience, what is left of them over is not used."""
     span(length)
     x = in_blocks(differences(np.random.default_rng(1), 6, 6020, 0.2, 0.05), 10)
     experience = x[:, : SETTLING // length * length]
@@ -211,8 +211,8 @@ def test_the_first_blocks_are_experience_alone() -> None:
 
 def test_large_blocks_settle_by_events() -> None:
     trial = Trial(ALPHA, 0.0, 1)
-    feed(trial, np.ones(4), n=25)
-    assert (trial.e, trial.blocks) == (1.0, 4)
+    feed(trial, np.ones(3), n=100)
+    assert (trial.e, trial.blocks) == (1.0, 3)
     feed(trial, np.ones(1), n=100)
     assert trial.e > 1.0
 

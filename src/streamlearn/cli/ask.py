@@ -35,6 +35,7 @@ ENDINGS: Final = {
     "rolled_back": "the version before serves again",
     "trial_lost": "the new version was not better; the old one goes on serving",
     "retrain_failed": "no new version came of it; the old one goes on serving",
+    "survived": "the world changed, and the model has unlearned it by itself",
     "rejected": "the change was not confirmed",
     "expired": "the case ran out of time",
     "replaced": "the case gave way to a rewind",

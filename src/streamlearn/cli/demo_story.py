@@ -45,7 +45,7 @@ class Story(NamedTuple):
     @property
     def dismissed(self) -> bool:
         """An alarm that no test confirmed."""
-        return any(step.name in ("rejected", "expired") for step in self.steps)
+        return any(step.name in ("rejected", "expired", "survived") for step in self.steps)
 
     def second_of(self, name: str, otherwise: float) -> float:
         """When the step of that name happened first."""
@@ -76,7 +76,7 @@ def milestones(told: Sequence[Story], injected: Step | None) -> dict[str, Step |
 def _story(case: Doc, origin: float) -> Story:
     steps = [
         Step(
-            step["kind"],
+            "survived" if step["numbers"].get("survived") else step["kind"],
             int(step["numbers"].get("alarm_n", step["n"])),
             step["at"] - origin,
             _TEXTS.get(step["kind"], _plain)(step, step["numbers"]),

@@ -47,7 +47,7 @@ def judge_canary(state: State, case: Case, world: World, settings: ModelSettings
         evidence = f"evidence {canary.guard.peak:.3g} of {canary.guard.threshold:.3g}"
         return lose_trial(state, case, world, f"since the canary began, the champion was better on the same events: {evidence}")
     proven = not canary.last or trial.events >= wanted.min_events
-    if not order.waiting and canary.events >= wanted.canary_events and proven:
+    if not order.waiting and not state.held_by_diagnosis and canary.events >= wanted.canary_events and proven:
         problem = canary.problem(trial.recent(wanted.min_events)) or "; ".join(trial.objections(wanted.min_events))
         if problem:
             return lose_trial(state, case, world, f"at step {canary.step} of the canary, {problem}")

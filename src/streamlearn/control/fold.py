@@ -129,10 +129,13 @@ def _case_opened(state: State, offset: int, decision: Decision) -> None:
 
 def _confirmed(state: State, offset: int, decision: Decision) -> None:
     case = _case(state)
+    state.drift_cases.clear()
+    if decision.numbers.get("survived"):
+        _close(state)
+        return
     case.diagnosis = decision.numbers.get("diagnosis")
     state.reference = (case.shard, decision.numbers["reference"])
     state.degraded = decision.why
-    state.drift_cases.clear()
     state.phase = Phase.CONFIRMED
 
 
@@ -165,6 +168,7 @@ def _retrained(state: State, offset: int, decision: Decision) -> None:
 
 def _retrain_failed(state: State, offset: int, decision: Decision) -> None:
     case, numbers = _case(state), decision.numbers
+    case.empties += numbers["reason"] == "empty"
     state.shadow = None if state.phase == Phase.TRIAL else state.shadow
     if not numbers["final"]:
         case.not_before = numbers["retry_at"]
@@ -182,6 +186,7 @@ def _trial_started(state: State, offset: int, decision: Decision) -> None:
     case.blocks = Blocks(state.partitions)
     case.trial_seq = offset
     case.champion.clear()
+    case.champion_events = 0
     case.shadow_failed = ""
     if not case.decided:
         state.trials.append(decision.at)

@@ -19,6 +19,7 @@ from ..retrain.job import FitSpec
 from ..store import Store
 from ..store.codec import open_blob
 from .facts import of_blob
+from .hindsight import Asking
 from .state import Case, Phase, State
 from .world import Outcome
 
@@ -41,8 +42,8 @@ class Job(Protocol):
         """The version's blob. Raises RetrainError."""
 
 
-class Jobs(Protocol):
-    """Where fits run: `retrain.job.Jobs`, or what a test puts in its place."""
+class Jobs(Asking, Protocol):
+    """Where fits and questions run: `retrain.job.Jobs`, or what a test puts in its place."""
 
     def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
         """Begin a fit. Raises RetrainError."""

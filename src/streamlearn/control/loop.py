@@ -28,6 +28,7 @@ from ..log import CONTROL, SIGNALS, Entry, Log, Membership, Record
 from ..records import Claim, Decision, Request, Signal, decode_control, sign_command
 from ..store import Store
 from .fold import apply, ask
+from .hindsight import Questions
 from .jobs import Fits, Jobs
 from .machine import decide
 from .observe import observe
@@ -75,6 +76,7 @@ class Control:
         log.create({name: stream.partitions for name, stream in settings.streams.items()})
         self._statuses = Statuses(store, STATUS_S)
         self._fits = Fits(jobs, store, keys, log.identity)
+        self._questions = Questions(jobs, timer)
         self._heartbeats = Heartbeats(log, settings)
         self._trimmer = Trimmer(log, store, keys, settings, self._statuses)
         self._observer = Observer(log, self._statuses, timer)
@@ -116,6 +118,7 @@ class Control:
     def close(self) -> None:
         """Cancel the fits, which begin again with the next process, and let another one lead."""
         self._fits.close()
+        self._questions.close()
         if self._membership is not None:
             self._membership.close()
 
@@ -140,6 +143,7 @@ class Control:
         logger.warning("another control process leads now")
         self.leads = False
         self._fits.close()
+        self._questions.close()
 
     def tick(self) -> bool:
         """One turn; whether anything was read, decided or sent. Raises LogError, StoreError, Overloaded."""
@@ -149,6 +153,7 @@ class Control:
         self._observe(None)
         for state in self._models():
             self._fits.tend(state)
+            self._questions.tend(state, self._sight(state, up_to_date=True))
             self._observer.tend(state, self._clock())
             self._judge(state, up_to_date=True)
         sent = self._send()
@@ -241,6 +246,7 @@ class Control:
         return Sight(
             self._log, self._statuses, state.name, stream, self._clock(), (self._signal_at or 0) - 1, up_to_date, self._limits,
             self._settings.streams[stream].model_dump(mode="json") if stream else {}, self._fits.outcome(state.name),
+            self._questions.answer(state.name),
             self._store, self._keys, state.partitions,
             self._observer.inputs(state), lambda: self._observer.look_now(state, self._clock()),
         )  # fmt: skip

@@ -15,24 +15,22 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..config import ModelSettings
-from ..drift.confirm import case_number, confirm, look_of, recovered
+from ..drift.confirm import recovered
 from ..records import Decision
 from ..retrain.rewind import as_json
 from .canary import judge_canary, judge_promotion, win_trial
 from .changes import answer_rebuild, begins, open_change
+from .confirming import GRACE_S, WINDOWS, came, judge_alarm
 from .facts import by_shard, made_with, window_times
 from .fold import RESETS
-from .inputs import diagnosed, judge_inputs
+from .inputs import judge_inputs
 from .requests import judge_request
 from .rewind import bases, give_up, lost, origin, passed_over, promote_at_once, record_skipped
-from .seen import PART
-from .state import Alarm, Case, Phase, State
-from .steps import PATIENCE_S, decision, lose_trial, retrain_failed, told
+from .state import Case, Phase, State
+from .steps import EMPTY_S, PATIENCE_S, decision, lose_trial, retrain_failed, told
 from .world import Outcome, World
 
 TRIAL_MEMORY_S: Final = 90 * 86_400.0  # seconds for which a trial counts against the budget of the next
-GRACE_S: Final = 60.0  # a status may run ahead of the signals of the same events, never by this much
-WINDOWS: Final = 4  # a window that has not come after this many times its labelled events was lost
 
 
 def decide(state: State, world: World) -> Decision | None:
@@ -62,10 +60,9 @@ def _step(state: State, world: World, settings: ModelSettings) -> Decision | Non
     assert case is not None
     match state.phase:
         case Phase.CONFIRM:
-            return _confirm(state, case, world, settings)
+            return judge_alarm(state, case, world, settings)
         case Phase.CONFIRMED:
-            due = world.now >= case.not_before and _came(state, case, world, settings.retrain.min_events)
-            return _retrain(state, case, world, settings) if due else None
+            return _retrain(state, case, world, settings) if _due(state, case, world, settings) else None
         case Phase.RETRAINING:
             return _fitted(state, case, world, settings)
         case Phase.FITTED:
@@ -105,56 +102,12 @@ def _open(state: State, world: World) -> Decision | None:
     return decision(state, world, "case_opened", case=f"{state.name}-{state.cases + 1}", why=why, numbers=numbers)
 
 
-def _confirm(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
-    alarm: Alarm | None = state.alarms.get(case.shard)
-    if alarm is None or alarm.window is None:
-        return _expire(state, case, world, settings)
-    window, drift = alarm.window, settings.drift
-    k = case_number(state.drift_cases, state.labelled)
-    seed = settings.seed + state.cases
-    look = look_of(window)
-    verdict = confirm(
-        window["loss"], window["ref"], window["fresh"], alpha=drift.alpha, harm=drift.harm, k=k, seed=seed, look=look
-    )
-    if not look.last and not (verdict.confirmed and _came(state, case, world, _to_diagnose(settings))):
-        return _expire(state, case, world, settings)
-    numbers: dict[str, Any] = {name: value for name, value in verdict._asdict().items() if name not in ("confirmed", "reason")}
-    numbers |= {"k": k, "shard": case.shard, "ref_n": window["ref"]["n"], "fresh_n": window["fresh"]["n"], "look": look.now}
-    if not verdict.confirmed:
-        numbers["command"] = {"verb": "reset", "confirmed": False}
-        return decision(state, world, "rejected", why=verdict.reason, numbers=numbers)
-    numbers["reference"] = {"loss": window["loss"], **window["ref"]}
-    why, diagnosis = f"drift confirmed in case {case.id}: {verdict.reason}", diagnosed(state, case, world)
-    if diagnosis is not None:
-        numbers["diagnosis"], why = diagnosis._asdict(), f"{why}; {diagnosis.kind}: {diagnosis.why}"
-    return decision(state, world, "confirmed", why=why, numbers=numbers)
-
-
-def _came(state: State, case: Case, world: World, events: int) -> bool:
-    """Whether so many labelled events have come since the drift began: what was confirmed early may have to wait for them."""
-    now = max(world.labelled(case.shard), state.n.get(case.shard, 0)) if case.kind == "drift" else 0
-    return case.kind != "drift" or now - case.change_n >= events
-
-
-def _to_diagnose(settings: ModelSettings) -> int:
-    """Events since the change without which a diagnosis would be blind: broken input must be told from drift before a fit."""
-    features = settings.drift.features
-    return 2 * features.window // PART if features.enabled else 0
-
-
-def _expire(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
-    if not world.up_to_date:
-        return None
-    waited = world.now - state.since
-    labelled = max(world.labelled(case.shard), state.n.get(case.shard, 0)) - case.alarm_n
-    if waited > PATIENCE_S + 2 * settings.label_wait_s:
-        why = f"no fresh window came in {waited:.0f} s"
-    elif waited > GRACE_S and labelled > WINDOWS * settings.drift.window:
-        why = f"no fresh window came in {labelled} labelled events"
-    else:
-        return None
-    numbers = {"waited_s": waited, "labelled": labelled, "command": {"verb": "reset", "confirmed": False}}
-    return decision(state, world, "expired", why=why, numbers=numbers)
+def _due(state: State, case: Case, world: World, settings: ModelSettings) -> bool:
+    """Whether a fit may begin: not while it is backed off, nor before its events can be there, unless those do not come."""
+    if world.now < case.not_before:
+        return False
+    patient = world.now - state.since <= EMPTY_S + settings.label_wait_s
+    return came(state, case, world, settings.retrain.min_events) or (world.up_to_date and not patient)
 
 
 def _retrain(state: State, case: Case, world: World, settings: ModelSettings, why: str = "") -> Decision:
@@ -246,7 +199,7 @@ def _judge_trial(state: State, case: Case, world: World, settings: ModelSettings
         return retrain_failed(state, case, world, settings, "refused", told(order), to_detach=order.applied)
     if case.decided and not order.waiting:
         return promote_at_once(state, case, world)
-    if not order.waiting:
+    if not order.waiting and not state.held_by_diagnosis:
         least = settings.trial.canary_events if settings.trial.canary else settings.trial.min_events
         bounds = min(least, settings.trial.min_events), settings.trial.horizon_events
         verdict = trial.verdict(*bounds)
@@ -269,10 +222,10 @@ def _needless(state: State, case: Case, settings: ModelSettings) -> str:
     Such a pair may stay undecided for long, and while it does no other case is opened.
     """
     trial, least = case.trial, settings.trial.min_events
-    if trial is None or state.reference is None or case.kind != "drift" or trial.events < 2 * least:
+    if trial is None or state.reference is None or case.kind != "drift":
         return ""
-    recent, fresh = trial.recent(least), case.champion_window()
-    if abs(recent) > settings.trial.tolerance or fresh["n"] < settings.drift.window:
+    gain, fresh = trial.gain_at_most(least), case.champion_window()
+    if gain is None or gain > settings.trial.tolerance or fresh["n"] < settings.drift.window:
         return ""
     reference, drift = state.reference[1], settings.drift
     seed = settings.seed + state.cases
@@ -280,8 +233,8 @@ def _needless(state: State, case: Case, settings: ModelSettings) -> str:
         return ""
     means = f"{fresh['sum'] / fresh['n']:.4f} of late, {reference['sum'] / reference['n']:.4f} before the drift"
     return (
-        f"the champion has recovered by itself (mean loss {means}), and over the last {least} events the challenger's loss is "
-        f"lower by {recent:.4f} only"
+        f"the champion has recovered by itself (mean loss {means}), and in the last half of the trial the challenger's loss is "
+        f"lower by {max(gain, 0.0):.4f} at most"
     )
 
 

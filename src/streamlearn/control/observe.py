@@ -41,7 +41,9 @@ def _window(state: State, log_offset: int, signal: Signal) -> None:
     if signal.data["tag"] == "recovery":
         state.recoveries[signal.shard] = signal.data
     elif signal.shard in state.alarms:
-        state.alarms[signal.shard].window = signal.data
+        alarm = state.alarms[signal.shard]
+        alarm.windows.append(signal.data)
+        alarm.until = signal.offset
 
 
 def _applied(state: State, log_offset: int, signal: Signal) -> None:
@@ -72,18 +74,19 @@ def _answer(state: State, signal: Signal, answer: str) -> None:
 
 
 def _block(state: State, log_offset: int, signal: Signal) -> None:
-    case, data = state.case, signal.data
+    """What was told while broken input holds the model is numbered on, and counts for nothing: it must decide nothing."""
+    case, data, counts = state.case, signal.data, not state.held_by_diagnosis
     if state.guard is not None:
-        state.guard.take(signal.shard, data)
+        state.guard.take(signal.shard, data, counts)
     if case is None or case.trial is None or state.phase not in TRYING or data["trial"] != case.trial_seq:
         return
-    if case.canary is not None and "canary" in data:
-        case.canary.add(data["n"], data["canary"])
-    if signal.shard == case.shard and state.settings is not None:
+    if case.canary is not None and "canary" in data and counts:
+        case.canary.add(signal.shard, data["n"], data["canary"])
+    if signal.shard == case.shard and state.settings is not None and counts:
         case.add_champion(data["n"], data["champion"], state.settings.drift.window)
     numbers = (data["n"], data["champion"], data["challenger"], read_sums(data))
     for n, champion, challenger, sums in case.blocks.add(data["block"], signal.shard, *numbers):
-        if n:
+        if n and counts:
             case.trial.add_block(n, champion, challenger, sums)
             if case.canary is not None:
                 case.canary.guard.add_block(n, challenger, champion)

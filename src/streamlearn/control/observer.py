@@ -24,12 +24,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ..config import ModelSettings
+from ..drift.confirm import PART
 from ..drift.diagnose import UNREADABLE, dead_letters, readable
 from ..drift.features import FeatureWatch, Finding, Look, healed
 from ..errors import EventError, PositionExpired
 from ..events import Event, Features, Kind, decode_event
 from ..log import Log, Record
-from .seen import PART, Block, Inputs
+from .seen import Block, Inputs
 from .sight import Statuses, offset_at
 from .state import State
 

@@ -11,7 +11,6 @@ from ..drift.diagnose import MOVED, Diagnosis, Evidence, diagnose
 from ..drift.features import Finding, Look
 
 SHOWN: Final = 20  # features in a document
-PART: Final = 5  # a fifth of a window is enough to see that input is broken
 
 
 @dataclass(frozen=True, slots=True)

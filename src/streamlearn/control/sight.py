@@ -20,7 +20,7 @@ from ..retrain.rewind import Sound, kept_versions, sound_checkpoint
 from ..store import Store
 from .facts import scores_of
 from .seen import Inputs
-from .world import Outcome
+from .world import Hindsight, Outcome
 
 logger = logging.getLogger("streamlearn.control")
 
@@ -70,6 +70,7 @@ class Sight:
     limits: Mapping[str, float]
     stream_settings: Mapping[str, object]
     outcome: Outcome | None
+    hindsight: Hindsight | None
     store: Store
     keys: KeyRing
     partitions: int

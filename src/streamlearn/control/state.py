@@ -34,11 +34,12 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Alarm:
-    """A shard's newest alarm that no reset has answered, with its fresh window once that came."""
+    """A shard's newest alarm that no reset has answered, and the looks at its fresh window that came."""
 
     log_offset: int  # of the signal, in `_signals`
     signal: Signal
-    window: dict[str, Any] | None = None
+    windows: list[dict[str, Any]] = field(default_factory=list)
+    until: int = 0  # the position in the partition up to which the newest look has read
 
 
 @dataclass(slots=True)
@@ -109,11 +110,11 @@ class Guard:
     test: Reversal
     blocks: Blocks
 
-    def take(self, shard: int, data: dict[str, Any]) -> None:
-        """The data of a "block" signal; those of another trial are left out."""
+    def take(self, shard: int, data: dict[str, Any], counts: bool) -> None:
+        """The data of a "block" signal; those of another trial are left out. What does not count is numbered on."""
         if data["trial"] == self.seq:
             for n, new, old, _ in self.blocks.add(data["block"], shard, data["n"], data["champion"], data["challenger"]):
-                if n:
+                if n and counts:
                     self.test.add_block(n, new, old)
 
 
@@ -142,12 +143,14 @@ class Case:
     run: int = 0
     attempt: int = 0
     catch_ups: int = 0
+    empties: int = 0  # fits that found too few events
     not_before: float = 0.0
     trial: Trial | None = None
     trial_seq: int = -1
     blocks: Blocks = field(default_factory=lambda: Blocks(1))
     shadow_failed: str = ""
     champion: list[tuple[int, float]] = field(default_factory=list)  # (events, loss) of its shard's last blocks in the trial
+    champion_events: int = 0
     canary: Canary | None = None
     then: list[dict[str, Any]] = field(default_factory=list)
     promoted_n: int = 0
@@ -165,14 +168,18 @@ class Case:
 
     def add_champion(self, n: int, loss: float, window: int) -> None:
         """Take a block of the champion's in the shard that saw the drift, and keep the last that hold `window` events."""
+        if not n:
+            return
         self.champion.append((n, loss))
-        while sum(n for n, _ in self.champion[1:]) >= window:
+        self.champion_events += n
+        while self.champion_events - self.champion[0][0] >= window:
+            self.champion_events -= self.champion[0][0]
             del self.champion[0]
 
     def champion_window(self) -> dict[str, Any]:
         """The champion's last losses in that shard, as `drift.confirm` takes a window."""
-        blocks = [loss / n for n, loss in self.champion if n]
-        return {"n": sum(n for n, _ in self.champion), "sum": sum(loss for _, loss in self.champion), "blocks": blocks}
+        blocks = [loss / n for n, loss in self.champion]
+        return {"n": self.champion_events, "sum": sum(loss for _, loss in self.champion), "blocks": blocks}
 
     def spec(self, shard: int) -> dict[str, Any]:
         """The fields of the FitSpec of one shard; once it was fitted, those that make the very same version again."""
@@ -187,7 +194,8 @@ class Case:
         assert self.trial is not None
         if self.canary is None:
             trial, at = self.trial, self.blocks.events
-            self.canary = Canary(numbers["shares"], numbers["salt"], trial.alpha, trial.tolerance, at, trial.length)
+            of = numbers["shares"], numbers["salt"], trial.alpha, trial.tolerance
+            self.canary = Canary(*of, at, trial.length, self.blocks.shards)
         self.canary.next(seq)
 
 

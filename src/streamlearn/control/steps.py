@@ -10,6 +10,8 @@ from ..records import Decision
 from .state import Case, Order, State
 from .world import World
 
+EMPTY_S: Final = 3600.0  # beside a label wait, for which a confirmed drift may wait for the events that a fit needs
+MOST_BACKOFF_S: Final = 600.0
 PATIENCE_S: Final = 7 * 86_400.0  # what has not come a week and two label waits after it was due never will
 
 
@@ -47,17 +49,20 @@ def retrain_failed(
 
     `to_detach`: the shards that have taken the new version beside their champion, and must let it go.
     """
-    retrain = settings.retrain
-    final = case.attempt >= retrain.attempts or reason == "behind"
+    retrain, backoff_s = settings.retrain, settings.retrain.backoff_s
+    early = reason == "empty" and case.kind == "drift" and world.now - case.opened_at <= EMPTY_S + settings.label_wait_s
+    final = reason == "behind" or (not early and case.attempt - case.empties >= retrain.attempts)
     numbers: dict[str, Any] = {"attempt": case.attempt, "run": case.run, "reason": reason, "final": final}
     detach = {"verb": "detach", "shards": list(to_detach)}
     if final:
         numbers |= ending(case, detach if to_detach else None)
     else:
-        numbers["retry_at"] = world.now + retrain.backoff_s * 2.0 ** (case.attempt - 1)
+        numbers["retry_at"] = world.now + min(backoff_s * 2.0 ** (case.attempt - 1), max(backoff_s, MOST_BACKOFF_S))
         if to_detach:
             numbers["command"] = detach
     left = "the case is closed" if final else f"attempt {case.attempt + 1} of {retrain.attempts} follows"
+    if early:
+        left = "more is to come, and the fit is begun again"
     return decision(state, world, "retrain_failed", version=case.version, why=f"{reason}: {detail}; {left}", numbers=numbers)
 
 

@@ -109,6 +109,8 @@ class Book:
         doc = dict(self._docs.get(key, empty))
         doc["steps"] = [*doc["steps"], step_doc(offset, decision)]
         doc["version"] = decision.version if decision.kind == "retrain_started" else doc["version"]
+        if decision.numbers.get("survived"):
+            doc["outcome"] = "survived"
         if decision.kind in ENDINGS or decision.kind == "rolled_back":
             doc["outcome"] = "rolled_back" if decision.kind == "rollback_started" else decision.kind
         still_open = state.case is not None and state.case.id == decision.case

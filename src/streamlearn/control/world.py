@@ -25,6 +25,16 @@ class Outcome:
     facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # by shard, see `facts.of_blob`
 
 
+@dataclass(frozen=True, slots=True)
+class Hindsight:
+    """What the model as it was in `checkpoint`, before the change of the case, would have lost since: a window, or why not."""
+
+    case: str
+    losses: Mapping[str, Any] | None
+    checkpoint: int
+    why: str = ""
+
+
 class World(Protocol):
     """The world as one model's judge sees it. Partitions are those of the model's stream."""
 
@@ -51,6 +61,10 @@ class World(Protocol):
     @property
     def outcome(self) -> Outcome | None:
         """How the model's last fit ended, until its decision is recorded."""
+
+    @property
+    def hindsight(self) -> Hindsight | None:
+        """The answer of the model as it was, for the open case; None before it is there."""
 
     def sound(self, shard: int, offset: int) -> Sound | None:
         """The shard's newest sound checkpoint that has read no further than `offset`."""

@@ -18,6 +18,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from streamlearn.config import DriftSettings
+
 from . import compare
 
 Window = Mapping[str, Any]
@@ -30,6 +32,7 @@ RESAMPLES: Final = 999
 CHUNK: Final = 2_000_000  # random numbers drawn at once
 LOOKS: Final = (0.2, 0.4, 1.0)  # shares of the fresh window at which it is looked at
 LEAST_LOOK: Final = 30  # losses
+PART: Final = 5  # a fifth of a block of features is enough to see that input is broken
 
 
 class Look(NamedTuple):
@@ -162,6 +165,15 @@ def _p(loss: str, ref: Window, fresh: Window, budget: float, seed: int) -> float
     if budget * (1 + MOST_PERMUTATIONS) < 1.0:  # no number of permutations that we make could tell
         return 1.0
     return permutation(ref["blocks"], fresh["blocks"], budget, seed)
+
+
+def to_diagnose(settings: DriftSettings) -> int:
+    """Labelled events since a change, for which an early confirmation waits.
+
+    Without them a diagnosis would be blind, and broken input must be told from drift before anything is retrained: features are
+    seen to be broken in a PART of a block, which may begin anywhere in one.
+    """
+    return 2 * settings.features.window // PART if settings.features.enabled else 0
 
 
 def recovered(loss: str, ref: Window, recovery: Window, *, alpha: float, harm: float, seed: int) -> bool:

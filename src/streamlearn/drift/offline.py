@@ -7,13 +7,13 @@ Everything here is a pure function of its arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from streamlearn.config import DetectorSettings, DriftSettings
 from streamlearn.learning.protocols import Note
 
-from .confirm import case_number, confirm, look_of
+from .confirm import case_number, confirm, look_of, to_diagnose
 from .detectors import build
 from .watch import LOSSES, DriftWatch
 
@@ -77,7 +77,10 @@ class Recorder:
 
 
 class Case(NamedTuple):
-    """One case: the labelled counts at its alarm, at the estimated change and at its verdict (0: the tape ended before)."""
+    """One case: the labelled counts at its alarm, at the estimated change and at its verdict (0: the tape ended before).
+
+    `survived`: confirmed on the model as it was before the change alone; the live one has unlearned it.
+    """
 
     alarm_n: int
     change_n: int
@@ -85,6 +88,11 @@ class Case(NamedTuple):
     confirmed: bool
     p: float
     level: float
+    survived: bool = False
+
+
+# What the model as it was before the case's change would have lost on the fresh events up to a labelled count; None: not known.
+Hindsight = Callable[[Case, int], Mapping[str, Any] | None]
 
 
 class Rates(NamedTuple):
@@ -132,39 +140,59 @@ def alarms(tape: Tape, detectors: Sequence[DetectorSettings]) -> list[int]:
     return found
 
 
-def cases(tape: Tape, settings: DriftSettings, seed: int = 0) -> list[Case]:
-    """Every case that the service would have opened, with its verdict. Raises ConfigError for impossible detectors."""
+def cases(tape: Tape, settings: DriftSettings, seed: int = 0, hindsight: Hindsight | None = None) -> list[Case]:
+    """Every case that the service would have opened, with its verdict. Raises ConfigError for impossible detectors.
+
+    An early confirmation waits for `to_diagnose`, as in service. Without `hindsight` nobody asks the model as it was.
+    """
     watch = DriftWatch.new(settings, tape.loss)
     found: list[Case] = []
     opened: list[int] = []
-    wants = watch.wants
+    wants, due = watch.wants, 0
     for what, value, offset, n in tape.shown:
         if what != LOSS:
             if what in wants:
                 watch.observe(what, value)
             continue
         note = watch.update(value, offset, n)
-        if note is None:
-            continue
-        if note.kind == "alarm":
+        if note is not None and note.kind == "alarm":
             opened.append(n)
             found.append(Case(n, note.data["change_n"], 0, False, 1.0, 0.0))
-            continue
-        case = _judged(found[-1], tape.loss, note.data, settings, case_number(opened, n), seed + len(found))
-        if case.confirmed:
-            opened.clear()
-        if case.confirmed or look_of(note.data).last:
-            found[-1] = case
-            watch.reset(case.confirmed)
-    return found
+        elif note is not None and not due:
+            k = case_number(opened, n)
+            judged = _judged(found[-1], tape.loss, note.data, note.data["fresh"], settings, k, seed + len(found))
+            if judged.confirmed:
+                found[-1] = judged
+                due = n if look_of(note.data).last else max(n, judged.change_n + to_diagnose(settings))
+            elif look_of(note.data).last:
+                found[-1] = _asked(judged, tape.loss, note.data, settings, k, seed + len(found), hindsight)
+                due = n
+        if due and n >= due:
+            found[-1] = found[-1]._replace(end_n=n)
+            if found[-1].confirmed:
+                opened.clear()
+            watch.reset(found[-1].confirmed)
+            due = 0
+    return [case if case.end_n else case._replace(confirmed=False, p=1.0, level=0.0) for case in found]
 
 
-def _judged(case: Case, loss: str, window: dict[str, Any], settings: DriftSettings, k: int, seed: int) -> Case:
-    verdict = confirm(
-        loss, window["ref"], window["fresh"], alpha=settings.alpha, harm=settings.harm, k=k, seed=seed,
-        look=look_of(window),
-    )  # fmt: skip
-    return Case(case.alarm_n, case.change_n, window["to_n"], verdict.confirmed, verdict.p, verdict.level)
+def _judged(
+    case: Case, loss: str, window: Mapping[str, Any], fresh: Mapping[str, Any], settings: DriftSettings, k: int, seed: int
+) -> Case:
+    alpha, harm, look = settings.alpha, settings.harm, look_of(window)
+    verdict = confirm(loss, window["ref"], fresh, alpha=alpha, harm=harm, k=k, seed=seed, look=look)
+    return case._replace(confirmed=verdict.confirmed, p=verdict.p, level=verdict.level)
+
+
+def _asked(
+    case: Case, loss: str, window: dict[str, Any], settings: DriftSettings, k: int, seed: int, hindsight: Hindsight | None
+) -> Case:
+    """The case as its live losses left it, or as the model as it was does."""
+    fresh = None if hindsight is None else hindsight(case, window["to_n"])
+    if fresh is None:
+        return case
+    asked = _judged(case, loss, window, fresh, settings, k, seed)
+    return asked._replace(survived=True) if asked.confirmed else case
 
 
 def rates(times: Sequence[int], drifts: Sequence[int], labelled: int, within: int) -> Rates:

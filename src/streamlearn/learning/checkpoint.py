@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ..config import ModelSettings
 from ..errors import Corrupt, Unexpected
 from ..keys import KeyRing
 from ..store.codec import open_blob
@@ -24,7 +25,7 @@ from .canary import Canary
 from .digest import digest as digest_of
 from .inorder import InOrder
 from .learner import DELAYS, Learner
-from .loss import Scaled
+from .loss import Loss, Scaled, make_loss
 from .model import Model
 from .paired import PairedBlocks
 from .pending import Join
@@ -121,6 +122,14 @@ def _restore(learner: Learner, kept: Mapping[str, bytes], rest: _Rest, watches: 
     learner.held_join = kept.get("held_join")
     learner.delays = deque(rest.delays, maxlen=DELAYS)
     learner.read_before = msgspec.msgpack.decode(kept["read"], type=tuple[int, int] | None)
+
+
+def loss_of(model: ModelSettings, rest: bytes) -> Loss:
+    """The loss as the learner measures it whose part "rest" is given: a number's error is on the scale that it has settled on.
+
+    Raises msgspec.DecodeError.
+    """
+    return msgspec.msgpack.decode(rest, type=_Rest).scale or make_loss(model)
 
 
 def digest(learner: Learner) -> str:

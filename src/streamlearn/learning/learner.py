@@ -149,7 +149,7 @@ class Learner:
             self.watch.observe("score", _score_of(entry))
         entry.version = self.version
         entry.last, entry.majority = self.baselines.last, self.baselines.usual
-        if self.shadow is not None and self.blocks is not None and self.held is None:  # a trial waits while the model is held
+        if self.shadow is not None and self.blocks is not None:
             try:
                 entry.shadow_y, entry.shadow_p = self.shadow.predict(entry.x)
             except Exception as error:

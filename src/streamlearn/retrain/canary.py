@@ -58,18 +58,22 @@ class Canary:
     """A canary of `shares`, rising; `alpha` and `tolerance` are the trial's. `at`: labelled events reported when it began.
 
     Each look at the served answers, one a step, is at level alpha / steps. `seq` names the command of the present step;
-    `events` counts labelled events of the trial that were asked after it, as the shards tell. `length`: see `Reversal`.
+    `events` counts labelled events of the trial that were asked after it: those of the shard that has told of the fewest, for
+    each of the `shards`, so that none is passed over. `length`: see `Reversal`.
     """
 
-    def __init__(self, shares: Sequence[float], salt: str, alpha: float, tolerance: float, at: int, length: int = 1) -> None:
+    def __init__(
+        self, shares: Sequence[float], salt: str, alpha: float, tolerance: float, at: int, length: int = 1, shards: int = 1
+    ) -> None:
         self.shares, self.salt, self.tolerance, self.at = tuple(shares), salt, tolerance, at
         self.level = alpha / len(shares)
         self.guard = Reversal(alpha, length)
         self.step, self.seq = 0, -1
+        self._shards = shards
         self._begin()
 
     def _begin(self) -> None:
-        self.events = 0
+        self._told: dict[int, int] = {}
         self.champion, self.challenger = Arm(), Arm()
 
     def next(self, seq: int) -> None:
@@ -88,7 +92,12 @@ class Canary:
         """Whether no larger share follows."""
         return self.step == len(self.shares)
 
-    def add(self, n: int, told: dict[str, Any]) -> None:
+    @property
+    def events(self) -> int:
+        """See above."""
+        return self._shards * min(self._told.values()) if len(self._told) == self._shards else 0
+
+    def add(self, shard: int, n: int, told: dict[str, Any]) -> None:
         """Take what a shard told with a closed block of `n` labelled events: step, and the (n, sum, squares) of both arms.
 
         Blocks of another step are left out. Raises KeyError, TypeError or ValueError when it cannot be read.
@@ -96,7 +105,7 @@ class Canary:
         if told["step"] == self.seq:
             self.champion.add(told["champion"])
             self.challenger.add(told["challenger"])
-            self.events += n
+            self._told[shard] = self._told.get(shard, 0) + n
 
     @property
     def p(self) -> float | None:

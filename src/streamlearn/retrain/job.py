@@ -19,6 +19,7 @@ from streamlearn.keys import KeyRing
 from streamlearn.log import Log, read_below
 from streamlearn.store import Store, codec
 
+from .frozen import FrozenSpec, ask
 from .limits import report
 from .pool import Job, Pool
 
@@ -99,7 +100,10 @@ def fit(
 
 
 class Jobs:
-    """Fits in worker processes, at most `max_workers` at once; the workers are started at once and kept warm."""
+    """Fits, and questions to models as they were, in worker processes, at most `max_workers` at once.
+
+    The workers are started at once and kept warm.
+    """
 
     def __init__(
         self,
@@ -116,6 +120,12 @@ class Jobs:
         """Begin a fit, or queue it behind others; the result is the sealed version. Raises RetrainError."""
         call = _fit_here, spec.to_bytes(), self._open_log, self._keys, self._open_store
         return self._pool.submit(time_limit_s, memory_limit_mb, *call)
+
+    def ask(self, spec: FrozenSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
+        """Begin to take a model as it was through records, or queue that; the result is its losses. Raises RetrainError."""
+        if self._open_store is None:
+            raise RetrainError("failed", "no store was given to find a checkpoint in")
+        return self._pool.submit(time_limit_s, memory_limit_mb, ask, spec, self._open_log, self._keys, self._open_store, report)
 
     def close(self) -> None:
         """Cancel what runs, and let the workers go."""

@@ -22,9 +22,10 @@ from .sums import NONE, Sums, merge
 SCALE: Final = 2.0  # c: paired differences lie in [-1, 1]
 STITCH: Final = 1.4  # s
 STEP: Final = 2.0  # η
+LIKELY: Final = 1.645  # standard errors: a one-sided 95 %
 ZETA: Final = 3.1055472779775806  # Riemann's ζ(STITCH); scipy would take control a second to import, for this alone
-SETTLING: Final = 10  # blocks, or SETTLING_EVENTS if they come first, from which the span is measured before the first bet
-SETTLING_EVENTS: Final = 100
+SETTLING: Final = 30  # blocks, or SETTLING_EVENTS if they come first, from which the span is measured before the first bet
+SETTLING_EVENTS: Final = 300
 
 
 class Trial:
@@ -64,6 +65,7 @@ class Trial:
         self._open: list[tuple[int, float, Sums]] = []  # taken and in no block of the test yet: events, difference, sums
         self._events = [0]  # running sums, so that any recent stretch is one subtraction
         self._differences = [0.0]
+        self._squares = [0.0]
         self._sum = 0.0
         self._variance = 0.0
         self._losses = [0.0, 0.0]  # sums: the champion's, the challenger's
@@ -105,6 +107,7 @@ class Trial:
             watched.add((n, champion, challenger), sums)
         self._events.append(self.events + n)
         self._differences.append(self._differences[-1] + champion - challenger)
+        self._squares.append(self._squares[-1] + (champion - challenger) ** 2)
         self._losses = [self._losses[0] + champion, self._losses[1] + challenger]
         self._span.add((champion - challenger) / n)
         self._open.append((n, champion - challenger, sums))
@@ -141,6 +144,23 @@ class Trial:
         start = self._start(n_events)
         events = self.events - self._events[start]
         return (self._differences[-1] - self._differences[start]) / events if events else 0.0
+
+    def gain_at_most(self, least: int) -> float | None:
+        """What the challenger's gain hardly exceeds of late: the mean difference and 1.645 standard errors, of the last half.
+
+        Blocks are summed as they were taken; where they correlate, the error is larger by the root of their span. None until
+        `least` events are half of all, and between one multiple of `least` events and the next, so that chance is not asked
+        again and again until it agrees.
+        """
+        if self.events < 2 * least or self.events // least == self._events[-2] // least:
+            return None
+        start = self._start(self.events // 2)
+        blocks, events = len(self._events) - 1 - start, self.events - self._events[start]
+        total, squares = self._differences[-1] - self._differences[start], self._squares[-1] - self._squares[start]
+        if blocks < 2:
+            return None
+        spread = max(0.0, squares - total**2 / blocks) * blocks / (blocks - 1) * self.length
+        return (total + LIKELY * math.sqrt(spread)) / events
 
     def interval(self) -> tuple[float, float]:
         """A 1 − alpha confidence sequence for the mean of the blocks' differences, within [−1, 1]: for show.

@@ -1,0 +1,148 @@
+"""What the model as it was before a change says of the losses after it, for cases whose fresh window alone confirms nothing.
+
+The question runs among the fits, in a worker. Its answer lives in this process only, like theirs: after a restart it is asked
+again. That there is no answer is one too: no checkpoint is as old as the change, too much lies between, or it failed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from ..errors import RetrainError
+from ..retrain.frozen import FrozenSpec, Losses
+from .confirming import undecided
+from .state import Alarm, Case, Phase, State
+from .world import Hindsight, World
+
+logger = logging.getLogger("streamlearn.control")
+MOST_RECORDS: Final = 200_000  # from the change to the window's end, that are read again
+LIMIT_S: Final = 120.0  # by which an answer must be there: an alarm is not left open for the sake of it
+
+
+class Job(Protocol):
+    """A question under way."""
+
+    def cancel(self) -> None:
+        """Let it end without a result."""
+
+    def done(self) -> bool:
+        """Whether `result` would not wait."""
+
+    def result(self) -> bytes:
+        """`Losses` as MessagePack. Raises RetrainError."""
+
+
+class Asking(Protocol):
+    """Where questions run: `retrain.job.Jobs`, or what a test puts in its place."""
+
+    def ask(self, spec: FrozenSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
+        """Begin. Raises RetrainError."""
+
+
+@dataclass(slots=True)
+class _Question:
+    case: str
+    checkpoint: int
+    asked_at: float
+    job: Job | None
+    answer: Hindsight | None = None
+
+
+class Questions:
+    """At most one open question a model. `timer`: seconds."""
+
+    def __init__(self, jobs: Asking, timer: Callable[[], float]) -> None:
+        self._jobs, self._timer = jobs, timer
+        self._open: dict[str, _Question] = {}
+
+    def answer(self, model: str) -> Hindsight | None:
+        """What is known of the model's open case, None before."""
+        question = self._open.get(model)
+        return None if question is None else question.answer
+
+    def tend(self, state: State, world: World) -> None:
+        """Ask, follow or give up, as the state wants. Raises LogError, StoreError."""
+        case, question = state.case, self._open.get(state.name)
+        alarm = undecided(state) if state.phase == Phase.CONFIRM else None
+        if question is not None and (alarm is None or case is None or question.case != case.id):
+            self._end(state.name)
+            question = None
+        if alarm is None or case is None:
+            return
+        if question is None:
+            question = self._open[state.name] = self._ask(state, case, alarm, world)
+        if question.answer is None:
+            self._follow(question)
+
+    def close(self) -> None:
+        """Cancel everything."""
+        for model in list(self._open):
+            self._end(model)
+
+    def _end(self, model: str) -> None:
+        question = self._open.pop(model)
+        if question.job is not None:
+            question.job.cancel()
+
+    def _ask(self, state: State, case: Case, alarm: Alarm, world: World) -> _Question:
+        question = _Question(case.id, -1, self._timer(), None)
+        found = world.sound(case.shard, case.change_offset)
+        if found is None or world.bounds(case.shard)[0] > case.change_offset:
+            question.answer = Hindsight(case.id, None, -1, "no checkpoint and log are kept from before the change")
+            return question
+        question.checkpoint = found.checkpoint
+        spec = _spec(state, case, alarm, found.checkpoint, world)
+        if spec.until - spec.start > MOST_RECORDS:
+            why = f"{spec.until - spec.start} records lie between the change and now, more than are read again"
+            question.answer = Hindsight(case.id, None, found.checkpoint, why)
+            return question
+        assert state.settings is not None
+        try:
+            question.job = self._jobs.ask(spec, LIMIT_S, state.settings.retrain.memory_limit_mb)
+        except RetrainError as error:
+            question.answer = Hindsight(case.id, None, found.checkpoint, str(error))
+        return question
+
+    def _follow(self, question: _Question) -> None:
+        job = question.job
+        assert job is not None
+        losses: dict[str, Any] | None = None
+        if job.done():
+            try:
+                found = msgspec.msgpack.decode(job.result(), type=Losses)
+                losses, why = msgspec.to_builtins(found), ""
+                if not found.n or (found.n > 1 and not found.blocks):
+                    losses, why = None, "none of the fresh events has both halves after the change"
+            except RetrainError as error:
+                why = str(error)
+        elif self._timer() - question.asked_at > LIMIT_S:
+            job.cancel()
+            why = f"no answer came in {LIMIT_S:.0f} s"
+        else:
+            return
+        question.answer = Hindsight(question.case, losses, question.checkpoint, why)
+        if why:
+            logger.warning("the model as it was cannot be asked", extra={"case": question.case, "why": why})
+
+
+def _spec(state: State, case: Case, alarm: Alarm, checkpoint: int, world: World) -> FrozenSpec:
+    settings, fresh = state.settings, alarm.windows[-1]["fresh"]
+    assert settings is not None
+    return FrozenSpec(
+        model=state.name,
+        shard=case.shard,
+        stream=settings.stream,
+        checkpoint=checkpoint,
+        start=case.change_offset,
+        after=alarm.signal.offset,
+        until=alarm.until,
+        block=max(1, fresh["n"] // max(1, len(fresh.get("blocks", ())) or fresh["n"])),
+        settings=settings.model_dump(mode="json"),
+        stream_settings=dict(world.stream_settings),
+        limits=dict(world.limits),
+    )

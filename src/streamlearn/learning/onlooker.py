@@ -1,0 +1,60 @@
+"""A trainer that does not train: it predicts for features and keeps the losses, by the learner's own rules of joining.
+
+What a model that learned nothing since some time would have lost, on the records since then. It opens nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..config import ModelSettings, StreamSettings
+from ..events import Limits
+from ..log import Record
+from .model import Model
+from .trainer import Trainer
+from .waiting import Entry
+
+
+class Onlooker(Trainer):
+    """`losses` are those of labels at the offsets [after, …), in their order, of features at `start` or later.
+
+    `loss` is the learner's own. A prediction that raises makes no loss: the live learner has refused that event too.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: ModelSettings,
+        stream: StreamSettings,
+        limits: Limits,
+        place: tuple[str, int],
+        start: int,
+        after: int,
+        frozen: Model,
+        loss: Callable[[Any, Any], float | None],
+    ) -> None:
+        frozen.bound(limits)
+        super().__init__(name, model, stream, limits, *place, start, frozen)
+        self.losses: list[float] = []
+        self._after, self._loss = after, loss
+        self._fresh = False
+
+    def feed(self, records: Sequence[Record]) -> int:
+        """Take records in order; returns how many losses came of them."""
+        before = len(self.losses)
+        for record in records:
+            self._fresh = record.offset >= self._after
+            super().feed((record,))
+        return len(self.losses) - before
+
+    def question(self, entry: Entry) -> None:
+        """Predict, as the model was."""
+        entry.y, entry.p = self.model.predict(entry.x)
+
+    def answer(self, entry: Entry, y: Any) -> bool:
+        """Keep the loss, and learn nothing."""
+        loss = self._loss(y, entry.y) if self._fresh else None
+        if loss is not None:
+            self.losses.append(loss)
+        return True
