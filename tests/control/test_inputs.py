@@ -223,6 +223,22 @@ def test_a_case_on_broken_input_ends_without_a_retrain(make: Any) -> None:
     assert not stage.jobs.all
 
 
+def test_broken_input_decides_no_trial(make: Any) -> None:
+    """What both versions lose on garbage says nothing of either: the trial stands still until the input has healed."""
+    stage = make()
+    stage.learner.drift()
+    stage.until("trial_started")
+    go(stage, 2, a=None)
+    assert stage.state().held_by_diagnosis
+    at = stage.view("case", "m-1")["trial"]["events"]
+    go(stage, 20, a=None)
+    assert stage.kinds()[-1] == "held"
+    assert stage.view("case", "m-1")["trial"]["events"] <= at + 30
+    go(stage, 6)
+    stage.until("promoted")
+    assert stage.view("case", "m-1")["trial"]["events"] > at
+
+
 def test_a_retrain_that_runs_is_given_up_when_the_input_breaks(make: Any) -> None:
     stage = make()
     stage.jobs.polls = 1000

@@ -253,6 +253,40 @@ def test_a_failed_fit_is_repeated_with_backoff_and_the_third_failure_ends_the_ca
     assert stage.view("version", "m@2")["fate"] == "failed"
 
 
+def test_a_fit_that_found_too_few_events_waits_for_more(stage: Any) -> None:
+    """An early confirmation may be ahead of late labels: that is no failure, and uses no attempt up."""
+    reasons = ["empty"] * 5 + ["failed"] * 2
+    stage.jobs.errors.extend(RetrainError(reason, "as told") for reason in reasons)
+    stage.learner.drift()
+    stage.until("recovered", turns=900)
+    failures = [d for d in stage.decisions() if d.kind == "retrain_failed"]
+    assert [d.numbers["reason"] for d in failures] == reasons
+    assert not any(d.numbers["final"] for d in failures)
+    assert "more is to come" in failures[0].why
+    assert stage.state().degraded is None
+
+
+def test_events_that_never_come_are_not_waited_for_for_ever(stage: Any) -> None:
+    stage.jobs.errors.extend([RetrainError("empty", "as told")] * 100)
+    stage.learner.drift()
+    stage.until("retrain_failed")
+    stage.turn(86_400.0 + 3600.0)
+    stage.until("retrain_failed")
+    stage.settle()
+    failed = [d for d in stage.decisions() if d.kind == "retrain_failed"]
+    assert [d.numbers["final"] for d in failed] == [False, True]
+    assert stage.state().case is None
+
+
+def test_a_quiet_partition_does_not_keep_a_confirmed_drift_waiting_for_ever(make_stage: Callable[..., Any]) -> None:
+    stage = make_stage(drift={"features": {"enabled": False}}, retrain={"min_events": 400})
+    stage.learner.alarm(since=150)
+    stage.learner.window(mean=0.9, look=(0, WINDOW // 5))
+    stage.until("confirmed")
+    stage.turn(86_400.0 + 3600.0 + 1.0)
+    assert stage.kinds()[-1] == "retrain_started"
+
+
 def test_a_pool_that_cannot_take_the_job_is_a_failed_attempt(stage: Any) -> None:
     stage.jobs.down = RetrainError("failed", "the pool is broken")
     stage.learner.drift()

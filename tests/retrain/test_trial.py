@@ -200,6 +200,35 @@ def test_the_next_bet_is_fair_at_the_edge_of_the_null(m: float, past: list[float
     assert (1 - up) * values[0] + up * values[1] == pytest.approx(1.0)
 
 
+def test_what_a_gain_hardly_exceeds_is_asked_once_for_each_least_number_of_events() -> None:
+    trial, told = Trial(ALPHA, 0.01, 1), []
+    x = np.random.default_rng(5).choice([-0.1, 0.0, 0.1], 1000)
+    for number, difference in enumerate(x, 1):
+        feed(trial, np.array([difference]))
+        bound = trial.gain_at_most(1000)
+        if bound is not None:
+            told.append(10 * number)
+            half = x[: number][-(number // 2) :] if number % 2 == 0 else x[: number][-(number // 2 + 1) :]
+            error = half.std(ddof=1) / math.sqrt(len(half)) * math.sqrt(trial.length)
+            assert bound == pytest.approx(half.mean() + 1.645 * error, abs=1e-9)
+    assert told == list(range(2000, 10_001, 1000))
+
+
+def test_a_better_challenger_is_rarely_taken_for_an_equal_one() -> None:
+    """2 points better at 10 % disagreement: what its gain hardly exceeds seldom falls below 1 point before the trial is won."""
+    rng, dropped = np.random.default_rng(6), 0
+    for _ in range(60):
+        trial = Trial(ALPHA, 0.01, 1)
+        for _ in range(800):
+            won, lost = rng.binomial(10, 0.06), rng.binomial(10, 0.04)
+            trial.add_block(10, min(won, 10), min(lost, 10))
+            bound = trial.gain_at_most(1000)
+            if trial.crossed or (bound is not None and bound <= 0.01):
+                dropped += not trial.crossed
+                break
+    assert dropped <= 9
+
+
 def test_the_first_blocks_are_experience_alone() -> None:
     """Nothing is staked on what the length of the blocks was measured on, however good the news."""
     trial = Trial(ALPHA, 0.0, 1)

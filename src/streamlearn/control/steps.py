@@ -50,8 +50,10 @@ def retrain_failed(
     `to_detach`: the shards that have taken the new version beside their champion, and must let it go.
     """
     retrain, backoff_s = settings.retrain, settings.retrain.backoff_s
-    early = reason == "empty" and case.kind == "drift" and world.now - case.opened_at <= EMPTY_S + settings.label_wait_s
-    final = reason == "behind" or (not early and case.attempt - case.empties >= retrain.attempts)
+    waits = reason == "empty" and case.kind == "drift"  # its events may be on their way
+    early = waits and world.now - case.opened_at <= EMPTY_S + settings.label_wait_s
+    spent = case.attempt - case.empties >= retrain.attempts
+    final = reason == "behind" or (not early if waits else spent)
     numbers: dict[str, Any] = {"attempt": case.attempt, "run": case.run, "reason": reason, "final": final}
     detach = {"verb": "detach", "shards": list(to_detach)}
     if final:
