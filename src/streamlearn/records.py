@@ -186,7 +186,8 @@ def decode_control(data: bytes) -> ControlRecord:
 class Status(msgspec.Struct, omit_defaults=True):
     """What a shard says of itself about once a second; `position` is the next offset to read, `end` the log's end then.
 
-    `backfill`: it has still to read what was there when it began. `withheld`: why it does not publish yet.
+    `backfill`: it has still to read what was there when it began. `withheld`: why it does not publish yet. `log_lost_s`: for
+    how long it has not been able to read the log; `end` is then as it was known last.
     """
 
     model: str
@@ -214,3 +215,4 @@ class Status(msgspec.Struct, omit_defaults=True):
     outcomes: dict[str, list[float]] = {}
     backfill: Backfill | None = None
     withheld: str = ""
+    log_lost_s: float | None = None

@@ -170,12 +170,16 @@ def test_what_the_file_says_otherwise_and_how_far_the_past_is_are_shown(
     made = settings(tmp_path)
     store = open_store(made)
     store.claim("m", 0, 3)
-    behind = said(backfill=Backfill(0, 400, 100), withheld="a publication of m from another build")
+    behind = said(backfill=Backfill(0, 400, 100), withheld="a publication of m from another build", log_lost_s=7.2)
     store.put_status("m", 0, 3, msgspec.json.encode(behind))
     store.put_views({("model", "m"): msgspec.json.encode({"state": "steady", "differs": "pipeline is 'a'"})}, 1)
     store.close()
     [line] = from_store(made, 1001.0)
-    assert line.degraded == ["backfill 25 % (100 of 400 records)", "not published yet: a publication of m from another build"]
+    assert line.degraded == [
+        "the log could not be read for 7 s",
+        "backfill 25 % (100 of 400 records)",
+        "not published yet: a publication of m from another build",
+    ]
     show([line])
     assert "m serves another model than it is meant to: pipeline is 'a'" in capsys.readouterr().out
     assert from_api(view(control={"differs": "seed"})).differs == "seed"

@@ -36,6 +36,7 @@ def test_a_status_says_what_the_learner_holds_and_travels_as_json() -> None:
         ages=[0.2, 0.1],
         pauses={"checkpoint": 0.004},
         checkpoint_at=NOW - 1,
+        log_lost=2.5,
     )
     assert (said.model, said.shard, said.generation, said.version, said.shadow) == ("m", 0, 3, 1, 2)
     assert (said.position, said.end, said.log, said.at, said.n) == (stage.end, 99, "the log", NOW, 3)
@@ -46,6 +47,7 @@ def test_a_status_says_what_the_learner_holds_and_travels_as_json() -> None:
     assert said.delay == {"p50": 0.0, "p95": 1.0}
     assert said.freshness_ms == {"p50": 200.0, "p99": 200.0}
     assert said.pause_ms == {"checkpoint": 4.0}
+    assert said.log_lost_s == 2.5
     assert said.outcomes == {"7": [1.0, 1.0]}
     assert msgspec.json.decode(msgspec.json.encode(said), type=Status) == said
 

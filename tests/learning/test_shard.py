@@ -708,6 +708,7 @@ def test_a_log_that_cannot_be_read_is_waited_for() -> None:
     assert house.status().position == at
     house.log_faults.heal()
     house.turns(100)
+    assert house.status().log_lost_s is None
     house.finish()
     check(house)
 
@@ -744,6 +745,28 @@ def test_a_log_that_is_slow_to_fail_makes_reports_and_checkpoints_no_rarer_once_
     assert house.store_faults.calls["put_checkpoint"] > checkpoints
     house.finish()
     check(house)
+
+
+@pytest.mark.parametrize(("calls", "crowded"), [(["read"], False), (["read", "bounds"], False), (["bounds"], True)])
+def test_a_log_that_is_lost_is_said_with_for_how_long_until_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, calls: list[str], crowded: bool
+) -> None:
+    """Also while so many words wait for it that nothing is read."""
+    house = fresh()
+    house.work(1.0)
+    monkeypatch.setattr(carrier, "CROWD", -1 if crowded else carrier.CROWD)
+    assert house.status().log_lost_s is None
+    lost = house.timer()
+    for call in calls:
+        house.log_faults.fail(call, LogUnavailable("down"), times=10**6)
+    house.turns(200)
+    said = house.status()
+    assert said.position == said.end, "as it was known last"
+    assert said.log_lost_s is not None
+    assert house.timer() - lost - said.log_lost_s < 3
+    house.log_faults.heal()
+    house.turns(100)
+    assert house.status().log_lost_s is None
 
 
 def test_a_log_that_is_back_with_nothing_new_is_asked_where_it_ends() -> None:

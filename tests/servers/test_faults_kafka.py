@@ -53,6 +53,23 @@ def answers_on(load: Load, start: float, until: float) -> None:
     assert {answer.status for answer in answers} == {200}, [answer for answer in answers if answer.status != 200][:5]
 
 
+def lost_log_is_said(house: House) -> None:
+    """Answers and the model's view come to say that the learner is without the log."""
+
+    def said(reasons: list[str] | None) -> bool:
+        return any("not been able to read the log" in reason for reason in reasons or [])
+
+    site = house.site
+    keys = site.keys()
+    for key in keys:
+        eventually(lambda key=key: said(site.ask(key=key).degraded), "an answer says that the log is lost", 30)
+    eventually(lambda: said(httpx.get(f"{site.url}/v1/models/ctr", timeout=10).json()["degraded"]), "so does the view", 10)
+    ages = [site.ask(key=key).age_s for key in keys]
+    time.sleep(3)
+    for key, age in zip(keys, ages, strict=True):
+        assert site.ask(key=key).age_s > age + 2.5, "what the model knows gets older"
+
+
 def taken_again(house: House, load: Load, gone: float) -> float:
     """The broker, away since `gone`, is back: wait until events are taken and all is well; when the former was so."""
     up, posted = time.monotonic(), load.posted
@@ -66,9 +83,13 @@ def taken_again(house: House, load: Load, gone: float) -> float:
 
 
 def all_is_well(house: House, load: Load, gone: float, taken: float) -> None:
-    """Predictions went on, nothing was lost or learned twice, and nobody had to help."""
+    """Predictions went on, nothing was lost or learned twice, nobody had to help, and no answer is degraded any more."""
     answers_on(load, gone, taken)
     house.site.hold(house.traffic)
+    keys = house.site.keys()
+    for key in keys:
+        eventually(lambda key=key: house.site.ask(key=key).degraded == [], "answers are well", 20)
+        assert house.site.ask(key=key).age_s < 10
     assert house.roles() == house.pids, "no role had to be started again"
 
 
@@ -82,6 +103,7 @@ def test_broker_killed_and_restarted(house: House) -> None:
         status, amiss = site.readiness()
         assert status == 200, "what is loaded can answer"
         assert any("the log cannot be reached" in reason or "the log did not answer" in reason for reason in amiss), amiss
+        lost_log_is_said(house)
         assert httpx.post(f"{site.url}/v1/events", json={"stream": "clicks", "x": {}}, timeout=30).status_code in (429, 503)
         house.kafka.start()
         taken = taken_again(house, load, killed)
@@ -97,6 +119,7 @@ def test_broker_frozen_and_resumed(house: House) -> None:
         try:
             eventually(lambda: any("the log" in reason for reason in site.readiness()[1]), "readiness names the log", FROZEN_S)
             assert site.readiness()[0] == 200
+            lost_log_is_said(house)
             time.sleep(max(0.0, frozen + FROZEN_S - time.monotonic()))
         finally:
             house.kafka.resume()
@@ -121,6 +144,7 @@ def test_the_brokers_disk_full(
             eventually(lambda: not kafka.running, "the broker ends")
             eventually(lambda: any("log" in reason for reason in site.readiness()[1]), "readiness names the log", 20)
             assert site.readiness()[0] == 200, "what is loaded can answer"
+            lost_log_is_said(house)
             ballast.unlink()
             kafka.start()
             taken = taken_again(house, load, full)

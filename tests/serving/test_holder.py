@@ -213,6 +213,24 @@ def test_a_publication_without_any_status_is_degraded_once_it_is_old(world: Any,
     assert holder.slot("delay", None).degraded == ["the learner has not reported"]
 
 
+def test_a_learner_without_the_log_is_said_with_for_how_long(world: Any, holder: Any) -> None:
+    world.publish()
+    world.report()
+    holder.poll(0.0)
+    slot = holder.slot("delay", None)
+    for lost in (0.0, 2.0, 4.0):
+        world.report(log_lost_s=lost)
+        holder.poll(0.0)
+        assert slot.degraded == [f"the learner has not been able to read the log for {lost:.0f} s"]
+        assert world.timer() - slot.served.current_at == lost, "its age grows, though nothing is known to wait"
+        world.clock.advance(2)
+    holder.poll(0.0)
+    assert slot.degraded == ["the learner has not been able to read the log for 6 s"]
+    world.report()
+    holder.poll(0.0)
+    assert (slot.degraded, world.timer() - slot.served.current_at) == (None, 0)
+
+
 def test_a_held_learner_and_a_confirmed_drift_are_both_said(world: Any, holder: Any) -> None:
     world.publish()
     world.report(held="broken input")
@@ -230,6 +248,7 @@ def test_a_held_learner_and_a_confirmed_drift_are_both_said(world: Any, holder: 
         ({"position": 14, "end": 14, "n": 5, "version": 2}, False),  # another champion since
         ({"position": 10, "end": 12}, False),  # it is behind
         ({"position": 10, "end": 10, "log": "another"}, False),
+        ({"position": 10, "end": 10, "log_lost_s": 0.0}, False),  # nobody knows what waits
     ],
 )
 def test_the_age_counts_from_when_the_learner_last_stood_at_what_is_served(

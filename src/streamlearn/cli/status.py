@@ -105,7 +105,9 @@ def from_store(settings: Settings, now: float) -> list[Line]:
         held = [one.held for one in shards if one.held]
         past = told(one.backfill for one in shards if one.backfill is not None)
         withheld = [f"not published yet: {one.withheld}" for one in shards if one.withheld]
-        reasons = [*([view["degraded"]] if view.get("degraded") else []), *held, *([past] if past else []), *withheld]
+        away = max((one.log_lost_s for one in shards if one.log_lost_s is not None), default=None)
+        lost = [] if away is None else [f"the log could not be read for {away:.0f} s"]
+        reasons = [*([view["degraded"]] if view.get("degraded") else []), *held, *lost, *([past] if past else []), *withheld]
         lines.append(
             Line(
                 name,

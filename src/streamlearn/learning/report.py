@@ -40,8 +40,12 @@ def status(
     checkpoint_at: float | None,
     backfill: Backfill | None = None,
     withheld: str = "",
+    log_lost: float | None = None,
 ) -> Status:
-    """The status of a shard. `ages` are seconds from append to learned, `pauses` seconds that the loop did not learn."""
+    """The status of a shard. `ages` are seconds from append to learned, `pauses` seconds that the loop did not learn.
+
+    `log_lost` is seconds without the log, None while it can be read.
+    """
     join = learner.join
     fresh, delays = sorted(ages), sorted(learner.delays)
     return Status(
@@ -70,6 +74,7 @@ def status(
         outcomes={str(version): [row[0], row[1]] for version, row in learner.outcomes.items()},
         backfill=backfill,
         withheld=withheld,
+        log_lost_s=log_lost,
     )
 
 

@@ -91,6 +91,7 @@ class Shard:
         self._ages: deque[float] = deque(maxlen=500)
         self._pace = Pace(now, self.learner.n)
         self._end = self._nothing_below = self.learner.position  # the log's end when last asked; where it was read to
+        self._log_lost: float | None = None  # since when, by the timer
 
     def _claim(self) -> int:
         first = 0
@@ -147,7 +148,8 @@ class Shard:
 
     def _learn_batch(self) -> bool:
         deps, learner = self.deps, self.learner
-        if deps.timer() < self._patience.until:
+        began = deps.timer()
+        if began < self._patience.until:
             return False
         try:
             records = deps.log.read(self.stream, self.shard, learner.position, self._batch)
@@ -155,28 +157,40 @@ class Shard:
             self._stop(error)
             return False
         except LogUnavailable as error:
+            self._miss_log(began)
             self._patience.failed(error, deps.timer())
             return False
         if not records:
             self._nothing_below = self._end
-            self._patience.worked()
+            self._read_on()
             return False
         started, told = deps.timer(), len(learner.signals)
         try:
             advance(learner, records, deps.settings, deps.log, deps.keys, deps.resolve)
         except (LogUnavailable, StoreUnavailable) as error:  # a version to try cannot be fetched yet
+            if isinstance(error, LogUnavailable):
+                self._miss_log(began)
             self._patience.failed(error, deps.timer())
             return False
         except GONE as error:
             self._stop(error)
             return False
-        self._patience.worked()
+        self._read_on()
         self._catch_up.mute(told)
         self._fit_batch(len(records), deps.timer() - started)
         now = deps.clock()
         self._ages.append(max(0.0, now - records[0].ts))  # the log's clock is not this one
         self._ages.append(max(0.0, now - records[-1].ts))
         return True
+
+    def _miss_log(self, began: float) -> None:
+        """The log did not answer what it was asked at `began`, by the timer."""
+        if self._log_lost is None:
+            self._log_lost = began
+
+    def _read_on(self) -> None:
+        self._patience.worked()
+        self._log_lost = None
 
     def _fit_batch(self, taken: int, spent: float) -> None:
         """Read next what takes about TURN_S, `learn.batch` at the most: with a slow model, publications must not wait long."""
@@ -244,8 +258,7 @@ class Shard:
 
     def _report(self) -> None:
         if not self._patience.failing:
-            with suppress(LogError):  # then it is the end as it was known last
-                self._end = self.deps.log.bounds(self.stream, self.shard)[1]
+            self._look_at_end()
         started = self.deps.timer()  # a log that does not answer must not make reports rare
         document = encode(self.status(started))
         self._reporting.done(started, self.deps.timer())
@@ -257,6 +270,16 @@ class Shard:
                 self._tag = self._published = self.kept_position = None
 
         self._reporting.write(self.deps.writer, write)
+
+    def _look_at_end(self) -> None:
+        began = self.deps.timer()
+        try:
+            self._end = self.deps.log.bounds(self.stream, self.shard)[1]
+        except LogError as error:  # then it is the end as it was known last
+            if isinstance(error, LogUnavailable):
+                self._miss_log(began)
+        else:
+            self._log_lost = None
 
     def status(self, now: float) -> Status:
         """What the shard says of itself; `now` by the timer."""
@@ -276,6 +299,7 @@ class Shard:
             checkpoint_at=self.checkpoint_at,
             backfill=self._catch_up.status(now),
             withheld=self._catch_up.withheld,
+            log_lost=None if self._log_lost is None else now - self._log_lost,
         )
 
     def close(self) -> None:

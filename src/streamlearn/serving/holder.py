@@ -50,7 +50,7 @@ class Challenger(NamedTuple):
 class Served(NamedTuple):
     """One shard's model as it is served. `current_at`: when the learner was last known to stand at it, by the timer.
 
-    That is when the newest status was heard if it shows nothing waiting in the log and nothing learned since this publication;
+    That is when the newest status was heard if it shows nothing waiting in a log that can be read, and nothing learned since;
     else when the publication was made. The age of an answer is the time since then, so that it stays small
     while a learner has nothing to do, and grows when it is behind, held or gone.
     """
@@ -324,6 +324,8 @@ class Holder:
                 reasons.append(f"the learner has not reported for {silent:.0f} s")
             if status.held is not None:
                 reasons.append(f"learning is held: {status.held}")
+            if status.log_lost_s is not None:
+                reasons.append(f"the learner has not been able to read the log for {status.log_lost_s + silent:.0f} s")
             reasons += _catching_up(slot)
         return reasons
 
@@ -335,7 +337,9 @@ def _catching_up(slot: Slot) -> list[str]:
 
 
 def _is_current(served: Served, status: Status) -> bool:
-    """Nothing waits in the log, and nothing was learned since the publication."""
+    """Nothing waits in the log, as far as it can be read, and nothing was learned since the publication."""
+    if status.log_lost_s is not None:
+        return False  # its end is as it was known last
     same = status.position == served.position.offset or (status.n == served.n and status.version == served.version)
     return status.position == status.end and status.log == served.position.log and same
 

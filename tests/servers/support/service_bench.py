@@ -149,11 +149,12 @@ class Program:
 
 
 class Answer(NamedTuple):
-    """What a question was answered with: when (monotonic seconds), the HTTP status, why the answer is degraded."""
+    """What a question was answered with: when (monotonic seconds), the HTTP status, why it is degraded, how old it is."""
 
     at: float
     status: int
     degraded: list[str]
+    age_s: float = 0.0
 
 
 class Site:
@@ -262,7 +263,8 @@ class Site:
     def ask(self, model: str = "ctr", key: str = "k1", client: httpx.Client | None = None) -> Answer:
         question = {"x": {"a": 0.9, "b": 0.9, "c": "u"}, "key": key}
         answer = (client or httpx).post(f"{self.url}/v1/predict/{model}", json=question, timeout=10)
-        return Answer(time.monotonic(), answer.status_code, answer.json().get("degraded") or [])
+        said = answer.json()
+        return Answer(time.monotonic(), answer.status_code, said.get("degraded") or [], said.get("age_s", 0.0))
 
     # -- what is in the log and in the store
 
