@@ -174,6 +174,44 @@ class TestGettingWhatIsMissing:
         assert self.fetch() == (0, ["Kafka 4.1.0 is there", "Redis is there"])
         assert not (machine / "ran").exists()
 
+    def test_root_on_debian_gets_java_and_maven_too(self, machine: Path, tmp_path: Path) -> None:
+        maven = 'for each; do case $each in -DoutputDirectory=*) mkdir "${each#*=}";; esac; done'
+        self.put(machine, "apt-get", f"""
+            for each; do
+                case $each in
+                    openjdk-17-jre-headless) cp /bin/true "{machine}/java";;
+                    maven) printf '#!/bin/sh\nPATH=/usr/bin:/bin\n%s\n' '{maven}' > "{machine}/mvn"; chmod +x "{machine}/mvn";;
+                    redis-server) cp /bin/true "{machine}/redis-server";;
+                esac
+            done
+        """)  # fmt: skip
+        code, said = self.fetch()
+        assert code == 0
+        assert said[0] == "installing openjdk-17-jre-headless maven"
+        assert said[-3:] == ["Kafka 4.1.0 is there", "installing redis-server", "Redis is there"]
+        assert (machine / "ran").read_text().splitlines() == [
+            "apt-get -qq update",
+            "apt-get -qq -y --no-install-recommends install openjdk-17-jre-headless maven",
+            "apt-get -qq update",
+            "apt-get -qq -y --no-install-recommends install redis-server",
+        ]
+
+    def test_maven_is_not_needed_where_the_jars_are(self, machine: Path, tmp_path: Path) -> None:
+        (tmp_path / "cache/streamlearn/kafka-4.1.0").mkdir(parents=True)
+        self.put(machine, "apt-get", f'[ $2 = update ] || cp /bin/true "{machine}/java"')
+        self.put(machine, "redis-server")
+        assert self.fetch() == (0, ["installing openjdk-17-jre-headless", "Kafka 4.1.0 is there", "Redis is there"])
+
+    def test_what_is_not_for_want_of_a_program_installs_nothing(self, machine: Path) -> None:
+        self.put(machine, "java")
+        self.put(machine, "mvn", "echo 'no network'; exit 1")
+        self.put(machine, "redis-server")
+        self.put(machine, "apt-get")
+        code, said = self.fetch()
+        assert code == 1
+        assert "Maven could not fetch Kafka 4.1.0: no network" in said[1]
+        assert "apt-get" not in (machine / "ran").read_text()
+
     def test_root_on_debian_gets_both(self, machine: Path, tmp_path: Path) -> None:
         self.put(machine, "java")
         self.put(machine, "mvn", 'for each; do case $each in -DoutputDirectory=*) mkdir "${each#*=}";; esac; done')

@@ -27,6 +27,7 @@ from .dev_process import LOOK_S, LOOPBACK, START_S, Host, Local, Server, free_po
 VERSION: Final = "4.1.0"
 IMAGE: Final = f"apache/kafka:{VERSION}"
 IMAGE_JARS: Final = "/opt/kafka/libs/*"
+PACKAGES: Final[Mapping[str, str]] = {"java": "openjdk-17-jre-headless", "mvn": "maven"}  # Debian's, by command
 PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 POM: Final = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -88,7 +89,7 @@ def find_kafka(folder: Path, say: Callable[[str], None]) -> Kafka:
     Raises ConfigError that says what to install, or why the jars could not be fetched.
     """
     try:
-        java = program("java", "openjdk-17-jre-headless")
+        java = program("java", PACKAGES["java"])
         fetch_jars(folder, say)
     except ConfigError:
         docker = Docker.find(IMAGE)
@@ -102,7 +103,7 @@ def fetch_jars(folder: Path, say: Callable[[str], None]) -> None:
     """Have Maven put Kafka's jars into `folder`, all or none of them. Nothing is done when it is there. Raises ConfigError."""
     if folder.is_dir():
         return
-    maven = program("mvn", "maven")
+    maven = program("mvn", PACKAGES["mvn"])
     say(f"fetching Kafka {VERSION} by Maven into {folder}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as draft:

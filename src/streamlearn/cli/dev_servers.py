@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Final
@@ -20,7 +20,7 @@ import typer
 
 from ..errors import ConfigError, StreamlearnError
 from .console import explain, say
-from .dev_kafka import VERSION, KafkaCluster, cache_folder, find_kafka
+from .dev_kafka import PACKAGES, VERSION, KafkaCluster, cache_folder, find_kafka
 from .dev_process import Server
 from .dev_redis import PACKAGE, RedisServer, find_redis
 from .lifetime import Lifetime
@@ -81,30 +81,36 @@ def run(folder: Path, brokers: int, redises: int) -> int:
 
 
 def get_missing() -> int:
-    """Get Kafka's jars and, as root on Debian, a missing redis-server; tell what cannot be had. 0 when everything is there."""
-    code = 0
-    wanted: Sequence[tuple[str, Callable[[], object]]] = (
-        (f"Kafka {VERSION}", lambda: find_kafka(cache_folder(os.environ), say)),
-        ("Redis", _get_redis),
+    """Get Kafka's jars and, as root on Debian, missing programs (Java, Maven, redis-server); tell what cannot be had.
+
+    0 when everything is there.
+    """
+    code, jars = 0, cache_folder(os.environ)
+    for_kafka = {command: package for command, package in PACKAGES.items() if command != "mvn" or not jars.is_dir()}
+    wanted: tuple[tuple[str, Callable[[], object], Mapping[str, str]], ...] = (
+        (f"Kafka {VERSION}", lambda: find_kafka(jars, say), for_kafka),
+        ("Redis", find_redis, {"redis-server": PACKAGE}),
     )
-    for name, get in wanted:
+    for name, find, packages in wanted:
         try:
-            get()
+            _get(find, packages)
             say(f"{name} is there")
         except ConfigError as error:
             code = explain(error)
     return 1 if code else 0
 
 
-def _get_redis() -> None:
+def _get(find: Callable[[], object], packages: Mapping[str, str]) -> None:
+    """`find`, and again after the missing ones of `packages`, Debian's by command, were installed. Raises ConfigError."""
     try:
-        find_redis()
+        find()
     except ConfigError:
         apt = shutil.which("apt-get")
-        if apt is None or os.geteuid() != 0:
+        missing = [package for command, package in packages.items() if shutil.which(command) is None]
+        if apt is None or os.geteuid() != 0 or not missing:
             raise
-        install(apt, PACKAGE)
-        find_redis()
+        install(apt, *missing)
+        find()
 
 
 def install(apt: str, *packages: str) -> None:
