@@ -197,6 +197,7 @@ class RetrainSettings(Table):
     memory_limit_mb: Positive = 2048
     catch_up_records: Count = 500
     max_gap_records: Count = 20_000
+    window_s: NotNegative = 604_800
     attempts: Count = 3
     backoff_s: NotNegative = 5
 

@@ -62,7 +62,11 @@ def test_a_sound_configuration_has_nothing_to_say(write) -> None:
         (STREAM, {}, "warning", "models", "there is none"),
         (MODEL + "[streams.t]", {}, "note", "streams.t", "no model reads it"),
         (MODEL.replace("[models.m]", "partitions = 4\n[models.m]"), {}, "note", "models.m", "4 partitions"),
-        (MODEL + "[log]\nretention_hours = 30", {}, "warning", "log.retention_hours", "Write at least 48, or 0"),
+        (MODEL + "[log]\nretention_hours = 30", {}, "warning", "log.retention_hours", "Write at least 216, or 0"),
+        (
+            MODEL + "retrain.window_s = 3600\n[log]\nretention_hours = 48.5", {},
+            "warning", "log.retention_hours", "may read 1 h before that again (retrain.window_s). Write at least 49, or 0",
+        ),
         (MODEL + "[models.m.retrain]\ncatch_up_records = 30000", {}, "error", "models.m.retrain.catch_up_records", "20000"),
         (
             MODEL.replace("[models.m]", "allowed_lateness_s = 1e9\n[models.m]"), {},

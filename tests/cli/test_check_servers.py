@@ -72,16 +72,19 @@ def test_another_number_of_partitions_is_an_error(place: Place) -> None:
     assert "is 3, but the log has this stream with 2" in errors[0].text
 
 
-def test_a_retention_shorter_than_labels_wait_is_explained(place: Place) -> None:
-    wiring.open_log(place.settings(hours=20)).close()
-    text = CONFIG + '[models.ctr]\nstream = "clicks"\ntask = "binary"\npipeline = "logistic"\n'
+@pytest.mark.parametrize(("window", "least_h"), [("", 24 + 168 + 24), ("window_s = 7200", 24 + 2 + 24)])
+def test_a_retention_shorter_than_labels_and_retrains_need_is_explained(place: Place, window: str, least_h: int) -> None:
+    """The label wait of a day, the longest retrain window, and a day on top."""
+    wiring.open_log(place.settings(hours=49)).close()
+    text = CONFIG + '[models.ctr]\nstream = "clicks"\ntask = "binary"\npipeline = "logistic"\n[models.ctr.retrain]\n'
     values = {"kafka": place.kafka, "redis": place.redis, "prefix": place.prefix, "hours": 0, "partitions": 2}
-    place.path.write_text(text.format(**values))
+    place.path.write_text(text.format(**values) + window)
     settings = wiring.read_settings(place.path, {})
     found = [one for one in findings(place.path, settings, {}) if one.key == "log.kafka"]
     assert [one.level for one in found] == ["warning"]
     assert f"{place.prefix}.clicks" in found[0].text
-    assert "172800000" in found[0].text  # the label wait of a day, and a day on top
+    assert f"retention.ms={least_h * 3_600_000}" in found[0].text
+    assert "label_wait_s, retrain.window_s and a day" in found[0].text
 
 
 def test_a_redis_that_may_evict_is_a_warning(place: Place, own_redis: Any) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ..config import Settings
+from ..config import ModelSettings, Settings
 from ..config_errors import ConfigErrors
 from ..errors import ConfigError, ModelError, StreamlearnError
 from ..log import INTERNAL
@@ -184,12 +184,16 @@ def _log(settings: Settings) -> Iterator[Finding]:
 
 
 def _least_retention_ms(settings: Settings) -> dict[str, int]:
-    """What each stream that is read must keep: the longest wait for a label on it, and a day on top for a retrain's replay."""
-    hours = {
-        name: max(model.label_wait_s for model in settings.models.values() if model.stream == name) / HOUR_S + SPARE_H
+    """What each stream that is read must keep: what the most demanding of its models needs."""
+    return {
+        name: int(max(_least_hours(model) for model in settings.models.values() if model.stream == name) * HOUR_S * 1000)
         for name in {model.stream for model in settings.models.values()}
     }
-    return {name: int(least * HOUR_S * 1000) for name, least in hours.items()}
+
+
+def _least_hours(model: ModelSettings) -> float:
+    """How far back the log must reach for a model: labels are waited for, retrains read it again, and a day is to spare."""
+    return (model.label_wait_s + model.retrain.window_s) / HOUR_S + SPARE_H
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
@@ -219,12 +223,12 @@ def _contradictions(settings: Settings) -> Iterator[Finding]:
             key = f"streams.{name}.allowed_lateness_s"
             yield Finding("warning", key, "is more than a week, and label waits end that much later. It is in seconds")
     for name, model in settings.models.items():
-        wait = model.label_wait_s / HOUR_S
-        if 0 < hours < wait + SPARE_H:
+        if 0 < hours < _least_hours(model):
             yield Finding(
                 "warning", "log.retention_hours",
-                f"is {hours:g}, but models.{name}.label_wait_s keeps events waiting for {wait:g} h, and a retrain replays "
-                f"more. Write at least {wait + SPARE_H:g}, or 0 to keep everything",
+                f"is {hours:g}, but models.{name}.label_wait_s keeps events waiting for {model.label_wait_s / HOUR_S:g} h, and "
+                f"a retrain may read {model.retrain.window_s / HOUR_S:g} h before that again (retrain.window_s). "
+                f"Write at least {_least_hours(model):g}, or 0 to keep everything",
             )  # fmt: skip
         if model.retrain.catch_up_records > model.retrain.max_gap_records:
             yield Finding(

@@ -236,7 +236,8 @@ class Topics:
         least = FOR_EVER if stream == CONTROL else keep_ms
         retention = int(config.get("retention.ms", FOR_EVER))
         if retention != FOR_EVER and (least == FOR_EVER or retention < least):
-            need = "it is kept for ever" if least == FOR_EVER else f"{least / DAY_MS:.1f} days are needed"
+            days = f"{least / DAY_MS:.1f} days are needed (label_wait_s, retrain.window_s and a day)"
+            need = "it is kept for ever" if least == FOR_EVER else days
             wrong("retention.ms", f"({retention / DAY_MS:.1f} days), but {need}", str(least))
         if int(config.get("retention.bytes", FOR_EVER)) != FOR_EVER:
             wrong("retention.bytes", "so a burst of events deletes what is still needed", "-1")
