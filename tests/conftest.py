@@ -1,6 +1,7 @@
 """What every test shares: property tests without a time limit, since the machine may be busy, and real Kafka and Redis servers.
 
-A server that cannot be had skips the test with the reason, unless STREAMLEARN_TEST_SERVERS=require, which makes it an error.
+What cannot be had, a server or the right to mount, skips the test with the reason; with STREAMLEARN_TEST_SERVERS=require it is
+an error.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,25 +27,35 @@ settings.load_profile("streamlearn")
 Found = TypeVar("Found")
 
 
+def without(reason: str) -> NoReturn:
+    if os.environ.get("STREAMLEARN_TEST_SERVERS") == "require":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
 def had(find: Callable[[], Found]) -> Found:
     try:
         return find()
     except ConfigError as error:
-        if os.environ.get("STREAMLEARN_TEST_SERVERS") == "require":
-            raise
-        pytest.skip(f"no real server to test with: {error}")
+        without(f"no real server to test with: {error}")
+
+
+@pytest.fixture(scope="session")
+def lacking() -> Callable[[str], NoReturn]:
+    """Ends the test for want of what it is told: skipped, or failed where that is required."""
+    return without
 
 
 @pytest.fixture(scope="session")
 def small_disk() -> Iterator[Callable[[Path, int], Path]]:
-    """Makes a folder a file system of its own of so many megabytes, to be filled. Skips where only root could, and is not."""
+    """Makes a folder a file system of its own of so many megabytes, to be filled. Without where only root could, and is not."""
     places: list[Path] = []
 
     def mount(place: Path, megabytes: int) -> Path:
         place.mkdir(parents=True)
         command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
         if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
-            pytest.skip("needs the right to mount a small tmpfs")
+            without("needs the right to mount a small tmpfs")
         places.append(place)
         return place
 

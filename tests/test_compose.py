@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import psutil
@@ -273,9 +273,14 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(kafka_program: Kafka, redis_program: RedisProgram, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    kafka_program: Kafka,
+    redis_program: RedisProgram,
+    lacking: Callable[[str], NoReturn],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
     if kafka_program.host != Local() or redis_program.host != Local():
-        pytest.skip("Kafka and Redis are Docker's here; this runs what is installed")
+        lacking("Kafka and Redis are Docker's here; this runs what is installed")
     here = Here(tmp_path_factory.mktemp("compose"))
     ours = [sys.executable, "-P", "-m", "streamlearn"]
     services: dict[str, Service] = {"kafka": ImageOfKafka(here, kafka_program), "redis": Service(here, "redis", [])}

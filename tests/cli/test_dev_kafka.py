@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -176,9 +177,11 @@ class TestFetching:
     @pytest.mark.slow
     @pytest.mark.kafka
     @pytest.mark.timeout(900)
-    def test_maven_fetches_all_that_a_broker_needs(self, kafka_program: Kafka, tmp_path: Path) -> None:
+    def test_maven_fetches_all_that_a_broker_needs(
+        self, kafka_program: Kafka, lacking: Callable[[str], NoReturn], tmp_path: Path
+    ) -> None:
         if kafka_program.host != Local():
-            pytest.skip("Maven is not here; Kafka is Docker's")
+            lacking("Maven is not here; Kafka is Docker's")
         fetch_jars(tmp_path / "jars", print)
         names = {path.name for path in (tmp_path / "jars").iterdir()}
         assert {"kafka_2.13-4.1.0.jar", "kafka-clients-4.1.0.jar", "slf4j-simple-1.7.36.jar"} <= names
