@@ -12,6 +12,7 @@ from streamlearn.config import parse
 from streamlearn.control.loop import Control
 from streamlearn.drift.watch import DriftWatch
 from streamlearn.errors import RetrainError
+from streamlearn.learning import checkpoint
 from streamlearn.learning.digest import digest
 from streamlearn.learning.replay import advance, new_learner, replay
 from streamlearn.log import CONTROL, SIGNALS, Entry
@@ -104,6 +105,13 @@ class World:
         raise AssertionError(f"no {kind} after {[decision.kind for decision in self.decisions()]}")
 
 
+def assert_replayed(world: World) -> None:
+    """A replay of the log, commands and all, gives the learner's whole state again."""
+    again = replay(world.settings, "m", 0, world.log, world.keys, DriftWatch, world.resolve, world.learner.position)
+    assert (again.version, again.n, again.signal_seq) == (world.learner.version, world.learner.n, world.learner.signal_seq)
+    assert checkpoint.digest(again) == checkpoint.digest(world.learner)
+
+
 def test_the_whole_story_with_the_real_parts(keys: Any) -> None:
     world = World(keys, pipeline="naive_bayes")
     for _ in range(20):
@@ -127,8 +135,7 @@ def test_the_whole_story_with_the_real_parts(keys: Any) -> None:
     world.until("rolled_back")
     world.turn()
     assert world.learner.version == 1
-    again = replay(world.settings, "m", 0, world.log, keys, DriftWatch, world.resolve, world.learner.position)
-    assert (again.version, again.n, again.signal_seq) == (1, world.learner.n, world.learner.signal_seq)
+    assert_replayed(world)
 
 
 def test_a_champion_that_recovers_by_itself_keeps_serving(keys: Any) -> None:
@@ -167,8 +174,7 @@ def test_a_version_that_turns_bad_after_its_promotion_is_rolled_back_by_control(
     assert started.numbers["mean_difference"] > 0
     world.until("rolled_back", turns=5)
     assert (world.learner.version, world.learner.parked_version, world.learner.shadow_version) == (1, 2, None)
-    again = replay(world.settings, "m", 0, world.log, keys, DriftWatch, world.resolve, world.learner.position)
-    assert (again.version, again.n, again.signal_seq) == (1, world.learner.n, world.learner.signal_seq)
+    assert_replayed(world)
 
 
 FEATURES: dict[str, Any] = {
