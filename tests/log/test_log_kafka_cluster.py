@@ -10,7 +10,7 @@ import pytest
 
 from streamlearn.cli.dev_kafka import KafkaCluster
 from streamlearn.errors import LogError, LogUnavailable
-from streamlearn.log import Entry
+from streamlearn.log import INTERNAL, Entry
 from streamlearn.log.kafka import KafkaLog
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -94,6 +94,25 @@ def test_the_leader_dies_and_nothing_acknowledged_is_lost(kafka_cluster: KafkaCl
     for who, numbers in enumerate(acknowledged):
         assert set(numbers) <= set(stored[who])
         assert stored[who] == sorted(set(stored[who]))
+
+
+def test_topics_with_too_few_copies_are_named_with_the_mending(kafka_cluster: KafkaCluster, log: KafkaLog) -> None:
+    """Topics that were made with one copy, where the settings ask for three of which two are in sync."""
+    made = KafkaLog(bootstrap=kafka_cluster.address, prefix="few.", replication=1, min_insync=1)
+    made.create({"s": 2})
+    assert made.describe({"s": 2}) == []
+    made.close()
+    asking = KafkaLog(bootstrap=kafka_cluster.address, prefix="few.", replication=3, min_insync=2)
+    problems = asking.describe({"s": 2})
+    asking.close()
+    topics = [f"few.{stream}" for stream in ("s", *INTERNAL)]
+    for topic in topics:
+        copies, insync = (one for one in problems if one.startswith(f"{topic}: "))
+        assert copies.startswith(f"{topic}: has 1 copies, log.kafka.replication is 3. Reassign its partitions")
+        assert insync.startswith(f"{topic}: min.insync.replicas is 1, log.kafka.min_insync is 2. Run: ")
+        assert insync.endswith(f"--entity-name {topic} --add-config min.insync.replicas=2")
+    assert len(problems) == 2 * len(topics)
+    assert log.describe({"s": 1}) == [], "those of another prefix are well"
 
 
 def more_from_all(acknowledged: list[list[int]]) -> None:
