@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,6 +38,7 @@ SMALL = DriftSettings(
     min_reference=40,
     max_reference=200,
 )
+EARLY = SMALL.model_copy(update={"window": 100})  # looked at before it is full, too
 
 
 def flips(seed: int, *stretches: tuple[int, float]) -> list[float]:
@@ -306,8 +308,10 @@ steps = st.lists(
 )
 
 
-def run(loss: str, plan: Sequence[Step], cuts: frozenset[int], seed: int) -> tuple[list[tuple[int, Note]], bytes, list[Any]]:
-    watch, rng, n, notes = DriftWatch(SMALL, loss), random.Random(seed), 0, []
+def run(
+    loss: str, plan: Sequence[Step], cuts: frozenset[int], seed: int, settings: DriftSettings = SMALL
+) -> tuple[list[tuple[int, Note]], bytes, list[Any]]:
+    watch, rng, n, notes = DriftWatch(settings, loss), random.Random(seed), 0, []
     for verb, count, share in plan:
         if verb == "reject":
             watch.reset(False)
@@ -323,18 +327,20 @@ def run(loss: str, plan: Sequence[Step], cuts: frozenset[int], seed: int) -> tup
                 notes.append((n, note))
             if n in cuts:
                 before = watch.state()
-                watch = DriftWatch.restore(SMALL, loss, before)
+                watch = DriftWatch.restore(settings, loss, before)
                 assert watch.state() == before
     numbers = [watch._losses.tolist(), watch._offsets.tolist(), watch._reference, watch._phase, watch._left, watch._change_n]
     return notes, watch.state(), numbers
 
 
+@pytest.mark.parametrize("settings", [SMALL, EARLY], ids=["small", "early"])
 @pytest.mark.parametrize("loss", ["binary", "bounded"])
 @examples(max_examples=60, deadline=None)
 @given(plan=steps, seed=st.integers(0, 2**16), cuts=st.frozensets(st.integers(1, 1500), max_size=5))
-def test_a_round_trip_in_between_changes_nothing(loss: str, plan: list[Step], seed: int, cuts: frozenset[int]) -> None:
-    whole, halves = run(loss, plan, frozenset(), seed), run(loss, plan, cuts, seed)
-    assert whole == halves
+def test_a_round_trip_in_between_changes_nothing(
+    loss: str, settings: DriftSettings, plan: list[Step], seed: int, cuts: frozenset[int]
+) -> None:
+    assert run(loss, plan, frozenset(), seed, settings) == run(loss, plan, cuts, seed, settings)
 
 
 @pytest.mark.parametrize("loss", ["binary", "bounded"])
@@ -346,6 +352,15 @@ def test_every_kind_of_note_survives_many_round_trips(loss: str) -> None:
     assert [(note.kind, note.data.get("tag")) for _, note in whole[0]] == [
         ("alarm", None), ("window", "fresh"), ("window", "recovery"), ("alarm", None), ("window", "fresh"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ["binary", "bounded"])
+def test_a_round_trip_between_two_looks_changes_nothing(loss: str) -> None:
+    plan: list[Step] = [("losses", 200, 0.05), ("losses", 200, 0.9), ("reject", 0, 0.0), ("losses", 100, 0.9)]
+    whole = run(loss, plan, frozenset(), 5, EARLY)
+    first = [note for _, note in whole[0]][:3]
+    assert [note.data.get("look") for note in first] == [None, [0, 40, 100], [40, 100, 100]]
+    assert whole == run(loss, plan, frozenset(range(1, 500, 7)), 5, EARLY)
 
 
 @examples(max_examples=60, deadline=None)
@@ -389,6 +404,53 @@ def test_a_smaller_memory_in_the_settings_is_kept_to() -> None:
     feed(watch, flips(1, (9000, 0.2)))
     smaller = DriftWatch.restore(QUIET.model_copy(update={"max_reference": 500}), "binary", watch.state())
     assert len(smaller._losses) <= 1200
+
+
+@pytest.mark.parametrize("loss", ["binary", "bounded"])
+@pytest.mark.parametrize("other", [40, 100, 400, 5000])
+def test_a_window_under_way_keeps_the_size_it_began_with(loss: str, other: int) -> None:
+    old = SMALL.model_copy(update={"window": 200, "max_reference": 100, "gap": 0})
+    new = old.model_copy(update={"window": other})
+    losses = flips(5, (150, 0.05), (6500, 0.9))
+    kept = DriftWatch(old, loss)
+    at, _ = until_alarm(kept, losses)
+    changed = DriftWatch.restore(new, loss, kept.state())
+    assert feed(changed, losses[at : at + 50], at) == feed(kept, losses[at : at + 50], at)
+    changed = DriftWatch.restore(new, loss, changed.state())
+    told = feed(changed, losses[at + 50 : at + 200], at + 50)
+    assert told == feed(kept, losses[at + 50 : at + 200], at + 50)
+    assert [(n, note.data["from_n"]) for n, note in told] == [(at + 80, at + 1), (at + 200, at + 1)]
+    changed.begin_recovery(at + 200)
+    [(n, note)] = feed(changed, losses[at + 200 : at + 200 + other], at + 200)
+    assert (note.data["tag"], n - note.data["from_n"] + 1) == ("recovery", other)
+
+
+def test_a_case_after_the_settings_changed_has_the_new_size() -> None:
+    watch = DriftWatch(EARLY, "binary")
+    at, _ = until_alarm(watch, flips(5, (150, 0.05), (100, 0.9)))
+    watch = DriftWatch.restore(SMALL, "binary", watch.state())
+    watch.reset(False)
+    notes = feed(watch, flips(6, (300, 0.05), (150, 0.9)), at)
+    assert [note.data.get("look") for _, note in notes] == [None, [0, 30, 30]]
+
+
+def test_a_recovery_under_way_keeps_the_size_it_began_with() -> None:
+    watch = DriftWatch(EARLY, "bounded")
+    watch.begin_recovery(0)
+    feed(watch, flips(1, (70, 0.2)))
+    watch = DriftWatch.restore(EARLY.model_copy(update={"window": 400}), "bounded", watch.state())
+    [(n, note)] = feed(watch, flips(2, (60, 0.2)), 70)
+    assert (n, note.data["from_n"], note.data["fresh"]["n"]) == (100, 1, 100)
+    assert len(note.data["fresh"]["blocks"]) >= watch_module.MIN_BLOCKS
+
+
+def test_a_state_from_before_windows_were_told_still_loads() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    until_alarm(watch, flips(1, (4000, 0.2), (1000, 0.7)))
+    old = msgspec.msgpack.decode(watch.state())
+    assert old.pop("window") == QUIET.window
+    again = DriftWatch.restore(QUIET, "binary", msgspec.msgpack.encode(old))
+    assert again.state() == watch.state()
 
 
 def test_the_state_of_another_kind_of_loss_is_not_used() -> None:

@@ -7,9 +7,10 @@ within `drift.within` labelled events; whatever raised it, it is tested on the l
                           └ early looks at a part of them: window ┘
     any state ──begin_recovery──▶ recovering ──window──▶ watching
 
-The losses that raised an alarm are never part of the fresh window: a test that used them twice would be no test. It must
-stay cheap (it runs for every label) and bounded, and two replays of the same losses must give the same notes, also when
-the state was saved and restored in between.
+The losses that raised an alarm are never part of the fresh window: a test that used them twice would be no test. So a window
+ends with the size that it began with, whatever the settings have come to say. It must stay cheap (it runs for every label)
+and bounded, and two replays of the same losses must give the same notes, also when the state was saved and restored in
+between.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class _State(msgspec.Struct):
     detectors: bytes
     counters: tuple[int, int, int]
     fired: dict[int, tuple[int, int]] = {}
+    window: int | None = None  # what the window under way began with
 
 
 class DriftWatch:
@@ -78,9 +80,7 @@ class DriftWatch:
         self._detectors: list[Detector] = []
         self._fired: dict[int, tuple[int, int]] = {}  # by detector: the labelled count then, and how much of the loss was new
         self._forget_detectors()
-        self._looks = look_sizes(settings.window)
-        self._due = {settings.window - size: index for index, size in enumerate(self._looks)}  # by how many are to come
-        self._capacity = settings.max_reference + settings.gap + settings.window
+        self._size(settings.window)
         self._losses = array("d")
         self._offsets = array("q")
         self._n = 0
@@ -120,7 +120,7 @@ class DriftWatch:
                 self.early_alarms += 1
             return None if self._left else self._recovery()
         look = self._due.get(self._left)
-        return None if look is None else self._window(look)
+        return None if look is None else self._fresh(look)
 
     @property
     def wants(self) -> frozenset[str]:
@@ -147,6 +147,7 @@ class DriftWatch:
         self._forget_detectors()
         self._reference = {}
         self._change_n = 0
+        self._size(self._settings.window)
         self._phase, self._left = RECOVERING, self._settings.window
 
     def reset(self, confirmed: bool) -> None:
@@ -159,6 +160,7 @@ class DriftWatch:
         self._forget_detectors()
         self._reference = {}
         self._change_n = 0
+        self._size(self._settings.window)
         self._phase, self._left = WATCHING, 0
 
     def state(self) -> bytes:
@@ -167,7 +169,7 @@ class DriftWatch:
         state = _State(
             self._loss, self._n, self._phase, self._left, self._change_n, self._block, self._losses.tobytes(),
             self._offsets.tobytes(), self._reference, self._built_from(), pickling.dumps(self._detectors), counters,
-            self._fired,
+            self._fired, self._window,
         )  # fmt: skip
         return msgspec.msgpack.encode(state)
 
@@ -180,7 +182,8 @@ class DriftWatch:
     def restore(cls, settings: DriftSettings, loss: str, state: bytes) -> DriftWatch:
         """The watch whose `state` this is, under `settings`: with other detectors in them, those start afresh.
 
-        A state of the other kind of loss is worth nothing, and gives a watch that has seen nothing.
+        A window under way keeps its size: as a larger one it would hold losses from before the alarm. A state of the other
+        kind of loss is worth nothing, and gives a watch that has seen nothing.
         """
         watch = cls(settings, loss)
         saved = msgspec.msgpack.decode(state, type=_State)
@@ -191,6 +194,8 @@ class DriftWatch:
         watch._n, watch._phase, watch._left = saved.n, saved.phase, saved.left
         watch._change_n, watch._block, watch._reference = saved.change_n, saved.block, saved.reference
         watch.early_alarms, watch.improvements, watch.alarms = saved.counters
+        if saved.window is not None and saved.phase in (COLLECTING, RECOVERING):
+            watch._size(saved.window)
         if len(watch._losses) > watch._capacity + SLACK:
             watch._keep_last(watch._capacity)
         if saved.built_from == watch._built_from():
@@ -246,20 +251,21 @@ class DriftWatch:
             },
         )
 
-    def _window(self, look: int) -> Note:
+    def _fresh(self, look: int) -> Note:
         """The fresh losses so far; after the last look nothing is awaited but what control makes of them."""
         size, before = self._looks[look], self._looks[look - 1] if look else 0
-        if size == self._settings.window:
+        if size == self._window:
             self._phase = DORMANT
         fresh = self._summary(np.array(self._losses[-size:]))
-        told = {"tag": "fresh", "look": [before, size, self._settings.window], "ref": self._reference, "fresh": fresh}
+        told = {"tag": "fresh", "look": [before, size, self._window], "ref": self._reference, "fresh": fresh}
         return Note("window", self._span(size) | told)
 
     def _recovery(self) -> Note:
-        size = self._settings.window
+        size = self._window
         fresh = np.array(self._losses[-size:])
         self._phase = WATCHING
         self._block = self._block_length(fresh)
+        self._size(self._settings.window)
         return Note("window", self._span(size) | {"tag": "recovery", "fresh": self._summary(fresh)})
 
     def _span(self, size: int) -> dict[str, Any]:
@@ -279,13 +285,20 @@ class DriftWatch:
         Enough for the reference to fit in MAX_BLOCKS, but never so many that a window has fewer than MIN_BLOCKS.
         """
         wanted = max(round(4 * autocorrelation_time(losses)) - 3, -(-len(losses) // MAX_BLOCKS))
-        return max(1, min(wanted, self._settings.window // MIN_BLOCKS))
+        return max(1, min(wanted, self._window // MIN_BLOCKS))
 
     def _offset_at(self, index: int) -> int:
         """The log offset where events of the losses around `index` lie: their median, since one label may be very late."""
         reach = min(NEIGHBOURS, index, len(self._offsets) - 1 - index)
         around = sorted(self._offsets[index - reach : index + reach + 1])
         return around[reach]
+
+    def _size(self, window: int) -> None:
+        """The window under way, or the next one, has this size."""
+        self._window = window
+        self._looks = look_sizes(window)
+        self._due = {window - size: index for index, size in enumerate(self._looks)}  # by how many are to come
+        self._capacity = self._settings.max_reference + self._settings.gap + window
 
     def _keep_last(self, count: int) -> None:
         surplus = max(0, len(self._losses) - count)
