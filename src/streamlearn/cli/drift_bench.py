@@ -1,34 +1,39 @@
 """`streamlearn drift-bench CONFIG MODEL [FILE]`: which detectors, and which confirmation, suit one's own data.
 
-The model reads a file or its log as it would in service, but is never retrained; what it shows its watch is played to each
-setting. Drifts that are known, since they were injected, tell how soon each setting finds them and how often it errs.
+The model reads a file, or some of its log, as it would in service, but is never retrained; what it shows its watch is played
+to each setting. Drifts that are known, since they were injected, tell how soon each setting finds them and how often it errs.
 It reads only, so the service may be up.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
+from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..config import TAKES, DetectorSettings, DriftSettings, ModelSettings, Settings
+from ..config_errors import explain
 from ..errors import ConfigError, EventError
 from ..events import Kind, encode
 from ..log import Log, Record, read_below
 from . import columns
-from .console import console, counted, say, table, warn
+from .console import console, counted, say, warn
+from .drift_report import Report, Result, Source, as_json, check_plot, draw, show
 from .roles import Config
 
 if TYPE_CHECKING:
-    from ..drift.offline import Case, Rates, Tape
+    from ..drift.offline import Tape
 
 BATCH: Final = 1000
+CONFIGURED: Final = "as configured"
 ALONE: Final[tuple[DetectorSettings, ...]] = (
     DetectorSettings(name="adwin"),
     DetectorSettings(name="page_hinkley", params={"threshold": 10.0}),
@@ -42,17 +47,6 @@ ALONE: Final[tuple[DetectorSettings, ...]] = (
     DetectorSettings(name="hddm_w"),
     DetectorSettings(name="dummy"),
 )
-
-
-class Result(NamedTuple):
-    """One setting on the tape: its raw alarms, its cases, and how well both fit the known drifts."""
-
-    name: str
-    drift: DriftSettings
-    alarms: list[int]
-    cases: list[Case]
-    raw: Rates
-    confirmed: Rates
 
 
 @dataclass
@@ -91,6 +85,20 @@ def drift_bench(
     text: columns.Text = None,
     drop: columns.Drop = None,
     shard: Annotated[int, typer.Option(min=0, help="Which partition of the log.")] = 0,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="PLACE", help="Where in the log to begin: an offset, or an RFC 3339 time.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="PLACE", help="Where in the log to end; the place itself is left out.")
+    ] = None,
+    window: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="Try the configured detectors with this drift.window too. Repeatable."),
+    ] = None,
+    alpha: Annotated[
+        list[float] | None, typer.Option(metavar="A", help="Likewise with this drift.alpha; all combinations are tried.")
+    ] = None,
+    harm: Annotated[list[float] | None, typer.Option(metavar="H", help="Likewise with this drift.harm.")] = None,
     inject: Annotated[int, typer.Option(min=0, help="How many known drifts to inject, evenly: labels are exchanged.")] = 0,
     within: Annotated[int, typer.Option(min=1, help="Labelled events after a drift within which an alarm is for it.")] = 5000,
     budget: Annotated[float, typer.Option(min=0, help="False confirmations per 100,000 stable events that you accept.")] = 1.0,
@@ -105,17 +113,23 @@ def drift_bench(
         raise ConfigError("MODEL", f"there is no model {model!r}", f"Write one of {sorted(settings.models)}")
     if plot is not None:
         check_plot(plot)
-    stream = settings.models[model].stream
+    chosen = settings.models[model]
+    compared = list(compare(chosen, varied(chosen.drift, window or (), alpha or (), harm or ())))
+    stream = chosen.stream
     if file is not None:
+        for option, place in (("--from", start), ("--to", end)):
+            if place is not None:
+                raise ConfigError(option, "is a place in the log, and a file is read", "Leave one of them out")
         mapped = rows.Mapped(id, ts, None, label, frozenset(text or ()), frozenset(drop or ()))
-        source = rows.Source(file, mapped, stream)
-        report = measure(settings, model, lambda: of_file(source), inject, within)
+        whole = rows.Source(file, mapped, stream)
+        report = measure(settings, model, compared, Source(str(file)), lambda: of_file(whole), inject, within)
     else:
         partitions = settings.streams[stream].partitions
         if shard >= partitions:
             raise ConfigError("--shard", f"there is no partition {shard}", f"Stream {stream!r} has {partitions}, from 0")
         with wiring.opened(settings, os.environ) as world:
-            report = measure(settings, model, lambda: of_log(world.log, stream, shard), inject, within)
+            part = Source(stream, shard, *stretch(world.log, stream, shard, start, end))
+            report = measure(settings, model, compared, part, lambda: of_log(world.log, part), inject, within)
     show(report, budget)
     if json is not None:
         json.write_bytes(msgspec.json.format(msgspec.json.encode(as_json(report, budget)), indent=2) + b"\n")
@@ -123,16 +137,6 @@ def drift_bench(
     if plot is not None:
         draw(report, plot)
         say(f"wrote {plot}")
-
-
-class Report(NamedTuple):
-    """What was measured: the tape, the known drifts (labelled counts), and each setting's result."""
-
-    model: str
-    tape: Tape
-    drifts: list[int]
-    within: int
-    results: list[Result]
 
 
 Records = Callable[[], Iterable[Record]]
@@ -146,20 +150,56 @@ def of_file(source: Any) -> Iterator[Record]:
         yield Record(number - 1, 0.0, Kind.EVENT, str(row["id"]).encode(), encode(row))
 
 
-def of_log(log: Log, stream: str, shard: int) -> Iterator[Record]:
-    """What applications put into a partition, as far as the log holds it."""
-    at, end = log.bounds(stream, shard)
-    while records := read_below(log, stream, shard, at, end, BATCH):
+def of_log(log: Log, part: Source) -> Iterator[Record]:
+    """What applications put into that part of a partition."""
+    assert part.shard is not None
+    at = part.start
+    while records := read_below(log, part.name, part.shard, at, part.end, BATCH):
         yield from (record for record in records if record.kind in (Kind.EVENT, Kind.HEARTBEAT))
         at = records[-1].offset + 1
 
 
-def measure(settings: Settings, name: str, records: Records, inject: int, within: int) -> Report:
+def stretch(log: Log, stream: str, shard: int, start: str | None, end: str | None) -> tuple[int, int]:
+    """The offsets from `start` to `end`, places as people name them; None is the log's own. Raises ConfigError."""
+    from ..retrain.rewind import LogPlaces, offset_of, parse_place
+
+    places = LogPlaces(log, stream)
+    first, last = found = places.bounds(shard)
+    held = f"partition {shard} has the offsets from {first:,} up to {last:,}"
+    for option, text in (("--from", start), ("--to", end)):
+        if text is None:
+            continue
+        try:
+            place = parse_place(text, option)
+        except EventError as error:
+            problem, _, fix = error.detail.partition("; ")
+            raise ConfigError(option, problem, fix[:1].upper() + fix[1:]) from None
+        if place.partition not in (None, shard):
+            raise ConfigError(option, f"{text} lies in partition {place.partition}", f"Write --shard {place.partition}")
+        offset = offset_of(place, shard, places)
+        forgotten = place.time is not None and 0 < first < last and place.time < places.time_at(shard, first)
+        if forgotten or not first <= offset <= last:
+            raise ConfigError(option, f"{text} is not held: {held}", "Name a place among them")
+        found = (offset, found[1]) if option == "--from" else (found[0], offset)
+    if found[0] >= found[1] and (start, end) != (None, None):
+        key, problem = "--from" if start else "--to", f"no record lies from {found[0]:,} on and before {found[1]:,}"
+        raise ConfigError(key, f"{problem}: {held}", "Name an earlier beginning, or a later end")
+    return found
+
+
+def measure(
+    settings: Settings,
+    name: str,
+    compared: Sequence[tuple[str, DriftSettings]],
+    source: Source,
+    records: Records,
+    inject: int,
+    within: int,
+) -> Report:
     """Learn the records, with `inject` drifts in them, and judge every setting on what was seen. Raises ConfigError."""
     from ..drift import offline
 
     model = settings.models[name]
-    compared = list(compare(model))
     wants = {detector.on for _, drift in compared for detector in drift.detectors} - {"loss"}
     with _progress() as bar:
         task = bar.add_task("counting labels", total=None)
@@ -175,23 +215,60 @@ def measure(settings: Settings, name: str, records: Records, inject: int, within
         judging = bar.add_task("judging", total=len(compared))
         results = []
         for title, drift in compared:
-            alarms, cases = offline.alarms(tape, drift.detectors), offline.cases(tape, drift, model.seed)
+            alarms, cases = sounded(tape, drift), offline.cases(tape, drift, model.seed)
             confirmed = [case.end_n for case in cases if case.confirmed]
             raw, after = (offline.rates(times, drifts, tape.labelled, within) for times in (alarms, confirmed))
             results.append(Result(title, drift, alarms, cases, raw, after))
             bar.advance(judging)
-    return Report(name, tape, drifts, within, results)
+    return Report(name, source, tape, drifts, within, results)
 
 
-def compare(model: ModelSettings) -> Iterator[tuple[str, DriftSettings]]:
-    """The model's own setting, then each detector alone with the model's own confirmation."""
-    yield "as configured", model.drift
+def sounded(tape: Tape, drift: DriftSettings) -> list[int]:
+    """The labelled counts at which as many detectors as the quorum asks for have sounded within `within` events.
+
+    The detectors are never reset but by themselves; those that agreed once have to sound anew for the next alarm.
+    """
+    from ..drift.offline import alarms
+    from ..drift.watch import needed
+
+    times = sorted((n, index) for index, detector in enumerate(drift.detectors) for n in alarms(tape, [detector]))
+    found: list[int] = []
+    last: dict[int, int] = {}
+    for n, those in itertools.groupby(times, key=lambda time: time[0]):
+        last = {index: at for index, at in last.items() if n - at < drift.within} | {index: n for _, index in those}
+        if len(last) >= needed(drift):
+            found.append(n)
+            last = {}
+    return found
+
+
+def compare(model: ModelSettings, varied: Iterable[tuple[str, DriftSettings]] = ()) -> Iterator[tuple[str, DriftSettings]]:
+    """The model's own setting, what was varied of it, then each detector alone with the model's own confirmation."""
+    yield CONFIGURED, model.drift
+    yield from varied
     for detector in ALONE:
         if model.task == "regression" and TAKES.get(detector.name) == "01":
             continue
         params = ", ".join(f"{key} {value:g}" for key, value in detector.params.items())
         title = f"{detector.name} {params}".strip()
         yield title, model.drift.model_copy(update={"detectors": (detector,), "quorum": 1})
+
+
+def varied(
+    drift: DriftSettings, windows: Sequence[int], alphas: Sequence[float], harms: Sequence[float]
+) -> Iterator[tuple[str, DriftSettings]]:
+    """The setting with every combination of these, but for its own; where none is given, its own stands. Raises ConfigError."""
+    options = {name: given for name, given in (("window", windows), ("alpha", alphas), ("harm", harms)) if given}
+    for values in itertools.product(*(dict.fromkeys(given) for given in options.values())):
+        tree = drift.model_dump() | dict(zip(options, values, strict=True))
+        try:
+            other = DriftSettings.model_validate(tree)
+        except ValidationError as error:
+            one = next(explain(error, tree, DriftSettings))
+            raise ConfigError(f"--{one.key}", one.problem, one.fix) from None
+        if other != drift:
+            changed = ", ".join(f"{name} {value:g}" for name, value in zip(options, values, strict=True))
+            yield f"{CONFIGURED}, {changed}", other
 
 
 def count_labels(records: Iterable[Record], task: str) -> tuple[int, float]:
@@ -233,131 +310,6 @@ def _event(record: Record) -> dict[str, Any]:
     except msgspec.DecodeError:  # a heartbeat, or a dead letter to be
         return {}
     return event if isinstance(event, dict) else {}
-
-
-def recommended(report: Report, budget: float) -> Result | None:
-    """Of the settings within the budget the one that finds most, then soonest, with the fewest alarms; None without drifts."""
-    if not report.drifts:
-        return None
-    good = [one for one in report.results if one.confirmed.false_rate <= budget and one.confirmed.found]
-    return min(good, key=lambda one: (-one.confirmed.found, one.confirmed.mtd, one.raw.alarms), default=None)
-
-
-def show(report: Report, budget: float) -> None:
-    """The table, and what follows from it."""
-    tape = report.tape
-    mean = _mean([one.value for one in tape.shown if one.what == "loss"])
-    drifts = ", ".join(f"{n:,}" for n in report.drifts) or "none known"
-    say(f"{report.model}: {counted(tape.labelled, 'labelled event')}, mean loss {mean:.3f}; drifts after {drifts}")
-    made = table(
-        "detectors", ">alarms", ">found", ">false", ">MTD", ">MTFA", ">MDR", ">MTR",
-        ">confirmed", ">found", ">false", ">MTD", ">MTFA", ">MDR", ">MTR",
-    )  # fmt: skip
-    for one in report.results:
-        made.add_row(one.name, *_cells(one.raw), *_cells(one.confirmed))
-    console().print(made)
-    say(
-        f"Left: raw alarms; right: after confirmation. An alarm within {report.within:,} labelled events of a drift is for it,"
-        " and the first one finds it. MTD: mean time to detection of those found. MTFA: mean time between false alarms."
-        " MDR: share missed. MTR: MTFA / MTD x (1 - MDR). Times in labelled events."
-    )
-    best = recommended(report, budget)
-    if not report.drifts:
-        say("Without known drifts nobody can tell a false alarm from a true one: inject some with --inject 3")
-        return
-    say("What drifts by itself in the data counts as false too: look at it with --plot")
-    stable = report.results[0].raw.stable
-    if 0 < stable < 100_000 / max(budget, 1e-9):
-        say(f"One false confirmation among these {stable:,} stable events is {100_000 / stable:.1f} per 100,000 already")
-    if best is None:
-        say(f"No setting found a drift with at most {budget:g} false confirmations per 100,000 stable events")
-    else:
-        say(f"Recommended for at most {budget:g} false confirmations per 100,000 stable events: {best.name}")
-        say(f"  drift = {{detectors = [{', '.join(map(_toml, best.drift.detectors))}], quorum = {_quoted(best.drift.quorum)}}}")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / max(1, len(values))
-
-
-def _cells(rates: Rates) -> list[str]:
-    def number(value: float | None, digits: int = 0) -> str:
-        return "–" if value is None else f"{value:,.{digits}f}"
-
-    found = f"{rates.found}/{rates.drifts}" if rates.drifts else "–"
-    mtfa = number(rates.mtfa) if rates.false else f"> {rates.mtfa:,.0f}"
-    return [str(rates.alarms), found, str(rates.false), number(rates.mtd), mtfa, number(rates.mdr, 2), number(rates.mtr, 1)]
-
-
-def _toml(detector: DetectorSettings) -> str:
-    params = ", ".join(f"{key} = {_quoted(value)}" for key, value in detector.params.items())
-    on = "" if detector.on == "loss" else f', on = "{detector.on}"'
-    return f'{{name = "{detector.name}"{on}, params = {{{params}}}}}'
-
-
-def _quoted(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def as_json(report: Report, budget: float) -> dict[str, Any]:
-    """The report for programs."""
-    best = recommended(report, budget)
-    return {
-        "model": report.model,
-        "labelled": report.tape.labelled,
-        "drifts": report.drifts,
-        "within": report.within,
-        "budget": budget,
-        "recommended": best.name if best else None,
-        "settings": [
-            {
-                "name": one.name,
-                "drift": one.drift.model_dump(mode="json"),
-                "alarms": one.alarms,
-                "cases": [case._asdict() for case in one.cases],
-                "raw": one.raw._asdict(),
-                "confirmed": one.confirmed._asdict(),
-            }
-            for one in report.results
-        ],
-    }
-
-
-def check_plot(path: Path) -> None:
-    """Raises ConfigError for a picture that cannot be drawn."""
-    if path.suffix not in (".svg", ".png"):
-        raise ConfigError("--plot", f"{path.name} is neither .svg nor .png", "Name a file that ends so")
-    try:
-        import matplotlib  # noqa: F401  # to see whether it is there, before the long work
-    except ImportError:
-        raise ConfigError("--plot", "needs matplotlib", "Run: pip install 'streamlearn[plot]'") from None
-
-
-def draw(report: Report, path: Path) -> None:
-    """The loss over time with the known drifts, and below it each setting's alarms and confirmations."""
-    import matplotlib.figure
-    import numpy as np
-
-    shown = [(one.n, one.value) for one in report.tape.shown if one.what == "loss"]
-    counts, losses = np.array([n for n, _ in shown]), np.array([value for _, value in shown])
-    width = max(1, min(500, len(losses) // 20))
-    smooth = np.convolve(losses, np.ones(width) / width, "valid")
-    figure = matplotlib.figure.Figure(figsize=(11, 3 + 0.3 * len(report.results)), layout="constrained")
-    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 0.35 * len(report.results)))
-    top.plot(counts[width - 1 :], smooth, color="tab:blue", linewidth=1)
-    top.set_ylabel(f"loss, mean of {width}")
-    top.set_title(f"{report.model}: what each setting makes of it")
-    for row, one in enumerate(report.results):
-        below.plot(one.alarms, [row] * len(one.alarms), "|", color="0.6", markersize=9)
-        ends = [case.end_n for case in one.cases if case.confirmed]
-        below.plot(ends, [row] * len(ends), "v", color="tab:red", markersize=6)
-    below.set_yticks(range(len(report.results)), [one.name for one in report.results])
-    below.set_ylim(len(report.results) - 0.5, -0.5)
-    below.set_xlabel("labelled events  (grey: alarm, red: confirmed, dashed: known drift)")
-    for axes in (top, below):
-        for n in report.drifts:
-            axes.axvline(n, color="black", linestyle="--", linewidth=0.8)
-    figure.savefig(path)
 
 
 def _progress() -> Progress:

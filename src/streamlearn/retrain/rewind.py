@@ -112,6 +112,14 @@ def parse_range(text: str, field: str = "skip") -> tuple[Place, Place]:
     raise EventError("shape", field, f"{text[:80]!r} is no range; write FROM:TO, such as 1200:1900 or 0/1200:0/1900")
 
 
+def offset_of(place: Place, shard: int, places: Places) -> int:
+    """The offset in that partition; the place names no other one."""
+    if place.offset is not None:
+        return place.offset
+    assert place.time is not None
+    return places.offset_at(shard, place.time)
+
+
 def plan(
     to: Sequence[str],
     skip: Sequence[str],
@@ -185,7 +193,7 @@ def _ranges(text: str, partitions: int, places: Places) -> dict[int, Range]:
         shards = [_exact(Place(only, 0, None), partitions, places, "skip")[0]]
     else:
         shards = list(range(partitions))
-    found = {shard: (_offset(start, shard, places), _offset(end, shard, places)) for shard in shards}
+    found = {shard: (offset_of(start, shard, places), offset_of(end, shard, places)) for shard in shards}
     for shard, (low, high) in found.items():
         last = places.bounds(shard)[1]
         if low > high:
@@ -193,13 +201,6 @@ def _ranges(text: str, partitions: int, places: Places) -> dict[int, Range]:
         if high > last:
             raise EventError("out_of_range", "skip", f"{text!r} ends beyond partition {shard}, which has offsets below {last}")
     return found
-
-
-def _offset(place: Place, shard: int, places: Places) -> int:
-    if place.offset is not None:
-        return place.offset
-    assert place.time is not None
-    return places.offset_at(shard, place.time)
 
 
 def _exact(place: Place, partitions: int, places: Places, field: str) -> tuple[int, int]:
