@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlearn.retrain.correlation import MOST, RECENT, Span
+from streamlearn.retrain.trial import SETTLING
 
 
 def span_of(x: np.ndarray | list[float]) -> int:
@@ -23,9 +24,10 @@ def shocks(rng: np.random.Generator, length: int, n: int = RECENT) -> np.ndarray
     return levels + rng.normal(0, 1, n)
 
 
-def test_independent_losses_seldom_make_a_block_longer() -> None:
+@pytest.mark.parametrize("n", [SETTLING, 50, RECENT])
+def test_independent_losses_seldom_make_a_block_longer(n: int) -> None:
     rng = np.random.default_rng(1)
-    spans = [span_of(rng.normal(0, 1, RECENT)) for _ in range(200)]
+    spans = [span_of(rng.normal(0, 1, n)) for _ in range(200)]
     assert np.mean([span > 1 for span in spans]) <= 0.1
     assert max(spans) <= 8
 
@@ -38,9 +40,13 @@ def test_shocks_make_blocks_about_as_long_as_they_are(length: int) -> None:
     assert np.mean([span == 1 for span in spans]) <= 0.25
 
 
-def test_fifty_blocks_are_enough_to_notice() -> None:
+def test_shocks_are_noticed_as_blocks_come() -> None:
+    """The few blocks after which a trial begins to stake tell little; that it errs no more often for it, its own tests show."""
     rng = np.random.default_rng(3)
-    assert np.mean([span_of(shocks(rng, 10, 50)) > 1 for _ in range(200)]) >= 0.75
+    noticed = [np.mean([span_of(shocks(rng, 10, n)) > 1 for _ in range(200)]) for n in (SETTLING, 50, 100)]
+    assert noticed[0] < noticed[1]
+    assert noticed[1] >= 0.75
+    assert noticed[2] >= 0.95
 
 
 def test_what_is_long_past_is_forgotten() -> None:
