@@ -32,6 +32,7 @@ class Signal(msgspec.Struct, omit_defaults=True):
     block       trial (seq of its Try or Promote command), block (number from 0), n, champion (loss sum), challenger (loss sum);
                 while a canary is on also canary {step (seq of its command), champion, challenger}, see `learning.canary`;
                 when the trial asks for them, metrics {name: [n, champion, challenger]}, slices {feature: {value: the same}}
+    rehearsal   trial, blocks [(n, champion, challenger)]: paired losses from before the trial, as experience
     held        reason, offset
     shadow_failed  version, reason: its pipeline raised, so the shadow was let go
     """

@@ -441,6 +441,22 @@ def test_blocks_hold_each_sides_losses_on_the_same_events() -> None:
     assert [(block["champion"], block["challenger"]) for block in blocks] == [(1.0, 3.0), (4.0, 0.0)]
 
 
+def test_a_trial_is_told_what_both_predicted_before_it() -> None:
+    """The challenger while it was brought up, the champion as it served, on the same events; the oldest are left over."""
+    stage = Stage(trial={"min_block": 4}, pipeline="learning_bench:always", params={"p": 0.9})
+    stage.xy("a")
+    trained_to = stage.fit(2)
+    for n, y in enumerate([True, False, False, True, True, False]):
+        stage.xy(f"e{n}", y)
+    stage.command("try", version=2, trained_to={"0": trained_to})
+    stage.learn()
+    kinds = stage.kinds()
+    assert kinds.index("rehearsal") == kinds.index("applied") - 1
+    [told] = [signal.data for signal in stage.signals if signal.kind == "rehearsal"]
+    assert told["trial"] == stage.seq
+    assert told["blocks"] == [(4, 2.0, 2.0)]
+
+
 def test_blocks_of_a_trial_that_is_over_are_not_told() -> None:
     stage, learner = on_trial(trial={"min_block": 2})
     stage.x("d")

@@ -79,10 +79,19 @@ def test_a_spec_travels_as_json() -> None:
     assert caught.value.reason == "failed"
 
 
+def test_a_fit_keeps_what_it_predicted_for_its_last_events(log: MemoryLog) -> None:
+    """Each prediction is from before its label was learned; a later epoch has learned it, and rehearses nothing."""
+    once, twice = (msgspec.msgpack.decode(run(log, spec(2000, epochs=epochs)).part("rehearsed")) for epochs in (1, 2))
+    assert [offset for offset, _, _ in once] == list(range(2000, 2500))
+    right = sum(y == predicted for _, y, predicted in once) / 500
+    assert 0.7 < right < 0.98
+    assert [row[0] for row in twice] == [row[0] for row in once]
+
+
 def test_the_version_says_what_it_is(log: MemoryLog) -> None:
     sealed = run(log, spec(2000))
     header = sealed.header
-    assert set(header.parts) == {"model", "join"}
+    assert set(header.parts) == {"model", "join", "rehearsed"}
     assert [(at.stream, at.partition, at.offset) for at in header.positions] == [("s", 0, 2500)]
     assert header.created == 1000.0
     summary = header.extra.pop("summary")

@@ -238,6 +238,39 @@ def test_the_first_blocks_are_experience_alone() -> None:
     assert trial.e == pytest.approx((1.0 + 1.9) / 2)
 
 
+def test_what_was_rehearsed_is_experience_and_no_event_of_the_trial() -> None:
+    trial = Trial(ALPHA, 0.0, 1)
+    trial.rehearse([(10, 10.0, 0.0)] * SETTLING)
+    assert (trial.e, trial.blocks, trial.events, trial.mean_difference, trial.interval()) == (1.0, 0, 0, 0.0, (-1.0, 1.0))
+    feed(trial, np.ones(1))
+    assert trial.e == pytest.approx((1.0 + 1.9) / 2), "the first bet is made with all its experience"
+    assert (trial.numbers()["rehearsed"], trial.numbers()["events"]) == (10 * SETTLING, 10)
+    trial.rehearse([(10, 0.0, 10.0)] * SETTLING)
+    assert trial.e == pytest.approx((1.0 + 1.9) / 2), "too late"
+
+
+def test_a_short_rehearsal_shortens_the_settling() -> None:
+    trial = Trial(ALPHA, 0.0, 1)
+    trial.rehearse([(10, 10.0, 0.0)] * (SETTLING - 4))
+    feed(trial, np.ones(4))
+    assert trial.e == 1.0
+    feed(trial, np.ones(1))
+    assert trial.e > 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 30, 100])
+def test_a_flattering_rehearsal_does_not_make_equal_models_pass(size: int) -> None:
+    """The worst that it can do is to make the first stakes too bold; the bets are fair all the same."""
+    rng, crossed = np.random.default_rng(700 + size), 0
+    for run in in_blocks(shared_shocks(rng, 400, 6000, size), 10):
+        trial = Trial(ALPHA, 0.0, 1)
+        trial.rehearse([(10, 6.0, 2.0), (10, 4.0, 3.0)] * 25)
+        feed(trial, run)
+        crossed += trial.crossed
+    assert crossed / 400 <= ALPHA + noise(400)
+
+
 def test_large_blocks_settle_by_events() -> None:
     trial = Trial(ALPHA, 0.0, 1)
     feed(trial, np.ones(3), n=100)

@@ -186,6 +186,7 @@ def _trial_started(state: State, offset: int, decision: Decision) -> None:
     case.blocks = Blocks(state.partitions)
     case.trial_seq = offset
     case.champion.clear()
+    case.rehearsals.clear()
     case.champion_events = 0
     case.shadow_failed = ""
     if not case.decided:

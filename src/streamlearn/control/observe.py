@@ -12,7 +12,7 @@ from ..records import Signal
 from ..retrain.sums import read_sums
 from . import skips
 from .fold import RESETS, TRYING
-from .state import Alarm, State
+from .state import Alarm, Phase, State
 
 
 def observe(state: State, log_offset: int, signal: Signal) -> bool:
@@ -92,6 +92,12 @@ def _block(state: State, log_offset: int, signal: Signal) -> None:
                 case.canary.guard.add_block(n, challenger, champion)
 
 
+def _rehearsal(state: State, log_offset: int, signal: Signal) -> None:
+    case, data = state.case, signal.data
+    if case is not None and state.phase == Phase.TRIAL and data["trial"] == case.trial_seq:
+        case.rehearse(signal.shard, [(int(n), float(one), float(other)) for n, one, other in data["blocks"]])
+
+
 def _held_itself(state: State, log_offset: int, signal: Signal) -> None:
     shard, why = signal.shard, f"shard {signal.shard}: {signal.data['reason']}"
     state.holding[shard] = signal.data.get("offset", signal.offset)
@@ -116,6 +122,7 @@ _OBSERVERS: Final[Mapping[str, Callable[[State, int, Signal], None]]] = {
     "window": _window,
     "applied": _applied,
     "refused": _refused,
+    "rehearsal": _rehearsal,
     "block": _block,
     "held": _held_itself,
     "shadow_failed": _shadow_failed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -148,6 +149,7 @@ class Case:
     trial: Trial | None = None
     trial_seq: int = -1
     blocks: Blocks = field(default_factory=lambda: Blocks(1))
+    rehearsals: dict[int, list[tuple[int, float, float]]] = field(default_factory=dict)  # by shard, see `records.Signal`
     shadow_failed: str = ""
     champion: list[tuple[int, float]] = field(default_factory=list)  # (events, loss) of its shard's last blocks in the trial
     champion_events: int = 0
@@ -165,6 +167,14 @@ class Case:
     def decided(self) -> bool:
         """Whether a person has decided that the new version serves, without a trial."""
         return self.kind in ("rewind", "restore")
+
+    def rehearse(self, shard: int, blocks: list[tuple[int, float, float]]) -> None:
+        """Take a shard's blocks from before the trial; once all have told, the trial learns from the newest that all have."""
+        self.rehearsals[shard] = blocks
+        if self.trial is not None and len(self.rehearsals) == self.blocks.shards:
+            common = min(len(told) for told in self.rehearsals.values())
+            each = [told[len(told) - common :] for _, told in sorted(self.rehearsals.items())]
+            self.trial.rehearse([_total(parts) for parts in zip(*each, strict=True)])
 
     def add_champion(self, n: int, loss: float, window: int) -> None:
         """Take a block of the champion's in the shard that saw the drift, and keep the last that hold `window` events."""
@@ -197,6 +207,10 @@ class Case:
             of = numbers["shares"], numbers["salt"], trial.alpha, trial.tolerance
             self.canary = Canary(*of, at, trial.length, self.blocks.shards)
         self.canary.next(seq)
+
+
+def _total(parts: Sequence[tuple[int, float, float]]) -> tuple[int, float, float]:
+    return sum(part[0] for part in parts), sum(part[1] for part in parts), sum(part[2] for part in parts)
 
 
 @dataclass(slots=True)

@@ -68,6 +68,9 @@ class Recorder:
     def reset(self, confirmed: bool) -> None:
         """Nothing: it has no case."""
 
+    def since(self, offset: int) -> dict[int, float]:
+        return {one.offset: one.value for one in self.shown if one.what == LOSS and one.offset >= offset}
+
     def state(self) -> bytes:
         return b""
 

@@ -163,6 +163,10 @@ class DriftWatch:
         self._size(self._settings.window)
         self._phase, self._left = WATCHING, 0
 
+    def since(self, offset: int) -> dict[int, float]:
+        """The losses that it remembers of features at this log offset and later, by theirs."""
+        return {at: loss for at, loss in zip(self._offsets, self._losses, strict=True) if at >= offset}
+
     def state(self) -> bytes:
         """Everything, exactly. Holds a pickle of the detectors: restore it only from a verified checkpoint."""
         counters = (self.early_alarms, self.improvements, self.alarms)

@@ -68,7 +68,27 @@ def _try(learner: Learner, command: Command, trainer: Prepared) -> None:
     learner.shadow, learner.shadow_version = trainer.model, command.version
     learner.shadow_was_champion = False
     breakdown = Breakdown.of(learner.settings)
-    learner.blocks, learner.canary = PairedBlocks(command.seq, block_size(learner), breakdown=breakdown), None
+    size = block_size(learner)
+    learner.blocks, learner.canary = PairedBlocks(command.seq, size, breakdown=breakdown), None
+    rehearsal = _rehearsal(learner, trainer, size)
+    if rehearsal:
+        learner.tell("rehearsal", {"trial": command.seq, "blocks": rehearsal})
+
+
+def _rehearsal(learner: Learner, trainer: Trainer, size: int) -> list[tuple[int, float, float]]:
+    """Blocks [events, champion's losses, challenger's] of what both predicted before the trial, the oldest first.
+
+    The challenger while it was fitted, the champion as it served. They are experience alone: nothing is decided by them.
+    """
+    rehearsed = trainer.rehearsed
+    champion = learner.watch.since(min(offset for offset, _, _ in rehearsed)) if rehearsed else {}
+    pairs = [
+        (champion[offset], loss)
+        for offset, y, predicted in rehearsed
+        if offset in champion and (loss := learner.loss(y, predicted)) is not None
+    ]
+    blocks = [pairs[i : i + size] for i in range(len(pairs) % size, len(pairs), size)]
+    return [(size, sum(pair[0] for pair in block), sum(pair[1] for pair in block)) for block in blocks]
 
 
 def _detach(learner: Learner, command: Command, prepared: Prepared) -> None:

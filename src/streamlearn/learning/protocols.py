@@ -38,6 +38,9 @@ class Watch(Protocol):
     def reset(self, confirmed: bool) -> None:
         """The case is over: detectors afresh; after a confirmed change the reference before it is forgotten too."""
 
+    def since(self, offset: int) -> dict[int, float]:
+        """The losses that it remembers of features at this log offset and later, by theirs."""
+
     def state(self) -> bytes:
         """Everything, for a checkpoint."""
 

@@ -24,7 +24,7 @@ from .learner import Learner
 from .model import Model
 from .protocols import ResolveVersion, WatchMaker
 from .refusal import Refusal
-from .trainer import Trainer
+from .trainer import REHEARSED_RECORDS, Trainer
 
 BATCH: Final = 1000
 _COMMAND: Final = int(Kind.COMMAND)
@@ -95,7 +95,7 @@ def _bring_up(
         sealed = open_blob(
             resolve(command, shard), keys, kind="version", model=learner.name, shard=shard, version=command.version
         )
-        parts = {name: sealed.part(name) for name in ("model", "join")}
+        parts = sealed.all_parts()
     except (LogUnavailable, StoreUnavailable):
         raise
     except Exception as error:  # whatever it is, the next try would meet it again, and the command must have an answer
@@ -110,6 +110,7 @@ def _bring_up(
     if offset - trainer.position > model.retrain.max_gap_records:
         return Refusal("gap", f"the version has read to {trainer.position} only, and the command is at {offset}")
     still_held = [] if learner.held_from is None else [(learner.held_from, offset)]
+    trainer.rehearse_from = offset - REHEARSED_RECORDS
     trainer.pass_over([*command.spec.get("skip", []), *learner.held_ranges, *still_held])
     try:
         while trainer.position < offset:

@@ -7,8 +7,11 @@ see the very same pairs in the same order. It opens nothing: records are handed 
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Self
+
+import msgspec
 
 from ..config import ModelSettings, StreamSettings
 from ..events import Features, Kind, Limits
@@ -19,11 +22,17 @@ from .model import Model
 from .pending import Join
 from .waiting import Entry
 
+REHEARSED: Final = 500  # labelled events whose predictions are kept
+REHEARSED_RECORDS: Final = 4 * REHEARSED  # before the end, in which these are looked for: features and labels may come apart
 _COMMAND: Final = int(Kind.COMMAND)
 
 
 class Trainer:
     """A model and the join that feeds it. `learned` counts labelled events, `skipped` those that raised.
+
+    Of features at `rehearse_from` and later it also predicts, when the question is asked, as a learner would. `rehearsed` keeps
+    the last of these with their labels: (offset of the features, label, prediction). That is what a trial of this model knows
+    before its first event.
 
     What the live learner's pipeline could not predict or learn is learned here when this model can: it is another model.
     """
@@ -45,6 +54,8 @@ class Trainer:
         self.skipped = 0
         self.check, self.label, self.accept = fitted.check, fitted.label, fitted.accept
         self._join = Join(self, model, stream, limits, (stream_name, partition), start)
+        self.rehearse_from: int | None = None
+        self.rehearsed: deque[tuple[int, Any, Any]] = deque(maxlen=REHEARSED)
         self._passed_over: list[tuple[int, int]] = []
         self._pairs: list[tuple[Features, Any]] | None = [] if model.retrain.epochs > 1 else None
 
@@ -77,6 +88,8 @@ class Trainer:
         trainer = cls(name, model, stream, limits, stream_name, partition, 0, pickle.loads(parts["model"]))
         trainer.model.bound(limits)
         trainer._join.load(parts["join"])
+        if "rehearsed" in parts:
+            trainer.rehearsed.extend(msgspec.msgpack.decode(parts["rehearsed"], type=list[tuple[int, Any, Any]]))
         trainer._pairs = None
         return trainer
 
@@ -118,16 +131,24 @@ class Trainer:
         self._pairs = None
 
     def parts(self) -> dict[str, bytes]:
-        """The parts of a version's blob: "model" (a pickle) and "join" (MessagePack)."""
-        return {"model": pickling.dumps(self.model), "join": self._join.state()}
+        """The parts of a version's blob: "model" (a pickle), "join" and "rehearsed" (MessagePack)."""
+        rehearsed = msgspec.msgpack.encode(list(self.rehearsed))
+        return {"model": pickling.dumps(self.model), "join": self._join.state(), "rehearsed": rehearsed}
 
     # What the join drives.
 
     def question(self, entry: Entry) -> None:
-        """Nothing is predicted here."""
+        """Predict only what is rehearsed. What cannot be predicted is not."""
+        if self.rehearse_from is not None and entry.offset >= self.rehearse_from:
+            try:
+                entry.y, entry.p = self.model.predict(entry.x)
+            except Exception:
+                entry.y = None
 
     def answer(self, entry: Entry, y: Any) -> bool:
         """Learn; an event that the pipeline cannot take is skipped and counted, as the learner dead-letters it."""
+        if entry.y is not None and self.rehearse_from is not None:
+            self.rehearsed.append((entry.offset, y, entry.y))
         try:
             self.model.learn(entry.x, y)
         except Exception:

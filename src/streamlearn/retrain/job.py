@@ -139,9 +139,11 @@ class _Fit:
         self._last_ts = 0.0
 
     def run(self, keys: KeyRing, min_events: int) -> bytes:
-        from streamlearn.learning.summary import summarize  # here, since it brings river
+        from streamlearn.learning.summary import summarize  # here, since these bring river
+        from streamlearn.learning.trainer import REHEARSED_RECORDS
 
         spec, trainer = self._spec, self._trainer
+        trainer.rehearse_from = spec.until - REHEARSED_RECORDS
         self._read_to(spec.until)
         for epoch in range(1, spec.epochs):
             trainer.repeat()

@@ -37,9 +37,9 @@ class Trial:
     "past" is what was over one whole block before, so that a shock may be shared by as many events as a block has.
 
     A block of the test is several of the blocks that `add_block` takes: as many as `Span` finds that losses correlate over.
-    The first ones (SETTLING) are experience alone. From then on the length of a block is fixed before the block before it
-    begins, by what came before both, so that each bet is still on the future. Late labels need no longer blocks by
-    themselves: what is unknown when a bet is made can only spoil it by being correlated, and that is measured.
+    The first ones (SETTLING), or what was rehearsed, are experience alone. From then on the length of a block is fixed before
+    the block before it begins, by what came before both, so that each bet is still on the future. Late labels need no longer
+    blocks by themselves: what is unknown when a bet is made can only spoil it by being correlated, and that is measured.
 
     `e` is the evidence now, `peak` its maximum; `crossed` says whether it ever reached 1 / level. `blocks` counts the closed
     blocks of the test, `events` what was taken. `guardrails` and `slices` (whether sums by slice come with the blocks) stop
@@ -66,6 +66,7 @@ class Trial:
         self._events = [0]  # running sums, so that any recent stretch is one subtraction
         self._differences = [0.0]
         self._squares = [0.0]
+        self._rehearsed = self._rehearsed_events = 0
         self._sum = 0.0
         self._variance = 0.0
         self._losses = [0.0, 0.0]  # sums: the champion's, the challenger's
@@ -115,8 +116,27 @@ class Trial:
             if len(self._open) >= self._lengths[0]:
                 self._close(len(self._open), stake=True)
                 self._lengths = [self._lengths[1], self._span.blocks()]
-        elif len(self._open) >= SETTLING or self.events >= SETTLING_EVENTS:
+        elif len(self._open) + self._rehearsed >= SETTLING or self.events + self._rehearsed_events >= SETTLING_EVENTS:
             self._settle()
+
+    def rehearse(self, blocks: Sequence[tuple[int, float, float]]) -> None:
+        """Take blocks from before the trial, (events, champion's losses, challenger's), as experience: nothing is staked on
+        them. What they teach, the first stakes and how long losses correlate, needs no events of the trial then.
+
+        Since bets are on what comes, they are as fair whatever these were and however they were chosen. The last block of the
+        test among them is left out, so that a whole block lies between it and the first bet. Too late once a block was taken.
+        """
+        if self.events or self._rehearsed_events:
+            return
+        means = [(champion - challenger) / n for n, champion, challenger in blocks]
+        for mean in means:
+            self._span.add(mean)
+        self._rehearsed, self._rehearsed_events = len(means), sum(block[0] for block in blocks)
+        if self._rehearsed >= SETTLING or self._rehearsed_events >= SETTLING_EVENTS:
+            length = self._span.blocks()
+            self._lengths = [length, length]
+            for number, start in enumerate(range(len(means) % length, len(means) - length, length)):
+                self._evidence.learn(number, math.fsum(means[start : start + length]) / length)
 
     def _settle(self) -> None:
         """The first lengths, and what was taken until now as experience, in blocks of that length."""
@@ -229,8 +249,9 @@ class Trial:
             "k": self.k,
             "tolerance": self.tolerance,
             "blocks": self.blocks,
-            "block": round(self.events / taken * self._lengths[0]) if self._lengths else 0,
+            "block": round(self.events / taken * self._lengths[0]) if self._lengths and taken else 0,
             "events": self.events,
+            "rehearsed": self._rehearsed_events,
             "champion_loss": self._losses[0] / self.events if self.events else None,
             "challenger_loss": self._losses[1] / self.events if self.events else None,
             "mean_difference": self.mean_difference,
