@@ -173,6 +173,28 @@ def test_the_meter_tells_the_share_of_one_core() -> None:
     assert idle.share < 0.1 < meter.share
 
 
+# -- the programs that need no server
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", ["learn", "predict", "freshness", "snapshot", "memory"])
+def test_each_quickly(name: str, tmp_path: Path) -> None:
+    """Figures of the agreed form, some with a goal, but for pauses; whether it is met is for people to judge."""
+    found, folder = tmp_path / "rows.json", tmp_path / "temporary"
+    folder.mkdir()
+    with program(name, folder, "--quick", "--json", str(found)) as process:
+        told, errors = process.communicate(timeout=220)
+    assert process.returncode == 0, errors
+    rows = json.loads(found.read_text())
+    assert all(row.keys() == {"name", "value", "unit", "goal", "reference"} for row in rows), rows
+    assert all(isinstance(row["value"], int | float) and row["name"] and row["unit"] for row in rows), rows
+    assert any(row["goal"] for row in rows) is (name != "snapshot")
+    assert len({row["name"] for row in rows}) == len(rows)
+    assert rows[0]["unit"] in told
+    nothing_is_left(folder)
+
+
 # -- Kafka and Redis
 
 
