@@ -117,6 +117,23 @@ def test_looking_early_costs_no_error_budget_and_finds_large_changes_soon() -> N
     assert max(ends[0.5]) <= looks[1]
 
 
+def test_looking_early_at_bounded_losses_costs_no_error_budget_either() -> None:
+    """The test alone, on means of 20: 0.2 → 0.2 over 200 cases, and 0.2 → 0.4: found at the second look, the first that can."""
+    rng, looks = np.random.default_rng(22), look_sizes(500)
+    ends: dict[float, list[int]] = {0.2: [], 0.4: []}
+    for after, found in ends.items():
+        for _ in range(200 if after == 0.2 else 20):
+            ref, losses, before = blocks(rng.beta(2, 8, 1000), 20), rng.beta(2, 2 / after - 2, 500), 0
+            for size in looks:
+                look, before = Look(before / 500, size / 500), size
+                verdict = confirm("bounded", ref, blocks(losses[:size], 20), alpha=ALPHA, harm=0.0, k=1, seed=1, look=look)
+                if verdict.p <= verdict.level:
+                    found.append(size)
+                    break
+    assert 0 < len(ends[0.2]) <= 200 * level(ALPHA, 1) + 2 * math.sqrt(200 * level(ALPHA, 1))
+    assert ends[0.4] == [looks[1]] * 20
+
+
 def test_fisher_is_the_hypergeometric_tail() -> None:
     ref, fresh = counts(20, 100), counts(16, 50)
     assert fisher(ref, fresh) == pytest.approx(stats.hypergeom.sf(15, 150, 36, 50))
