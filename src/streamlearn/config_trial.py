@@ -52,6 +52,7 @@ class TrialSettings(BaseModel):
     watch_events: Whole = 5000
     canary: tuple[Share, ...] = (0.1, 0.5)
     canary_events: Count = 300
+    canary_s: NotNegative = 2
     guardrails: tuple[GuardrailSettings, ...] = ()
     slices: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=MAX_SLICED)] = ()
 

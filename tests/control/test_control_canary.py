@@ -73,6 +73,15 @@ def test_a_clear_winner_answers_for_some_before_it_may_for_all(make_stage: Calla
     assert won.numbers["canary"]["events"] > 200, "the last step was as long as was needed"
 
 
+def test_a_step_lasts_its_seconds_however_fast_events_come(make_stage: Callable[..., Any]) -> None:
+    stage = make_stage(trial={**TRIAL, "canary_s": 20})
+    stage.learner.drift()
+    first, second = stage.until("canary_started"), stage.until("canary_started")
+    won = stage.until("trial_won")
+    assert second.at - first.at >= 20
+    assert won.at - second.at >= 20
+
+
 def test_blocks_that_were_asked_before_the_step_do_not_count(stage: Any) -> None:
     on_canary(stage)
     stage.learner.step = -1  # nothing but blocks from before the command

@@ -46,8 +46,9 @@ def judge_canary(state: State, case: Case, world: World, settings: ModelSettings
     if canary.guard.crossed:
         evidence = f"evidence {canary.guard.peak:.3g} of {canary.guard.threshold:.3g}"
         return lose_trial(state, case, world, f"since the canary began, the champion was better on the same events: {evidence}")
-    proven = not canary.last or trial.events >= wanted.min_events
-    if not order.waiting and not state.held_by_diagnosis and canary.events >= wanted.canary_events and proven:
+    enough = canary.events >= wanted.canary_events and (not canary.last or trial.events >= wanted.min_events)
+    served = world.now - case.canary_at >= wanted.canary_s
+    if not order.waiting and not state.held_by_diagnosis and enough and served:
         problem = canary.problem(trial.recent(wanted.min_events)) or "; ".join(trial.objections(wanted.min_events))
         if problem:
             return lose_trial(state, case, world, f"at step {canary.step} of the canary, {problem}")

@@ -197,7 +197,9 @@ def _trial_started(state: State, offset: int, decision: Decision) -> None:
 
 
 def _canary_started(state: State, offset: int, decision: Decision) -> None:
-    _case(state).go_on_with_canary(offset, decision.numbers)
+    case = _case(state)
+    case.go_on_with_canary(offset, decision.numbers)
+    case.canary_at = decision.at
     state.phase = Phase.CANARY
 
 

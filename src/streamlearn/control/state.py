@@ -154,6 +154,7 @@ class Case:
     champion: list[tuple[int, float]] = field(default_factory=list)  # (events, loss) of its shard's last blocks in the trial
     champion_events: int = 0
     canary: Canary | None = None
+    canary_at: float = 0.0  # when its present step began
     then: list[dict[str, Any]] = field(default_factory=list)
     promoted_n: int = 0
     to: dict[int, int] = field(default_factory=dict)
