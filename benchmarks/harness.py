@@ -9,6 +9,7 @@ import argparse
 import csv
 import gzip
 import json
+import operator
 import os
 import random
 import signal
@@ -33,11 +34,11 @@ class Rows:
 
     def note(self, name: str, value: float, unit: str, reference: str = "") -> None:
         """A figure for the file alone: the program shows it in a table of its own."""
-        self.notes.append({"name": name, "value": round(value, 4), "unit": unit, "goal": None, "reference": reference})
+        self.notes.append({"name": name, "value": _short(value), "unit": unit, "goal": None, "reference": reference})
 
     def add(self, name: str, value: float, unit: str, goal: str | None = None, reference: str = "") -> None:
         """A measured figure; `goal` like ">= 0.6", `reference` names what a ratio was taken against."""
-        self.rows.append({"name": name, "value": round(value, 4), "unit": unit, "goal": goal, "reference": reference})
+        self.rows.append({"name": name, "value": _short(value), "unit": unit, "goal": goal, "reference": reference})
         print(f"  {name}: {value:.4g} {unit}", file=sys.stderr, flush=True)
 
     def show(self) -> None:
@@ -52,9 +53,14 @@ class Rows:
 
 
 def meets(value: float, goal: str) -> bool:
-    """Whether `value` meets a goal such as ">= 0.6" or "<= 1000"."""
+    """Whether `value` meets a goal such as ">= 0.6", "> 0" or "<= 1000"."""
     sign, _, bound = goal.partition(" ")
-    return value >= float(bound) if sign == ">=" else value <= float(bound)
+    return {">=": operator.ge, ">": operator.gt, "<=": operator.le}[sign](value, float(bound))
+
+
+def _short(value: float) -> float:
+    """To six digits: a small gain must not be rounded to none."""
+    return float(f"{value:.6g}")
 
 
 def main(title: str, measure: Callable[[Rows, bool], None]) -> None:

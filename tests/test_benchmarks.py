@@ -260,6 +260,7 @@ def test_drifts_quickly(tmp_path: Path) -> None:
     assert rows["default, false confirmations per 100,000 stable events"]["value"] <= 1
     assert rows["default, mean delay of the confirmation"]["value"] <= 1000
     assert rows["default, those that the model does not survive by itself"]["value"] == 1
+    assert rows["default, abrupt drifts of 10 points confirmed"]["value"] >= 0.8, "those that it survives too, but for one"
     assert rows["abrupt: dummy, raw, MDR"]["value"] == 0, "it always fires, sooner or later"
     assert "as configured" in told
     nothing_is_left(folder)
