@@ -160,6 +160,7 @@ class FeatureSettings(Table):
     null_jump: Share = 0.2
     hold: StrictBool = True
     heal_looks: Count = 3
+    heal_mode: Literal["skip", "learn", "repair"] = "skip"
 
 
 class DriftSettings(Table):

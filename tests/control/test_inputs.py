@@ -76,6 +76,30 @@ def test_broken_input_holds_and_healing_resumes(make: Any) -> None:
     assert stage.view("model")["features"]["broken"] is None
 
 
+@pytest.mark.parametrize("mode", ["learn", "repair"])
+def test_what_was_held_may_be_learned_or_repaired_when_it_heals(make: Any, mode: str) -> None:
+    stage = make(heal_mode=mode)
+    go(stage, 3)
+    go(stage, 2, a=None)
+    go(stage, 5)
+    assert stage.learner.held is None
+    [resume] = [command for command in stage.learner.commands if command.verb == "resume"]
+    assert resume.mode == mode
+
+
+def test_what_can_no_longer_be_learned_when_it_heals_is_skipped(make: Any) -> None:
+    stage = make(heal_mode="learn")
+    go(stage, 3)
+    go(stage, 2, a=None)
+    stage.turn()
+    stage.log.trim("clicks", 0, stage.log.bounds("clicks", 0)[1] - 10)
+    go(stage, 5)
+    resumed = stage.until("resumed")
+    assert "what was held is skipped: shard 0 was held at offset" in resumed.why
+    [resume] = [command for command in stage.learner.commands if command.verb == "resume"]
+    assert resume.mode == "skip"
+
+
 def test_a_part_of_a_window_is_enough_to_hold(make: Any) -> None:
     stage = make()
     feed(stage, 20, a=None)

@@ -16,6 +16,7 @@ from ..config import FeatureSettings, ModelSettings
 from ..drift.diagnose import BROKEN, Diagnosis, Evidence, diagnose
 from ..records import Decision
 from .fold import FITTING
+from .rewind import refuse_resume
 from .seen import Inputs
 from .state import Case, Phase, State
 from .steps import decision
@@ -60,7 +61,10 @@ def _hold(state: State, world: World, inputs: Inputs | None, features: FeatureSe
             return _held(state, world, state.broken)
         if inputs is not None and inputs.sound >= features.heal_looks:
             why = f"healed: {inputs.sound} windows in a row are like the reference; held was for: {state.broken['why']}"
-            numbers = {"healed": True, "sound": inputs.sound, "command": {"verb": "resume"}}
+            mode, cannot = features.heal_mode, refuse_resume(state, features.heal_mode, world)
+            if cannot:
+                mode, why = "skip", f"{why}; what was held is skipped: {cannot}"
+            numbers = {"healed": True, "sound": inputs.sound, "command": {"verb": "resume", "mode": mode}}
             return decision(state, world, "resumed", why=why, by=BY, numbers=numbers)
         return None
     if inputs is None or not inputs.findings or not features.hold or state.held is not None:
