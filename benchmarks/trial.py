@@ -87,7 +87,7 @@ class Challenger:
                 return None
             return verdict
         if data["block"] >= self._since:
-            canary.add(n, {"step": canary.seq, "champion": NOT_SERVED, "challenger": NOT_SERVED})
+            canary.add(0, n, {"step": canary.seq, "champion": NOT_SERVED, "challenger": NOT_SERVED})
         canary.guard.add_block(n, data["challenger"], data["champion"])
         if canary.guard.crossed:
             return "reject"
