@@ -112,10 +112,26 @@ def test_a_rewind_that_cannot_be_is_refused(stage: Any) -> None:
     assert "ends beyond partition 0" in refused(stage, "rewind", to=["1"], skip=["1:20000"])
     stage.log.trim("clicks", 0, 300)
     assert "no checkpoint is as old as offset 200" in refused(stage, "rewind", to=["200"], skip=["200:210"])
-    stage.jobs.polls = 100
     stage.ask("retrain")
+    stage.until("trial_started")
+    assert "phase 'trial' in case m-1" in refused(stage, "rewind", to=["400"], skip=["400:410"])
+
+
+def test_a_retrain_that_bad_data_set_off_gives_way_to_the_rewind(stage: Any) -> None:
+    """What was confirmed early may be a fit already when a person sees that the data were bad."""
+    stage.settle()
+    checkpoint(stage, 500)
+    stage.jobs.polls = 100
+    stage.learner.drift()
     stage.until("retrain_started")
-    assert "phase 'retraining' in case m-1" in refused(stage, "rewind", to=["400"], skip=["400:410"])
+    fits = list(stage.jobs.all)
+    stage.jobs.polls = 2
+    opened = stage.ask("rewind", to=["600"], skip=["600:700"])
+    assert (opened.case, opened.numbers["instead_of"]) == ("m-2", "m-1")
+    stage.until("promoted")
+    assert all(fit.cancelled for fit in fits)
+    assert stage.learner.version == 3, "a number is not given twice"
+    assert (stage.view("case", "m-1")["outcome"], stage.view("version", "m@2")["fate"]) == ("replaced", "failed")
 
 
 def test_an_alarm_that_bad_data_raised_gives_way_to_the_rewind(stage: Any) -> None:

@@ -33,6 +33,7 @@ stream = "clicks"
 task = "binary"
 pipeline = "logistic"
 checkpoint = {{ interval_s = 1, keep_last = 200 }}
+drift = {{ window = 5000 }}  # 400 events of garbage raise an alarm, and are no proof
 """
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("STREAMLEARN_")}
 

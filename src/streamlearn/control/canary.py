@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ..config import ModelSettings
 from ..records import Decision
-from .fold import GOING_BACK
+from .fold import MAY_GIVE_WAY
 from .state import Case, State
 from .steps import PATIENCE_S, decision, lose_trial, told
 from .world import World
@@ -74,7 +74,7 @@ def judge_promotion(state: State, world: World) -> Decision | None:
     guard = state.guard
     if guard is None or not guard.test.crossed or state.watch_from is None or state.shadow_lost:
         return None
-    if state.phase not in GOING_BACK or (state.case is not None and state.case.decided):
+    if state.phase not in MAY_GIVE_WAY or (state.case is not None and state.case.decided):
         return None
     test = guard.test
     numbers = {**test.numbers(), "command": {"verb": "rollback", "version": state.previous}}

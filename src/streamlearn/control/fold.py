@@ -21,8 +21,8 @@ RESETS: Final = ("reset", "promote", "rollback")  # what makes a shard forget th
 OPEN: Final = frozenset(Phase) - {Phase.STEADY, Phase.ROLLING_BACK}
 AWAITING: Final = frozenset({Phase.TRIAL, Phase.CANARY, Phase.PROMOTING, Phase.CLOSING, Phase.ROLLING_BACK})
 FITTING: Final = frozenset({Phase.CONFIRMED, Phase.RETRAINING, Phase.FITTED})
-MAY_GIVE_WAY: Final = frozenset({Phase.STEADY, Phase.CONFIRM, Phase.RECOVERING})  # to a rewind: bad data may look like drift
-GOING_BACK: Final = MAY_GIVE_WAY | FITTING
+# To a rewind: bad data may look like drift, and a fit that it set off is of no use. A trial has a shadow: cancel it first.
+MAY_GIVE_WAY: Final = FITTING | {Phase.STEADY, Phase.CONFIRM, Phase.RECOVERING}
 TRYING: Final = frozenset({Phase.TRIAL, Phase.CANARY})
 ANY: Final = frozenset(Phase)
 
@@ -303,7 +303,7 @@ _HANDLERS: Final[Mapping[str, tuple[_Handler, frozenset[Phase]]]] = {
     "promoted": (_promoted, frozenset({Phase.PROMOTING})),
     "recovered": (_recovered, frozenset({Phase.RECOVERING})),
     "not_recovered": (_not_recovered, frozenset({Phase.RECOVERING})),
-    "rollback_started": (_rollback_started, GOING_BACK),
+    "rollback_started": (_rollback_started, MAY_GIVE_WAY),
     "rollback_failed": (_closed, frozenset({Phase.ROLLING_BACK})),
     "rolled_back": (_rolled_back, frozenset({Phase.ROLLING_BACK})),
     "detached": (_detached, ANY),

@@ -98,6 +98,9 @@ class Book:
         if replaced in self._docs:
             ended = {"open": False, "outcome": "replaced", "closed_at": decision.at, "progress": None}
             self._put(replaced, self._docs[replaced] | ended)
+            version = ("version", versions.version_id(state.name, self._docs[replaced]["version"]))
+            if self._docs.get(version, {}).get("fate") in ("fitting", "fitted"):
+                self._put(version, self._docs[version] | {"fate": "failed"})
 
     def _enter_case(self, offset: int, decision: Decision, state: State) -> None:
         key = ("case", decision.case)
