@@ -9,7 +9,10 @@ from multiprocessing.connection import Connection
 from typing import Protocol, Self
 
 # What takes long to import; the forks of one process that has it, and no threads, need not wait for it again.
-PRELOAD = ["benchmarks.learn", "streamlearn.log.kafka", "streamlearn.store.redis"]
+PRELOAD = [
+    "streamlearn.learning.worker", "streamlearn.learning.recipes", "streamlearn.drift.watch", "streamlearn.log.kafka",
+    "streamlearn.store.redis",
+]  # fmt: skip
 
 
 class Runner(Protocol):
