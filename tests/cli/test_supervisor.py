@@ -272,6 +272,21 @@ def test_another_that_fails_for_good_meanwhile_is_told_and_leaves_nothing_behind
     wait_for((tmp_path / "b2 up").exists)
 
 
+def test_who_runs_is_known_and_a_failure_is_seen_while_watching(pair: Supervisor) -> None:
+    stop, quitter = threading.Event(), child("b", "import time, sys; time.sleep(0.5); sys.exit(78)")
+    pair.watch(0.3, stop)
+    before = pair.child("b")
+    pair.restart([quitter], stop)
+    assert before is not quitter
+    assert pair.child("b") is quitter
+    with pytest.raises(Hopeless, match="b cannot run with this configuration"):
+        pair.watch(30, stop)
+    stop.set()
+    started = time.monotonic()
+    pair.watch(30, stop)
+    assert time.monotonic() - started < 5
+
+
 def test_a_file_descriptor_is_inherited(tmp_path: Path) -> None:
     read, write = os.pipe()
     code = "import os, sys; os.write(int(sys.argv[1]), b'here')"

@@ -8,8 +8,8 @@ harm. A reload checks the file, and refuses it aloud with everything as it was; 
     3  a new API process is started on the same listening socket; once it can answer as the old one could, that one stops
        accepting, answers what is in flight, tells its clients to connect anew, and ends
 
-When a role cannot run with the new configuration after all, the copy is put back and the roles are started with it. What came
-of a reload is left in OUTCOME, for whoever asked.
+When a role cannot run with the new configuration after all, the copy is put back and the roles are started with it, also the
+API, if it had taken over already. What came of a reload is left in OUTCOME, for whoever asked.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from .supervisor import Child, Hopeless, Supervisor
 ACCEPTED: Final = "serve.accepted.toml"
 OUTCOME: Final = "serve.reload.json"
 LIMIT_S: Final = 120.0
+SETTLE_S: Final = 6.0  # in which a role that cannot run with its configuration mostly says so
 
 
 class Outcome(msgspec.Struct):
@@ -90,7 +91,7 @@ class Fleet:
             return True, ["nothing has changed"]
         if not self._config.exists() or self._config.read_bytes() != text:
             return False, [f"{self._config} was changed while it was checked: reload it again"]
-        before = self._settings
+        before, api = self._settings, self.supervisor.child("serve")
         self._take_in(text, settings)
         try:
             problem = self._roll(frozenset(found.added), life)
@@ -101,6 +102,9 @@ class Fleet:
         if problem is not None:
             self._take_in(self._text, before)
             self.supervisor.restart(self._workers(), life.stop)
+            if self.supervisor.child("serve") is not api:  # it had taken over before another role gave up
+                why = self._replace_api(frozenset(self._settings.models), frozenset(), life)
+                return False, [problem, *([] if why is None else [f"the API still runs with the refused file: {why}"])]
             return False, [problem]
         self._text = text
         return True, found.lines()
@@ -113,18 +117,24 @@ class Fleet:
         """Every role anew; why the API is still the old one. Raises Hopeless."""
         say("reload: learn and control are drained and started anew")
         self.supervisor.restart(self._workers(), life.stop)
+        self.supervisor.watch(SETTLE_S, life.stop)
         if life.stop.is_set():
             return None
         was = self._readiness.missing()
-        fresh = Readiness()
         lacked = was if was is not None else frozenset(self._settings.models)
-        ready = patient(fresh.missing, lacked, added, PATIENCE_S)
         say("reload: a new API process takes over once it can answer as the old one can")
-        problem = self.supervisor.replace(self._api(fresh, lacked | added), ready, LIMIT_S, life.stop)
-        if problem is None:
-            fresh, self._readiness = self._readiness, fresh
-        fresh.close()
-        return problem
+        return self._replace_api(lacked, added, life)
+
+    def _replace_api(self, lacked: frozenset[str], added: frozenset[str], life: Lifetime) -> str | None:
+        """A new API process in the place of the one that runs; why that stays. Raises Hopeless, before or after the swap."""
+        fresh = Readiness()
+        child = self._api(fresh, lacked | added)
+        try:
+            return self.supervisor.replace(child, patient(fresh.missing, lacked, added, PATIENCE_S), LIMIT_S, life.stop)
+        finally:
+            if self.supervisor.child("serve") is child:
+                fresh, self._readiness = self._readiness, fresh
+            fresh.close()
 
     def _workers(self) -> list[Child]:
         return [child for child in self._made(self._folder / ACCEPTED) if child.name != "serve"]

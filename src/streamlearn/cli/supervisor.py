@@ -103,6 +103,10 @@ class Supervisor:
         """How often each child was started again."""
         return {name: running.restarts for name, running in self._running.items()}
 
+    def child(self, name: str) -> Child:
+        """The child that runs, or is to run, under this name."""
+        return self._running[name].child
+
     def run(self, stop: Event, kill: Event, each: Callable[[], None] = lambda: None) -> int:
         """Watch the children until `stop` is set, or one fails for good; then drain them, and kill them once `kill` is set.
 
@@ -168,6 +172,12 @@ class Supervisor:
         self._running[child.name] = fresh
         self._wait_for_leaving(stop)
         return None
+
+    def watch(self, seconds: float, stop: Event) -> None:
+        """Look after the children for so long, or until `stop` is set. Raises Hopeless."""
+        until = self._clock() + seconds
+        while self._clock() < until and not stop.wait(TICK_S):
+            self._look()
 
     def _wait_for_leaving(self, stop: Event) -> bool:
         """Watch the others until every child that was asked to end has done so; False once `stop` is set."""
