@@ -16,9 +16,9 @@ from streamlearn.events import Kind, Position
 from streamlearn.keys import KeyRing
 from streamlearn.log import CONTROL, SIGNALS, Entry, Log
 from streamlearn.records import Command, Decision, Request, Signal, Status, decode_control, open_command
-from streamlearn.store import Store
+from streamlearn.store import Retention, Store
 from streamlearn.store.codec import encode
-from streamlearn.testing import DoneJob, FakeClock, Faults, MemoryLog, MemoryStore
+from streamlearn.testing import Abort, DoneJob, FakeClock, Faults, MemoryLog, MemoryStore
 
 KEYS = KeyRing({"test": b"0123456789abcdef"})
 BLOCKS = 3  # a turn
@@ -406,6 +406,25 @@ class Stage:
 
     def state(self, model: str = "m") -> Any:
         return self.control.states()[model]
+
+
+def survive(stage: Any) -> None:
+    """A turn, in which control may die; it is started again at once."""
+    try:
+        stage.turn()
+    except Abort:
+        stage.kill()
+
+
+def checkpoint(stage: Any, position: int, shard: int = 0, generation: int = 0) -> int:
+    """The store has a checkpoint of the shard that has read to `position`."""
+    place = Position(stage.log.identity("clicks"), "clicks", shard, position)
+    blob = encode(
+        kind="checkpoint", model="m", version=1, shard=shard, generation=generation, positions=[place], created=0.0,
+        parts={"champion": b"c", "join": b"j"}, keys=KEYS,
+    )  # fmt: skip
+    id: int = stage.store.put_checkpoint("m", shard, generation, blob, Retention(100, 0, 0))
+    return id
 
 
 @pytest.fixture

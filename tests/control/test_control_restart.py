@@ -10,6 +10,8 @@ import pytest
 from streamlearn.errors import RetrainError
 from streamlearn.testing import Abort
 
+from .conftest import survive
+
 TRIAL = {
     "min_events": 100, "horizon_events": 2000, "watch_events": 400, "canary": [0.1, 0.5], "canary_events": 60,
 }  # fmt: skip
@@ -52,14 +54,6 @@ def scene(stage: Any, deaths: Callable[[], None] = lambda: None) -> None:
     turn(seen("trial_lost"))
     for _ in range(20):
         survive(stage)
-
-
-def survive(stage: Any) -> None:
-    """A turn, in which control may die; it is started again at once."""
-    try:
-        stage.turn()
-    except Abort:
-        stage.kill()
 
 
 def played(make_stage: Callable[..., Any], deaths: Callable[[Any], None] = lambda stage: None, shards: int = 1) -> Any:

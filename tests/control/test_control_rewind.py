@@ -8,24 +8,12 @@ from typing import Any
 import pytest
 
 from streamlearn.errors import RetrainError
-from streamlearn.events import Position
 from streamlearn.keys import KeyRing
-from streamlearn.store import Retention
-from streamlearn.store.codec import encode
 from streamlearn.testing import Abort
 
+from .conftest import checkpoint, survive
+
 KEYS = KeyRing({"test": b"0123456789abcdef"})
-
-
-def checkpoint(stage: Any, position: int, shard: int = 0, generation: int = 0) -> int:
-    """The store has a checkpoint of the shard that has read to `position`."""
-    place = Position(stage.log.identity("clicks"), "clicks", shard, position)
-    blob = encode(
-        kind="checkpoint", model="m", version=1, shard=shard, generation=generation, positions=[place], created=0.0,
-        parts={"champion": b"c", "join": b"j"}, keys=KEYS,
-    )  # fmt: skip
-    id: int = stage.store.put_checkpoint("m", shard, generation, blob, Retention(100, 0, 0))
-    return id
 
 
 def refused(stage: Any, action: str, **fields: Any) -> str:
@@ -387,13 +375,6 @@ def scene(stage: Any) -> None:
     turn(seen("recovered", 3))
     for _ in range(20):
         survive(stage)
-
-
-def survive(stage: Any) -> None:
-    try:
-        stage.turn()
-    except Abort:
-        stage.kill()
 
 
 def played(make_stage: Callable[..., Any], deaths: Callable[[Any], None] = lambda stage: None, shards: int = 1) -> Any:

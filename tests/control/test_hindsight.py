@@ -9,25 +9,13 @@ import pytest
 
 from streamlearn.control import hindsight
 from streamlearn.errors import RetrainError
-from streamlearn.events import Position
 from streamlearn.keys import KeyRing
 from streamlearn.retrain.frozen import Losses
-from streamlearn.store import Retention
-from streamlearn.store.codec import encode
 from streamlearn.testing import DoneJob
 
-from .conftest import WINDOW
+from .conftest import WINDOW, checkpoint
 
 KEYS = KeyRing({"test": b"0123456789abcdef"})
-
-
-def checkpoint(stage: Any, position: int) -> int:
-    place = Position(stage.log.identity("clicks"), "clicks", 0, position)
-    blob = encode(
-        kind="checkpoint", model="m", version=1, shard=0, generation=0, positions=[place], created=0.0,
-        parts={"champion": b"c", "join": b"j"}, keys=KEYS,
-    )  # fmt: skip
-    return int(stage.store.put_checkpoint("m", 0, 0, blob, Retention(100, 0, 0)))
 
 
 def losses(mean: float, n: int = WINDOW) -> DoneJob:

@@ -13,7 +13,7 @@ from ..events import parse_time
 from ..lineage import REBUILT, changes, recipe_of
 from ..records import Decision
 from .state import State
-from .steps import decision
+from .steps import decision, labelled
 from .world import World
 
 
@@ -50,7 +50,7 @@ def open_change(state: State, world: World, settings: ModelSettings) -> Decision
     """A case for a recipe that neither serves nor was tried last; what lost its trial, or was rolled back, is for people."""
     if not _other(state, state.version, settings) or not _other(state, state.last_version, settings):
         return None
-    if sum(max(world.labelled(shard), state.n.get(shard, 0)) for shard in state.shards) < settings.retrain.min_events:
+    if labelled(state, world) < settings.retrain.min_events:
         return None
     found, wanted = state.recipes[state.version], recipe_of(settings)
     names = changes(found, wanted)

@@ -17,7 +17,7 @@ from ..drift.confirm import Verdict, case_number, confirm, look_of, to_diagnose
 from ..records import Decision
 from .inputs import diagnosed
 from .state import Alarm, Case, State
-from .steps import PATIENCE_S, decision
+from .steps import PATIENCE_S, decision, labelled
 from .world import World
 
 GRACE_S: Final = 60.0  # a status may run ahead of the signals of the same events, never by this much
@@ -29,11 +29,10 @@ def judge_alarm(state: State, case: Case, world: World, settings: ModelSettings)
     alarm = state.alarms.get(case.shard)
     if alarm is None or not alarm.windows:
         return _expire(state, case, world, settings)
-    for window in alarm.windows:
-        verdict = _verdict(state, settings, window, window["fresh"])
-        if verdict.confirmed:
-            seen = look_of(window).last or came(state, case, world, to_diagnose(settings.drift))
-            return _confirmed(state, case, world, window, verdict) if seen else None
+    window, verdict = _surest(state, settings, alarm)
+    if verdict.confirmed:
+        seen = look_of(window).last or came(state, case, world, to_diagnose(settings.drift))
+        return _confirmed(state, case, world, window, verdict) if seen else None
     if not look_of(window).last:
         return _expire(state, case, world, settings)
     told = world.hindsight
@@ -61,15 +60,23 @@ def undecided(state: State) -> Alarm | None:
     alarm = None if case is None else state.alarms.get(case.shard)
     if case is None or settings is None or alarm is None or not alarm.windows or not look_of(alarm.windows[-1]).last:
         return None
-    sure = any(_verdict(state, settings, window, window["fresh"]).confirmed for window in alarm.windows)
-    return None if sure else alarm
+    return None if _surest(state, settings, alarm)[1].confirmed else alarm
 
 
 def came(state: State, case: Case, world: World, events: int) -> bool:
     """Whether so many labelled events have come since the drift began: what was confirmed early may have to wait for them."""
     if case.kind != "drift":
         return True
-    return max(world.labelled(case.shard), state.n.get(case.shard, 0)) - case.change_n >= events
+    return labelled(state, world, case.shard) - case.change_n >= events
+
+
+def _surest(state: State, settings: ModelSettings, alarm: Alarm) -> tuple[dict[str, Any], Verdict]:
+    """The first look that confirms, else the newest, with its verdict."""
+    for window in alarm.windows:
+        verdict = _verdict(state, settings, window, window["fresh"])
+        if verdict.confirmed:
+            break
+    return window, verdict
 
 
 def _verdict(state: State, settings: ModelSettings, window: dict[str, Any], fresh: Mapping[str, Any]) -> Verdict:
@@ -106,12 +113,12 @@ def _expire(state: State, case: Case, world: World, settings: ModelSettings) -> 
     if not world.up_to_date:
         return None
     waited = world.now - state.since
-    labelled = max(world.labelled(case.shard), state.n.get(case.shard, 0)) - case.alarm_n
+    since = labelled(state, world, case.shard) - case.alarm_n
     if waited > PATIENCE_S + 2 * settings.label_wait_s:
         why = f"no fresh window came in {waited:.0f} s"
-    elif waited > GRACE_S and labelled > WINDOWS * settings.drift.window:
-        why = f"no fresh window came in {labelled} labelled events"
+    elif waited > GRACE_S and since > WINDOWS * settings.drift.window:
+        why = f"no fresh window came in {since} labelled events"
     else:
         return None
-    numbers = {"waited_s": waited, "labelled": labelled, "command": {"verb": "reset", "confirmed": False}}
+    numbers = {"waited_s": waited, "labelled": since, "command": {"verb": "reset", "confirmed": False}}
     return decision(state, world, "expired", why=why, numbers=numbers)

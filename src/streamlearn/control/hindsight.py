@@ -24,32 +24,32 @@ MOST_RECORDS: Final = 200_000  # from the change to the window's end, that are r
 LIMIT_S: Final = 120.0  # by which an answer must be there: an alarm is not left open for the sake of it
 
 
-class Job(Protocol):
-    """A question under way."""
+class Question(Protocol):
+    """A question under way, whose result is `Losses` as MessagePack."""
 
     def cancel(self) -> None:
-        """Let it end without a result."""
+        """Let it end without a result. Cancelling one that is done changes nothing."""
 
     def done(self) -> bool:
         """Whether `result` would not wait."""
 
     def result(self) -> bytes:
-        """`Losses` as MessagePack. Raises RetrainError."""
+        """What came of it. Raises RetrainError."""
 
 
 class Asking(Protocol):
     """Where questions run: `retrain.job.Jobs`, or what a test puts in its place."""
 
-    def ask(self, spec: FrozenSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
+    def ask(self, spec: FrozenSpec, time_limit_s: float, memory_limit_mb: float) -> Question:
         """Begin. Raises RetrainError."""
 
 
 @dataclass(slots=True)
-class _Question:
+class _Asked:
     case: str
     checkpoint: int
     asked_at: float
-    job: Job | None
+    job: Question | None
     answer: Hindsight | None = None
 
 
@@ -58,15 +58,15 @@ class Questions:
 
     def __init__(self, jobs: Asking, timer: Callable[[], float]) -> None:
         self._jobs, self._timer = jobs, timer
-        self._open: dict[str, _Question] = {}
+        self._open: dict[str, _Asked] = {}
 
     def answer(self, model: str) -> Hindsight | None:
         """What is known of the model's open case, None before."""
         question = self._open.get(model)
         return None if question is None else question.answer
 
-    def tend(self, state: State, world: World) -> None:
-        """Ask, follow or give up, as the state wants. Raises LogError, StoreError."""
+    def tend(self, state: State, see: Callable[[], World]) -> None:
+        """Ask, follow or give up, as the state wants; `see` is called to ask. Raises LogError, StoreError."""
         case, question = state.case, self._open.get(state.name)
         alarm = undecided(state) if state.phase == Phase.CONFIRM else None
         if question is not None and (alarm is None or case is None or question.case != case.id):
@@ -75,7 +75,7 @@ class Questions:
         if alarm is None or case is None:
             return
         if question is None:
-            question = self._open[state.name] = self._ask(state, case, alarm, world)
+            question = self._open[state.name] = self._ask(state, case, alarm, see())
         if question.answer is None:
             self._follow(question)
 
@@ -89,8 +89,8 @@ class Questions:
         if question.job is not None:
             question.job.cancel()
 
-    def _ask(self, state: State, case: Case, alarm: Alarm, world: World) -> _Question:
-        question = _Question(case.id, -1, self._timer(), None)
+    def _ask(self, state: State, case: Case, alarm: Alarm, world: World) -> _Asked:
+        question = _Asked(case.id, -1, self._timer(), None)
         found = world.sound(case.shard, case.change_offset)
         if found is None or world.bounds(case.shard)[0] > case.change_offset:
             question.answer = Hindsight(case.id, None, -1, "no checkpoint and log are kept from before the change")
@@ -108,7 +108,7 @@ class Questions:
             question.answer = Hindsight(case.id, None, found.checkpoint, str(error))
         return question
 
-    def _follow(self, question: _Question) -> None:
+    def _follow(self, question: _Asked) -> None:
         job = question.job
         assert job is not None
         losses: dict[str, Any] | None = None

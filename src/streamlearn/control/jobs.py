@@ -19,27 +19,18 @@ from ..retrain.job import FitSpec
 from ..store import Store
 from ..store.codec import open_blob
 from .facts import of_blob
-from .hindsight import Asking
+from .hindsight import Asking, Question
 from .state import Case, Phase, State
 from .world import Outcome
 
 logger = logging.getLogger("streamlearn.control")
 
 
-class Job(Protocol):
-    """A fit under way, of one shard."""
+class Job(Question, Protocol):
+    """A fit under way, of one shard; its result is the version's blob."""
 
     def progress(self) -> tuple[int, int]:
         """Records read, and records to read."""
-
-    def cancel(self) -> None:
-        """Let it end without a result. Cancelling one that is done changes nothing."""
-
-    def done(self) -> bool:
-        """Whether `result` would not wait."""
-
-    def result(self) -> bytes:
-        """The version's blob. Raises RetrainError."""
 
 
 class Jobs(Asking, Protocol):

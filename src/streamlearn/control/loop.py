@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -153,7 +154,7 @@ class Control:
         self._observe(None)
         for state in self._models():
             self._fits.tend(state)
-            self._questions.tend(state, self._sight(state, up_to_date=True))
+            self._questions.tend(state, partial(self._sight, state, up_to_date=True))
             self._observer.tend(state, self._clock())
             self._judge(state, up_to_date=True)
         sent = self._send()

@@ -27,7 +27,7 @@ from .inputs import judge_inputs
 from .requests import judge_request
 from .rewind import bases, give_up, lost, origin, passed_over, promote_at_once, record_skipped
 from .state import Case, Phase, State
-from .steps import EMPTY_S, PATIENCE_S, decision, lose_trial, retrain_failed, told
+from .steps import EMPTY_S, PATIENCE_S, decision, labelled, lose_trial, retrain_failed, told
 from .world import Outcome, World
 
 TRIAL_MEMORY_S: Final = 90 * 86_400.0  # seconds for which a trial counts against the budget of the next
@@ -275,12 +275,12 @@ def _recover(state: State, case: Case, world: World, settings: ModelSettings) ->
 def _give_up_recovery(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
     if not world.up_to_date:
         return None
-    waited, labelled = world.now - state.since, _labelled(state, world) - case.promoted_n
-    lost = waited > GRACE_S and labelled > WINDOWS * settings.drift.window * state.partitions
+    waited, since = world.now - state.since, labelled(state, world) - case.promoted_n
+    lost = waited > GRACE_S and since > WINDOWS * settings.drift.window * state.partitions
     if not lost and waited <= PATIENCE_S + 2 * settings.label_wait_s:
         return None
-    numbers = {"waited_s": waited, "labelled": labelled}
-    why = f"no recovery window came after the promotion of version {state.version}, in {labelled} labelled events"
+    numbers = {"waited_s": waited, "labelled": since}
+    why = f"no recovery window came after the promotion of version {state.version}, in {since} labelled events"
     return decision(state, world, "not_recovered", version=state.version, why=why, numbers=numbers)
 
 
@@ -318,7 +318,7 @@ def _let_go(state: State, world: World, settings: ModelSettings) -> Decision | N
         return None
     if state.shadow_lost:
         return _detach(state, world, f"the old champion failed: {state.shadow_lost}")
-    watched = _labelled(state, world) - state.watch_from
+    watched = labelled(state, world) - state.watch_from
     if watched < settings.trial.watch_events:
         return None
     return _detach(state, world, f"the old champion was kept beside the new one for {watched} labelled events")
@@ -327,7 +327,3 @@ def _let_go(state: State, world: World, settings: ModelSettings) -> Decision | N
 def _detach(state: State, world: World, why: str) -> Decision:
     numbers = {"lost": bool(state.shadow_lost), "command": {"verb": "detach"}}
     return decision(state, world, "detached", case=state.story, version=state.shadow, why=why, numbers=numbers)
-
-
-def _labelled(state: State, world: World) -> int:
-    return sum(max(world.labelled(shard), state.n.get(shard, 0)) for shard in state.shards)

@@ -15,6 +15,11 @@ MOST_BACKOFF_S: Final = 600.0
 PATIENCE_S: Final = 7 * 86_400.0  # what has not come a week and two label waits after it was due never will
 
 
+def labelled(state: State, world: World, *shards: int) -> int:
+    """Labelled events of these shards, of all where none is named: by statuses or by signals, whichever know of more."""
+    return sum(max(world.labelled(shard), state.n.get(shard, 0)) for shard in shards or state.shards)
+
+
 def decision(
     state: State,
     world: World,
@@ -29,9 +34,8 @@ def decision(
     """A decision on this model, now; `case` defaults to the open one."""
     if case is None:
         case = "" if state.case is None else state.case.id
-    labelled = sum(max(world.labelled(shard), state.n.get(shard, 0)) for shard in state.shards)
     return Decision(
-        model=state.name, kind=kind, at=world.now, case=case, version=version, n=labelled, offset=state.offset,
+        model=state.name, kind=kind, at=world.now, case=case, version=version, n=labelled(state, world), offset=state.offset,
         signal=world.signal, by=by, why=why, numbers=numbers or {},
     )  # fmt: skip
 

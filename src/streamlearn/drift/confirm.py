@@ -142,7 +142,7 @@ def _confirm(
     whole = level(alpha, k)
     budget = spent(whole, look.now) - (spent(whole, look.before) if look.before else 0.0)
     p = _p(loss, ref, fresh, budget, seed)
-    bounds = gate(loss, ref, fresh, alpha=alpha * budget / whole, harm=harm, seed=seed)
+    bounds = _gate(loss, frozen_ref, frozen_fresh, alpha * budget / whole, harm, seed)
     means = f"{bounds.ref_mean:.4f} → {bounds.fresh_mean:.4f}"
     if p > budget:
         reason = f"mean loss {means} may be chance: p = {p:.3g}, above the level {budget:.3g} of case {k}"
