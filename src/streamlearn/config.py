@@ -30,6 +30,8 @@ from pydantic import (
 from .config_errors import ConfigErrors as ConfigErrors
 from .config_errors import explain
 from .config_fields import FROZEN, Count, Margin, NotNegative, Positive, Share, Task, Whole
+from .config_retrain import ExecutorSettings as ExecutorSettings
+from .config_retrain import RetrainSettings as RetrainSettings
 from .config_trial import TrialSettings as TrialSettings
 from .config_trial import wrong_metric
 from .errors import ConfigError
@@ -161,6 +163,7 @@ class FeatureSettings(Table):
     hold: StrictBool = True
     heal_looks: Count = 3
     heal_mode: Literal["skip", "learn", "repair"] = "skip"
+    contract: Literal["hold", "follow"] = "hold"
 
 
 class DriftSettings(Table):
@@ -189,18 +192,6 @@ class DriftSettings(Table):
         if isinstance(self.quorum, int) and self.quorum > len(self.detectors):
             raise ValueError(f"quorum: {self.quorum} can never agree, there are {len(self.detectors)} detectors; write fewer")
         return self
-
-
-class RetrainSettings(Table):
-    epochs: Count = 1
-    min_events: Count = 200
-    time_limit_s: Positive = 3600
-    memory_limit_mb: Positive = 2048
-    catch_up_records: Count = 500
-    max_gap_records: Count = 20_000
-    window_s: NotNegative = 604_800
-    attempts: Count = 3
-    backoff_s: NotNegative = 5
 
 
 class PublishSettings(Table):
@@ -302,6 +293,7 @@ class Settings(Table):
     limits: LimitSettings = LimitSettings()
     learn: LearnSettings = LearnSettings()
     control: ControlSettings = ControlSettings()
+    executor: ExecutorSettings = ExecutorSettings()
     streams: dict[str, StreamSettings] = {}
     models: dict[str, ModelSettings] = {}
 

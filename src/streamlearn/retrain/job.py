@@ -47,6 +47,9 @@ class FitSpec(msgspec.Struct, omit_defaults=True):
     appended since: to the head until fewer than `catch_up_records` remain or, to make the very same version again, exactly
     to `stop`. With a `base` it goes on from that champion and what waited beside it, which have read to `start`. Records in
     the ranges `skip` ([from, to)) are passed over (`learning.trainer.Trainer.pass_over`).
+
+    `how` is a strategy (`config_retrain.StrategySettings`): with "warm" and "members" the `base` is a checkpoint whose champion
+    alone is taken, and learns the window again. `half_life`, `share` and `max_events` are those of the strategy.
     """
 
     model: str
@@ -65,6 +68,10 @@ class FitSpec(msgspec.Struct, omit_defaults=True):
     stop: int | None = None
     base: Base | None = None
     skip: list[tuple[int, int]] = []
+    how: Literal["full", "warm", "members"] = "full"
+    half_life: float = 0.0
+    share: float = 0.5
+    max_events: int = 200_000
 
     def to_bytes(self) -> bytes:
         return msgspec.json.encode(self)
