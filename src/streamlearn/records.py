@@ -26,6 +26,8 @@ class Signal(msgspec.Struct, omit_defaults=True):
     window      tag ("fresh" after an alarm, "recovery" after a promotion), loss ("binary" | "bounded"),
                 ref {n, sum, blocks?}, fresh {n, sum, blocks?}, from_n, to_n; blocks: means of consecutive losses; of a fresh
                 one also look [losses at the look before, now, in all]: it is told at each of `drift.confirm.look_sizes`
+    batch       n, loss: the mean loss of so many labelled events of the serving version (`retrain.batch`); with `retrain.sample`
+                also sample [(loss, features), ...] of some of them
     applied     verb, seq_of (the command's seq), version (now champion), shadow (version or null), offset; when a hold ended
                 with it, held ([from, to): offsets) and mode ("skip" unless a resume said otherwise)
     refused     verb, seq_of, reason ("gap" | "unknown_version" | "not_in_trial" | ...), detail
@@ -151,7 +153,8 @@ class Request(msgspec.Struct, tag="request", tag_field="type", omit_defaults=Tru
 class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=True):
     """One step of control's state machine: what was decided, why, by which numbers. `case` joins the steps of one story.
 
-    `kind`: registered, case_opened, confirmed, rejected, expired, retrain_started, retrained, retrain_failed, trial_started,
+    `kind`: registered, case_opened, confirmed, rejected, expired, retrain_started, retrain_kept (by the policies;
+    `final` when the case ends with it), retrain_asked (for all that), retrained, retrain_failed, trial_started,
     canary_started, trial_won, trial_lost, promoted, recovered, not_recovered, rollback_started, rollback_failed, rolled_back,
     detached, held, resumed, range_skipped, imported, request_refused; feature_drift (once for a feature and episode),
     broken_input (the case ends, no retrain), detectors_reset (after broken input has healed), rebuilt (a learner of another

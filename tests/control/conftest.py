@@ -77,6 +77,11 @@ class FakeLearner:
         more: dict[str, Any] = {"ref": REFERENCE, "look": [before, size, WINDOW]} if tag == "fresh" else {"ref": {}}
         self.tell("window", tag=tag, loss="binary", **more, fresh=fresh, from_n=self.n, to_n=self.n + size)
 
+    def batch(self, loss: float, n: int = 100) -> None:
+        """So many more labelled events arrive, of that mean loss."""
+        self.post(n)
+        self.tell("batch", n=n, loss=loss)
+
     def drift(self) -> None:
         self.alarm()
         self.window()

@@ -70,7 +70,7 @@ def whole() -> Stage:
 def test_the_story_is_all_there(whole: Stage) -> None:
     kinds = [signal.kind for signal in told(whole)]
     first = [kind for n, kind in enumerate(kinds) if kind not in kinds[:n]]
-    assert first == ["alarm", "window", "applied", "rehearsal", "block", "held"]
+    assert first == ["alarm", "batch", "window", "applied", "rehearsal", "block", "held"]
     assert "refused" not in kinds
     tags = [signal.data["tag"] for signal in whole.signals if signal.kind == "window"]
     assert tags[:2] == ["fresh", "recovery"]

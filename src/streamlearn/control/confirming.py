@@ -98,6 +98,7 @@ def _numbers(state: State, case: Case, window: dict[str, Any], verdict: Verdict)
 def _confirmed(state: State, case: Case, world: World, window: dict[str, Any], verdict: Verdict) -> Decision:
     numbers = _numbers(state, case, window, verdict)
     numbers["reference"] = {"loss": window["loss"], **window["ref"]}
+    numbers["since_change"] = max(window["fresh"]["n"], labelled(state, world, case.shard) - case.change_n + 1)
     why, diagnosis = f"drift confirmed in case {case.id}: {verdict.reason}", diagnosed(state, case, world)
     if diagnosis is not None:
         numbers["diagnosis"], why = diagnosis._asdict(), f"{why}; {diagnosis.kind}: {diagnosis.why}"

@@ -12,6 +12,7 @@ The caller records the decision, folds it back in from the log, and asks again u
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ..config import ModelSettings
@@ -19,6 +20,7 @@ from ..drift.confirm import recovered
 from ..records import Decision
 from ..retrain.rewind import as_json
 from .canary import judge_canary, judge_promotion, win_trial
+from .choosing import judge_drift, open_policy
 from .changes import answer_rebuild, begins, open_change
 from .confirming import GRACE_S, WINDOWS, came, judge_alarm
 from .facts import by_shard, made_with, window_times
@@ -53,7 +55,7 @@ def decide(state: State, world: World) -> Decision | None:
 
 def _step(state: State, world: World, settings: ModelSettings) -> Decision | None:
     if state.phase == Phase.STEADY:
-        return _open(state, world) or open_change(state, world, settings)
+        return _open(state, world) or open_change(state, world, settings) or open_policy(state, world, settings)
     if state.phase == Phase.ROLLING_BACK:
         return _roll_back(state, world)
     case = state.case
@@ -62,7 +64,7 @@ def _step(state: State, world: World, settings: ModelSettings) -> Decision | Non
         case Phase.CONFIRM:
             return judge_alarm(state, case, world, settings)
         case Phase.CONFIRMED:
-            return _retrain(state, case, world, settings) if _due(state, case, world, settings) else None
+            return _begin(state, case, world, settings) if _due(state, case, world, settings) else None
         case Phase.RETRAINING:
             return _fitted(state, case, world, settings)
         case Phase.FITTED:
@@ -110,8 +112,19 @@ def _due(state: State, case: Case, world: World, settings: ModelSettings) -> boo
     return came(state, case, world, settings.retrain.min_events) or (world.up_to_date and not patient)
 
 
-def _retrain(state: State, case: Case, world: World, settings: ModelSettings, why: str = "") -> Decision:
-    """Fit the case's version: for the first time, again after a failure, or, with a `why`, again to catch up."""
+def _begin(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
+    """The fit of the case, unless the policies keep the model for now."""
+    judged = judge_drift(state, case, world, settings)
+    return _retrain(state, case, world, settings, because=judged) if isinstance(judged, dict) else judged
+
+
+def _retrain(
+    state: State, case: Case, world: World, settings: ModelSettings, why: str = "", because: Mapping[str, Any] | None = None
+) -> Decision:
+    """Fit the case's version: for the first time, again after a failure, or, with a `why`, again to catch up.
+
+    `because`: numbers of what decided it.
+    """
     bounds = {shard: world.bounds(shard) for shard in state.shards}
     found = bases(state, case, world)
     if case.decided and (gone := lost(case, found, world)):
@@ -137,6 +150,9 @@ def _retrain(state: State, case: Case, world: World, settings: ModelSettings, wh
     }  # fmt: skip
     if not why:
         why = f"attempt {case.attempt + 1} of {retrain.attempts}: fit version {version} from {origin(case, found)}"
+    if because:
+        numbers |= because
+        why = f"{why}; {because['policy']['policy']}: {because['policy']['why']}"
     return decision(state, world, "retrain_started", version=version, why=why, numbers=numbers)
 
 
@@ -181,7 +197,7 @@ def _try(state: State, case: Case, world: World, settings: ModelSettings) -> Dec
     command = {"verb": "try", "version": case.version, "trained_to": trained_to, "specs": specs}
     numbers = {
         "k": k, "alpha": trial.alpha, "gaps": {str(shard): gap for shard, gap in gaps.items()}, "command": command,
-        "tolerance": trial.tolerance if case.kind in ("drift", "changed") else 0.0,  # else "not worse" is not enough
+        "tolerance": trial.tolerance if case.kind in ("drift", "changed") or case.evidence else 0.0,  # else it must be better
         "guardrails": trial.table, "slices": list(trial.slices),
     }  # fmt: skip
     why = f"version {case.version} against version {state.version} on the same events, challenger {k} since the last promotion"

@@ -46,6 +46,15 @@ def _window(state: State, log_offset: int, signal: Signal) -> None:
         alarm.until = signal.offset
 
 
+def _batch(state: State, log_offset: int, signal: Signal) -> None:
+    """Of another version, or of a model that broken input holds, it tells nothing that a policy should decide by."""
+    if signal.version != state.version or state.held_by_diagnosis:
+        return
+    batch = state.course.take(signal.data, signal.ts)
+    if state.case is not None and state.case.confirmed is not None and state.phase == Phase.CONFIRMED:
+        state.case.batches.append(batch)
+
+
 def _applied(state: State, log_offset: int, signal: Signal) -> None:
     skips.hold_ended(state, signal)
     _answer(state, signal, "")
@@ -120,6 +129,7 @@ def _shadow_failed(state: State, log_offset: int, signal: Signal) -> None:
 _OBSERVERS: Final[Mapping[str, Callable[[State, int, Signal], None]]] = {
     "alarm": _alarm,
     "window": _window,
+    "batch": _batch,
     "applied": _applied,
     "refused": _refused,
     "rehearsal": _rehearsal,

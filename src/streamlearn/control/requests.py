@@ -46,6 +46,9 @@ def _doing(state: State) -> str:
 
 
 def _retrain(state: State, request: Request, world: World) -> Decision | str:
+    if state.phase == Phase.CONFIRMED and state.case is not None and state.case.kept:
+        why = _why(request, "a retrain, whatever the policies say")
+        return decision(state, world, "retrain_asked", why=why)
     if state.phase != Phase.STEADY:
         return f"{_doing(state)}: a retrain can begin when that has ended, or was cancelled"
     case = f"{state.name}-{state.cases + 1}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..log.seek import time_at as time_at
 from ..records import Status
 from ..retrain.rewind import Sound, kept_versions, sound_checkpoint
 from ..store import Store
+from .choosing import Said
 from .facts import scores_of
 from .seen import Inputs
 from .world import Hindsight, Outcome
@@ -76,6 +77,7 @@ class Sight:
     partitions: int
     inputs: Inputs | None
     look: Callable[[], Inputs | None]
+    ask: Callable[[], Sequence[Said]]
 
     def sound(self, shard: int, offset: int) -> Sound | None:
         """See `World`."""
@@ -84,6 +86,11 @@ class Sight:
     def kept(self) -> frozenset[int]:
         """See `World`."""
         return kept_versions(self.store.versions(), self.model, self.partitions)
+
+    @property
+    def choices(self) -> Sequence[Said]:
+        """See `World`."""
+        return self.ask()
 
     def look_now(self) -> Inputs | None:
         """See `World`."""

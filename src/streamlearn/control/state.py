@@ -12,9 +12,11 @@ from ..lineage import Recipe
 from ..log.ranges import Range
 from ..records import Command, Request, Signal
 from ..retrain.canary import Canary
+from ..retrain.policy import Batch, Confirmed
 from ..retrain.reversal import Reversal
 from ..retrain.sums import NONE, Sums, merge
 from ..retrain.trial import Trial
+from .course import Course
 
 
 class Phase(StrEnum):
@@ -121,10 +123,11 @@ class Guard:
 
 @dataclass(slots=True)
 class Case:
-    """One story, from an alarm, a request or a changed file to its end. `kind` is "drift", "manual", "changed", "rewind" or
-    "restore".
+    """One story, from an alarm, a request, a policy or a changed file to its end. `kind` is "drift", "manual", "policy",
+    "changed", "rewind" or "restore".
 
-    Of the latter two, whose end a person has decided: `to` is where a rewind goes back to and `skip` what it passes over, by
+    `confirmed`: the drift about which the policies are asked, `batches` what came after it; `kept` once they have kept the
+    model; `evidence`: the policy that opened the case has seen losses. Of the last two kinds, whose end a person has decided: `to` is where a rewind goes back to and `skip` what it passes over, by
     shard, `base` the version that a restore goes on from. `bases` and `skips` are those of the fit under way.
     """
 
@@ -163,6 +166,10 @@ class Case:
     bases: dict[int, dict[str, Any]] = field(default_factory=dict)
     skips: dict[int, list[Range]] = field(default_factory=dict)
     diagnosis: dict[str, Any] | None = None
+    confirmed: Confirmed | None = None
+    batches: list[Batch] = field(default_factory=list)
+    kept: bool = False
+    evidence: bool = False
 
     @property
     def decided(self) -> bool:
@@ -246,6 +253,7 @@ class State:
     held_by_learner: str | None = None
     held_doubts: dict[int, str] = field(default_factory=dict)  # by shard: it held itself, but a swap on its way may end that
     alarms: dict[int, Alarm] = field(default_factory=dict)
+    course: Course = field(default_factory=Course)
     recoveries: dict[int, dict[str, Any]] = field(default_factory=dict)
     shadow_lost: str = ""
     guard: Guard | None = None

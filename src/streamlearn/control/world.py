@@ -5,12 +5,15 @@ The loop gives these in; tests give what they like. A decision records every num
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..retrain.rewind import Sound
 from .seen import Inputs
+
+if TYPE_CHECKING:
+    from .choosing import Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,11 @@ class World(Protocol):
 
     def kept(self) -> frozenset[int]:
         """The versions of which the store has every shard."""
+
+    @property
+    def choices(self) -> Sequence[Said]:
+        """What the model's policies say now, see `choosing.Panel.ask`."""
+
     @property
     def inputs(self) -> Inputs | None:
         """What was seen last of the model's features, None before the first look."""

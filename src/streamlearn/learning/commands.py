@@ -184,6 +184,7 @@ def _serve_anew(learner: Learner, former: Model) -> None:
     if learner.held is not None:
         learner.resume()
     learner.watch.begin_recovery(learner.n)
+    learner.course.forget()
 
 
 _VERBS: Final[dict[str, Callable[[Learner, Command, Prepared], None]]] = {

@@ -19,6 +19,7 @@ from ..log import Record
 from ..records import DeadLetter, Signal
 from .baselines import Baselines
 from .canary import Canary
+from .course import Course
 from .inorder import InOrder
 from .loss import Scaled, make_loss
 from .model import Model
@@ -69,6 +70,7 @@ class Learner:
         self.loss = make_loss(model)
         self.watch: Watch = watches.new(model.drift, self.loss.kind)
         self.baselines = Baselines(model.task)
+        self.course = Course()
         self.in_order = InOrder(model.max_pending) if model.default_label is not None else None
         self.held: str | None = None
         self.held_from: int | None = None
@@ -104,6 +106,9 @@ class Learner:
         wants = self.watch.wants
         self._watch_scores, self._watch_labels = "score" in wants, "label_rate" in wants
         self._watch_metrics = sorted(wants - {"score", "label_rate"})
+        retrain = self.settings.retrain
+        self._batch = retrain.batch
+        self._shown_every = max(1, retrain.batch // retrain.sample) if retrain.sample else 0
 
     @property
     def position(self) -> int:
@@ -181,6 +186,13 @@ class Learner:
             note = self._update(loss, entry.offset, n)
             if note is not None:
                 self.tell(note.kind, note.data)
+            course = self.course
+            course.loss += loss
+            course.n += 1
+            if course.n >= self._batch:
+                self.tell("batch", course.end())
+        if self._shown_every and loss is not None and n % self._shown_every == 0:
+            self.course.show(loss, entry.x, self.settings.retrain.sample)
         if entry.served is not None:
             self._attribute(entry, y, loss)
         if entry.trial >= 0:
@@ -286,10 +298,15 @@ class Learner:
 
     def _release(self) -> None:
         assert self.in_order is not None
+        course = self.course
         for loss, offset in self.in_order.released():
             note = self._update(loss, offset, self.n)
             if note is not None:
                 self.tell(note.kind, note.data)
+            course.loss += loss
+            course.n += 1
+            if course.n >= self._batch:
+                self.tell("batch", course.end())
 
     # What commands and accidents change; see `commands.py`.
 
