@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from .policy import Choice, Confirmed, Floats, Past, Policy, Seen
+from .policy import Batch, Choice, Confirmed, Floats, Past, Policy, Seen
 
 Gate = Callable[[int, int], Confirmed | None]
 P = TypeVar("P", bound=Policy)
@@ -47,30 +47,37 @@ def replay(policy: Policy, past: Past, kappa: float, start: int = 0, seed: int =
     retrains: list[int] = []
     choices: list[Choice] = []
     losses = np.zeros(max(0, width - start - 1))
-    since_confirmed, confirmed, settled = start, None, None
+    batches: list[Batch] = []  # since the last retrain
+    before, confirmed, settled = 0, None, None  # `before`: how many of them came before the drift was confirmed
     for j in range(start + 1, width):
         losses[j - start - 1] = past.n[j] * past.loss[model, j]
         if j == width - 1:
             break
+        batches.append(past.batch(model, j))
         if policy.gated and gate is not None and confirmed is None:
             found = gate(model, j)
             if found is not None and found != settled:
-                confirmed, since_confirmed = found, j
-        first = model if confirmed is None else since_confirmed
+                confirmed, before = found, len(batches)
+        reference = float(past.reference[model])
         choice = policy.decide(
             Seen(
-                batches=tuple(past.batch(model, t) for t in range(first + 1, j + 1)),
-                reference=None if math.isnan(past.reference[model]) else float(past.reference[model]),
-                kappa=kappa, now=float(past.at[j]), since=float(past.at[model]), confirmed=confirmed, seed=seed + j,
+                batches=tuple(batches[before:]),
+                reference=None if math.isnan(reference) else reference,
+                kappa=kappa,
+                now=float(past.at[j]),
+                since=float(past.at[model]),
+                confirmed=confirmed,
+                seed=seed + j,
                 first=not retrains,
             )
-        )  # fmt: skip
+        )
         choices.append(choice)
         if choice.settled:
-            confirmed, settled = None, confirmed
+            before, confirmed, settled = 0, None, confirmed
         if choice.retrain:
             retrains.append(j)
-            model, confirmed, settled = j, None, None
+            model, batches = j, []
+            before, confirmed, settled = 0, None, None
     return Replay(retrains, float(losses.sum()) + kappa * len(retrains), losses, choices)
 
 
