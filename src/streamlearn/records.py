@@ -26,8 +26,8 @@ class Signal(msgspec.Struct, omit_defaults=True):
     window      tag ("fresh" after an alarm, "recovery" after a promotion), loss ("binary" | "bounded"),
                 ref {n, sum, blocks?}, fresh {n, sum, blocks?}, from_n, to_n; blocks: means of consecutive losses; of a fresh
                 one also look [losses at the look before, now, in all]: it is told at each of `drift.confirm.look_sizes`
-    batch       n, loss: the mean loss of so many labelled events of the serving version (`retrain.batch`); with `retrain.sample`
-                also sample [(loss, features), ...] of some of them
+    batch       n, loss: the mean loss of so many labelled events of the serving version (`retrain.batch`); with
+                `retrain.sample` also sample [(loss, features), ...] of some of them
     applied     verb, seq_of (the command's seq), version (now champion), shadow (version or null), offset; when a hold ended
                 with it, held ([from, to): offsets) and mode ("skip" unless a resume said otherwise)
     refused     verb, seq_of, reason ("gap" | "unknown_version" | "not_in_trial" | ...), detail

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamlearn.config import parse
-from streamlearn.control.choosing import Panel, policies_of
-from streamlearn.errors import ConfigError
+from streamlearn.control.choosing import Panel
 from streamlearn.retrain.policy import Choice, Seen
 
 from .conftest import SETTINGS, WINDOW, Stage
@@ -241,20 +239,6 @@ class TestPanel:
         state.course.take({"n": 10, "loss": 0.5}, 1.0)
         panel.ask(state, 11.5)
         assert len(asked) == 3
-
-    def test_a_policy_that_cannot_be_is_told_with_its_key(self) -> None:
-        tree = {**SETTINGS["models"]["m"], "retrain": retrain({"name": "debt"}, {"name": "dept"})}
-        settings = parse({"streams": {"clicks": {}}, "models": {"m": tree}}, {})
-        with pytest.raises(ConfigError, match=r"models\.m\.retrain\.policies\[1\].*debt"):
-            policies_of("m", settings.models["m"])
-
-    def test_features_that_a_policy_wants_must_be_told(self) -> None:
-        tree = {**SETTINGS["models"]["m"], "retrain": retrain({"name": "cara_t", "params": {"tau": 1.0}})}
-        settings = parse({"streams": {"clicks": {}}, "models": {"m": tree}}, {})
-        with pytest.raises(ConfigError, match=r"retrain\.sample.*sample = 32"):
-            policies_of("m", settings.models["m"])
-        told = settings.models["m"].retrain.model_copy(update={"sample": 32})
-        assert len(policies_of("m", settings.models["m"].model_copy(update={"retrain": told}))) == 1
 
 
 def test_the_window_of_the_drift_is_part_of_its_debt(make_stage: Callable[..., Stage]) -> None:

@@ -88,7 +88,7 @@ def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iter
                 build(detector)
             except ConfigError as error:
                 yield Finding("error", f"models.{name}.{error.key}", f"{error.problem}. {error.fix}")
-        yield from _policies(f"models.{name}.retrain.policies", model)
+        yield from _policies(f"models.{name}.retrain", model)
     try:
         first, second = rehearse_twice(config, environ)
     except ModelError as error:
@@ -112,19 +112,19 @@ def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iter
 
 
 def _policies(key: str, model: ModelSettings) -> Iterator[Finding]:
-    from ..retrain import policies
     from ..retrain.cron import Cron
+    from ..retrain.policies import policies_of
 
-    for place, one in enumerate(model.retrain.policies):
-        try:
-            policy = policies.build(one, f"{key}[{place}]")
-        except ConfigErrors as found:
-            for error in found.errors:
-                yield Finding("error", error.key, f"{error.problem}. {error.fix}")
-            continue
+    try:
+        policies = policies_of(model.retrain, key)
+    except ConfigErrors as found:
+        for error in found.errors:
+            yield Finding("error", error.key, f"{error.problem}. {error.fix}")
+        return
+    for place, policy in enumerate(policies):
         if isinstance(policy, Cron):
             coming = policy.local(policy.next(time.time()))
-            yield Finding("note", f"{key}[{place}]", f"the next moment of {policy.schedule} is {coming}")
+            yield Finding("note", f"{key}.policies[{place}]", f"the next moment of {policy.schedule} is {coming}")
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:

@@ -12,40 +12,24 @@ A person's request passes over all of them. `Panel` asks each policy once for a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..config import ModelSettings, Settings
-from ..errors import ConfigError
 from ..records import Decision
-from ..retrain.policies import build
-from ..retrain.policy import Choice, Policy, Seen
+from ..retrain.policies import policies_of
+from ..retrain.policy import Seen
 from .state import Case, Phase, State
 from .steps import PATIENCE_S, decision, labelled, reset
-from .world import World
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a policy says now, with what it was asked about."""
-
-    policy: Policy
-    choice: Choice
-
-    def doc(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        choice = self.choice
-        return {
-            "policy": self.policy.name, "gated": self.policy.gated, "retrain": choice.retrain, "total": choice.total,
-            "threshold": choice.threshold, "why": choice.why, "settled": choice.settled, **choice.numbers,
-        }  # fmt: skip
+from .world import Said, World
 
 
 class Panel:
-    """The policies of every model, built once. Raises ConfigError for those that cannot be."""
+    """The policies of every model, built once. Raises ConfigErrors for those that cannot be."""
 
     def __init__(self, settings: Settings) -> None:
-        self._policies = {name: policies_of(name, model) for name, model in settings.models.items()}
+        self._policies = {
+            name: policies_of(model.retrain, f"models.{name}.retrain") for name, model in settings.models.items()
+        }
         self._said: dict[str, tuple[tuple[Any, ...], list[Said]]] = {}
 
     def ask(self, state: State, now: float) -> Sequence[Said]:
@@ -65,24 +49,8 @@ class Panel:
         return said
 
 
-def policies_of(name: str, model: ModelSettings) -> list[Policy]:
-    """The policies of a model. Raises ConfigError that names the key."""
-    retrain, found = model.retrain, []
-    for index, settings in enumerate(retrain.policies):
-        key = f"models.{name}.retrain.policies[{index}]"
-        try:
-            policy = build(settings)
-        except ConfigError as error:
-            raise ConfigError(f"{key}.{error.key}".rstrip("."), error.problem, error.fix) from None
-        if policy.sample > retrain.sample:
-            problem = f"{policy.name} looks at the features of {policy.sample} events of each batch, and is told {retrain.sample}"
-            raise ConfigError(f"models.{name}.retrain.sample", problem, f"Write sample = {policy.sample}")
-        found.append(policy)
-    return found
-
-
 def judge_drift(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | dict[str, Any] | None:
-    """What the policies make of a confirmed drift: the numbers of a retrain, a decision to keep the model, None for neither yet.
+    """What the policies make of a confirmed drift: the numbers of a retrain, a decision to keep it, None for neither yet.
 
     Drift alone is asked about, and only before the first attempt: what was decided is carried out.
     """

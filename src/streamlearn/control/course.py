@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..retrain.cara import staleness
-from ..retrain.policy import Batch, Confirmed
-from ..retrain.upf import Spread
+import numpy as np
+
+from ..events import Features
+from ..retrain.cara import GAMMA, scales, staleness
+from ..retrain.policy import Batch
+from ..retrain.upf import shift
 
 MOST: Final = 4096  # batches that are kept one by one; beyond that the older half is joined, two into one
 
@@ -21,7 +24,8 @@ class Course:
     """`batches` of the serving version since `since` (Unix seconds). `reference`: its mean loss at training time, which is that
     of the first `settle` labelled events after its first batch, since what begins with nothing is worse in that one.
 
-    `taken` counts every batch ever taken, so that one can tell whether there is anything new.
+    `taken` counts every batch ever taken and every beginning, so that one can tell whether there is anything new. What a batch
+    tells of features is compared with the first batch that told any: CARA's staleness, and how far they have moved.
     """
 
     settle: int = 500
@@ -29,21 +33,19 @@ class Course:
     batches: list[Batch] = field(default_factory=list)
     reference: float | None = None
     taken: int = 0
-    spread: Spread | None = None  # of the features of the first batch that told any
-    first: bool = True
+    made_on: list[Features] = field(default_factory=list)  # the features of the first batch that told any
     settling: list[Batch] = field(default_factory=list)
 
     def take(self, data: Mapping[str, Any], at: float) -> Batch:
         """The data of a "batch" signal, told at `at`. Raises KeyError, TypeError or ValueError for what is none."""
         n, loss = int(data["n"]), float(data["loss"])
-        psi, shift = loss, 0.0
-        sample = data.get("sample")
-        if sample:
-            losses, features = [float(one) for one, _ in sample], [x for _, x in sample]
-            if self.spread is None:
-                self.spread = Spread.of(features)
-            psi, shift = staleness(features, losses, self.spread), self.spread.shift(features)
-        batch = Batch(n, loss, at, psi, shift)
+        psi, moved = loss, 0.0
+        if data.get("sample"):
+            losses, rows = np.array([float(one) for one, _ in data["sample"]]), [x for _, x in data["sample"]]
+            self.made_on = self.made_on or rows
+            scale = scales(self.made_on)
+            psi, moved = staleness(rows, rows, losses, GAMMA, scale), shift(self.made_on, rows, scale)
+        batch = Batch(n, loss, at, psi, moved)
         self.taken += 1
         self.batches.append(batch)
         if len(self.batches) > MOST:
@@ -57,7 +59,7 @@ class Course:
         self.since, self.batches = at, []
         self.taken += 1
         if another:
-            self.reference, self.spread, self.settling = None, None, []
+            self.reference, self.made_on, self.settling = None, [], []
 
     def _settle(self, batch: Batch) -> None:
         self.settling.append(batch)
@@ -83,5 +85,3 @@ def _joined(one: Batch, other: Batch) -> Batch:
 
     return Batch(n, mean(one.loss, other.loss), other.at, mean(one.psi, other.psi), mean(one.shift, other.shift))
 
-
-__all__ = ["Confirmed", "Course", "join"]

@@ -20,8 +20,8 @@ from ..drift.confirm import recovered
 from ..records import Decision
 from ..retrain.rewind import as_json
 from .canary import judge_canary, judge_promotion, win_trial
-from .choosing import judge_drift, open_policy
 from .changes import answer_rebuild, begins, open_change
+from .choosing import judge_drift, open_policy
 from .confirming import GRACE_S, WINDOWS, came, judge_alarm
 from .facts import by_shard, made_with, window_times
 from .fold import RESETS

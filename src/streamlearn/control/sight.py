@@ -18,10 +18,9 @@ from ..log.seek import time_at as time_at
 from ..records import Status
 from ..retrain.rewind import Sound, kept_versions, sound_checkpoint
 from ..store import Store
-from .choosing import Said
 from .facts import scores_of
 from .seen import Inputs
-from .world import Hindsight, Outcome
+from .world import Hindsight, Outcome, Said
 
 logger = logging.getLogger("streamlearn.control")
 

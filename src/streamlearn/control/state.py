@@ -127,8 +127,9 @@ class Case:
     "changed", "rewind" or "restore".
 
     `confirmed`: the drift about which the policies are asked, `batches` what came after it; `kept` once they have kept the
-    model; `evidence`: the policy that opened the case has seen losses. Of the last two kinds, whose end a person has decided: `to` is where a rewind goes back to and `skip` what it passes over, by
-    shard, `base` the version that a restore goes on from. `bases` and `skips` are those of the fit under way.
+    model; `evidence`: the policy that opened the case has seen losses. Of the last two kinds, whose end a person has decided:
+    `to` is where a rewind goes back to and `skip` what it passes over, by shard, `base` the version that a restore goes on
+    from. `bases` and `skips` are those of the fit under way.
     """
 
     id: str

@@ -20,8 +20,8 @@ from ..records import Claim, ControlRecord, Decision, Request
 from ..retrain.rewind import as_json
 from . import versions
 from .changes import differs
-from .choosing import Said
 from .state import Phase, State
+from .world import Said
 
 Key = tuple[str, str]
 Doc = dict[str, Any]

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from ..retrain.policy import Choice, Policy
 from ..retrain.rewind import Sound
 from .seen import Inputs
-
-if TYPE_CHECKING:
-    from .choosing import Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,22 @@ class Hindsight:
     losses: Mapping[str, Any] | None
     checkpoint: int
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a policy says now, with what it was asked about."""
+
+    policy: Policy
+    choice: Choice
+
+    def doc(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        choice = self.choice
+        return {
+            "policy": self.policy.name, "gated": self.policy.gated, "retrain": choice.retrain, "total": choice.total,
+            "threshold": choice.threshold, "why": choice.why, "settled": choice.settled, **choice.numbers,
+        }  # fmt: skip
 
 
 class World(Protocol):
