@@ -179,6 +179,8 @@ class Learner:
             self._observe_metrics()
         self._learn_label(y)
         loss = self._loss(y, entry.y) if entry.version == self.version else None
+        if self._shown_every and loss is not None and n % self._shown_every == 0:
+            self.course.show(loss, entry.x, self.settings.retrain.sample)
         if self.in_order is not None:
             self.in_order.settle(entry.seq, None if loss is None else (loss, entry.offset))
             self._release()
@@ -191,8 +193,6 @@ class Learner:
             course.n += 1
             if course.n >= self._batch:
                 self.tell("batch", course.end())
-        if self._shown_every and loss is not None and n % self._shown_every == 0:
-            self.course.show(loss, entry.x, self.settings.retrain.sample)
         if entry.served is not None:
             self._attribute(entry, y, loss)
         if entry.trial >= 0:
