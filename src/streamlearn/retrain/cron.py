@@ -63,7 +63,7 @@ class Cron(Builtin):
     def _schedule_comes(cls, schedule: str) -> str:
         fix = 'write minute, hour, day of the month, month, day of the week, such as "30 3 * * *" for 3:30 every day'
         if len(schedule.split()) != 5:
-            raise ValueError(f"schedule: {schedule!r} has {len(schedule.split())} fields, not 5; {fix}")
+            raise ValueError(f"schedule: {schedule!r} is not five fields; {fix}")
         try:
             next(CronSim(schedule, _SOME_DAY))
         except CronSimError as error:
