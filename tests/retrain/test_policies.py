@@ -149,6 +149,19 @@ def test_the_debt_grows_with_the_losses(batches: list[Batch], drift: Confirmed, 
     assert debts[0] <= debts[1] + 1e-9
 
 
+@given(BATCHES.filter(lambda batches: len(batches) > 1), CONFIRMED, st.integers(0, 10))
+def test_joining_batches_can_only_lower_the_debt(batches: list[Batch], drift: Confirmed, place: int) -> None:
+    place = min(place, len(batches) - 2)
+    one, two = batches[place : place + 2]
+    joined = Batch(one.n + two.n, (one.n * one.loss + two.n * two.loss) / (one.n + two.n), two.at, 0.0)
+    seen = seen_of([], confirmed=drift)
+    debts = [
+        Debt().decide(replace(seen, batches=rows)).total
+        for rows in (tuple(batches), (*batches[:place], joined, *batches[place + 2 :]))
+    ]
+    assert debts[1] <= debts[0] + 1e-9
+
+
 def test_on_a_static_error_the_debt_stays_small_where_a_plain_sum_grows() -> None:
     """ALGORITHMS: error .2, event by event: the plain sum grows by .16 an event, the debt stays near σ²/2ε = 8."""
     errors = np.random.default_rng(7).random(200_000) < 0.2
@@ -273,6 +286,27 @@ def test_a_window_after_midnight_holds_a_moment_before_it() -> None:
     assert not owl.decide(clock(at("2026-05-02 01:00"), at("2026-05-01 12:00"))).retrain
 
 
+def test_a_window_that_begins_in_the_gap_of_spring_opens_when_the_gap_ends() -> None:
+    """Europe/Vienna, 29 March 2026: 02:00 becomes 03:00, at 01:00 UTC."""
+    cron = Cron(schedule="0 1 * * *", timezone="Europe/Vienna", window="02:30-03:30")
+    since, gap_ends = at("2026-03-28 12:00"), at("2026-03-29 01:00")
+    assert not cron.decide(clock(gap_ends - 1, since)).retrain
+    assert cron.decide(clock(gap_ends, since)).retrain
+    assert cron.decide(clock(gap_ends + HOUR / 2 - 1, since)).retrain
+    assert not cron.decide(clock(gap_ends + HOUR / 2, since)).retrain
+    lost = Cron(schedule="0 1 * * *", timezone="Europe/Vienna", window="02:15-02:45")  # that day it has no such hours
+    assert lost.decide(clock(gap_ends, since)).why.endswith("waits for 2026-03-30 02:15 CEST")
+
+
+def test_a_window_in_the_hour_that_comes_twice_in_autumn_opens_the_first_time() -> None:
+    """Europe/Vienna, 25 October 2026: 02:00 to 03:00 come twice, from 00:00 UTC and from 01:00 UTC."""
+    cron = Cron(schedule="0 1 * * *", timezone="Europe/Vienna", window="02:15-02:45")
+    since, first = at("2026-10-24 12:00"), at("2026-10-25 00:15")
+    assert [cron.decide(clock(first + minutes * 60, since)).retrain for minutes in (-1, 0, 29, 30, 60)] == [
+        False, True, True, False, False,
+    ]  # fmt: skip
+
+
 # Floors, counts, and what they are compared with.
 
 
@@ -353,6 +387,7 @@ def errors(name: str, **params: Any) -> list[str]:
         ("cron", {"schedule": "@daily"}, "'@daily' is not five fields"),
         ("cron", {"schedule": "61 * * * *"}, "is no cron expression (Bad minute). Write minute"),
         ("cron", {"schedule": "0 0 31 2 *"}, "is no cron expression (Bad day-of-month)"),
+        ("cron", {"schedule": "0 0 */29 2 1#5"}, "params.schedule: '0 0 */29 2 1#5' never comes"),
         ("cron", {"schedule": "0 0 * 2 1#5", "timezone": "Mars"}, "params.timezone: there is no time zone 'Mars'"),
         ("cron", {"schedule": "* * * * *", "timezone": "../etc"}, "params.timezone: there is no time zone"),
         ("cron", {"schedule": "* * * * *", "window": "1-2"}, "params.window: '1-2' is not HH:MM-HH:MM"),

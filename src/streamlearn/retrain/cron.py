@@ -116,7 +116,14 @@ class Cron(Builtin):
         opens, closes = (time.fromisoformat(part) for part in self.window.split("-"))
         days = [self._at(moment).date() + timedelta(days=day) for day in range(-1, 4)]
         for day, morrow in pairwise(days):
-            yield self._instant(day, opens), self._instant(day if opens < closes else morrow, closes)
+            first, end = self._instant(day, opens), self._instant(day if opens < closes else morrow, closes)
+            if first < end:  # it is empty where the clocks pass over all of it
+                yield first, end
 
     def _instant(self, day: date, at: time) -> float:
-        return datetime.combine(day, at, ZoneInfo(self.timezone)).timestamp()
+        """A local time as Unix seconds: the first one of two; the end of the gap, of one that the clocks pass over."""
+        zone = ZoneInfo(self.timezone)
+        moment = datetime.combine(day, at, zone)
+        while moment.astimezone(UTC).astimezone(zone) != moment:
+            moment += timedelta(minutes=1)
+        return moment.timestamp()

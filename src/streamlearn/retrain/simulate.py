@@ -82,12 +82,11 @@ def replay(policy: Policy, past: Past, kappa: float, start: int = 0, seed: int =
 
 
 def oracle(past: Past, kappa: float, start: int = 0) -> Best:
-    """The best retrains in hindsight, exactly, by dynamic programming in the setting of `replay`; of equals, the fewest early
-    ones.
+    """The best retrains in hindsight, exactly, by dynamic programming in the setting of `replay`.
 
     With Ψ[m, t] the lost events of model m in batch t: V_t(m) = Ψ[m, t] + min{V_{t+1}(m), κ + V_{t+1}(t)}. Quadratic in the
-    length (Regol et al., arXiv 2505.14903, and Mahadevan & Mathioudakis, arXiv 2310.04216, compare with the like; the formula
-    is checked here against trying all subsets).
+    length. Mahadevan & Mathioudakis, arXiv 2310.04216, compare with an oracle by dynamic programming as well; theirs was not
+    read, this one is tested against all subsets.
     """
     width = len(past.n)
     value = np.zeros(width)  # of serving from the batch at hand to the end, for each model made before it
