@@ -26,7 +26,7 @@ from streamlearn.retrain.debt import Debt, reflected
 from streamlearn.retrain.plain import Always, Floor, Labels, Never, Periodic, grid
 from streamlearn.retrain.policies import POLICIES, build, tuned
 from streamlearn.retrain.policy import Batch, Choice, Confirmed, Policy, Seen, Tunable
-from streamlearn.retrain.simulate import replay
+from streamlearn.retrain.simulate import oracle, replay
 
 UPF: dict[str, Any] = {
     "origin": BEGAN, "span": 24 * HOUR, "step": HOUR, "batch": 500.0, "coefficients": [0.0, 0.1, 0.0, 0.02], "intercept": 0.3,
@@ -173,6 +173,22 @@ def test_on_a_static_error_the_debt_stays_small_where_a_plain_sum_grows() -> Non
 def test_on_a_static_stream_the_debt_does_not_retrain() -> None:
     past = simulated(60, lambda _, __: 0.2, seed=3)
     assert replay(Debt(gate=False), past, 50).retrains == []
+
+
+@pytest.mark.parametrize("kappa", [5.0, 20.0, 200.0])
+@pytest.mark.parametrize("kind", ["abrupt", "rotating"])
+def test_the_debt_costs_little_more_than_hindsight(kind: str, kappa: float) -> None:
+    """ALGORITHMS: 1.0 to 1.3 times the oracle on abrupt and rotating drift."""
+
+    def rate(i: int, j: int) -> float:
+        if kind == "abrupt":
+            return 0.2 if i // 15 == (j - 1) // 15 else 0.35
+        return 0.2 + 0.3 * math.sin(math.pi * (j - i - 1) / 40) ** 2
+
+    past = simulated(60, rate, seed=6)
+    best, debt = oracle(past, kappa).cost, replay(Debt(gate=False), past, kappa).cost
+    assert debt < 1.3 * best
+    assert debt < replay(Never(), past, kappa).cost
 
 
 # The clock.

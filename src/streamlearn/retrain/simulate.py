@@ -106,7 +106,7 @@ def oracle(past: Past, kappa: float, start: int = 0) -> Best:
     return Best(float(value[start]) if width > start else 0.0, retrains)
 
 
-def cheapest(candidates: Sequence[P], past: Past, kappa: float, gate: Gate | None = None) -> P:
+def cheapest(candidates: Sequence[P], past: Past, kappa: float) -> P:
     """The candidate whose replay costs least; of equals the first."""
-    costs = [replay(candidate, past, kappa, gate=gate).cost for candidate in candidates]
+    costs = [replay(candidate, past, kappa).cost for candidate in candidates]
     return candidates[int(np.argmin(costs))]

@@ -2,9 +2,9 @@
 
 Regol et al., "When to retrain a machine learning model", ICML 2025, arXiv 2505.14903: minimise κ·#retrains + the losses, by a
 forecast of the loss of each model at each later time. What is forecast from what, by which regression and which distribution,
-comes from a secondary source; the rule that decides comes from memory. Neither was checked against the paper. Of this project
-are: times by the clock, since a policy is not told how many batches there ever were; the measure of the shift; that the shift
-of the model stays as it is, and that of a new one is 0; and H, which is chosen on the past.
+comes from secondary sources, which also name a rule on quantiles; the rule as it stands here comes from memory. None of it was
+checked against the paper. Of this project are: times by the clock, since a policy is not told how many batches there ever were;
+the measure of the shift; that the shift of the model stays as it is, and that of a new one is 0; and H, chosen on the past.
 
 It is of use only where its past holds drift: without, it forecasts no growth and never retrains.
 """
