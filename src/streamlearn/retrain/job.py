@@ -1,8 +1,8 @@
 """A retrain: replay a window of a partition and what follows to the log's head, and give back a sealed version.
 
-A fresh model learns it, or a copy of the champion, see `FitSpec`. What comes out depends on the records read, on the base and on
-the seed alone: no clock is read, and `created` is the append time of the last record. A worker process runs it, since it takes
-minutes; see `pool` for its limits.
+A fresh model learns it, or a copy of the champion, see `FitSpec`. What comes out depends on the records read, on the base and
+on the seed alone: no clock is read, and `created` is the append time of the last record. A worker process runs it, since it
+takes minutes; see `pool` for its limits.
 """
 
 from __future__ import annotations
