@@ -43,7 +43,7 @@ class Making(NamedTuple):
 
 
 def making(state: State, case: Case, world: World, settings: ModelSettings, found: Bases) -> Making:
-    """How the case's version is made now; `found` are the bases of one that a person has decided. Raises LogError, StoreError."""
+    """How the case's version is made now; `found` are the bases of one that a person decided. Raises LogError, StoreError."""
     if case.decided:
         return Making({shard: base["position"] for shard, base in found.items()}, found, {}, {}, origin(case, found))
     strategy = settings.retrain.strategy
