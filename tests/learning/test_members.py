@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from river import compose, ensemble, linear_model, preprocessing, tree
 
+from streamlearn.config import ModelSettings
+from streamlearn.events import Limits
 from streamlearn.learning import pickling
 from streamlearn.learning.digest import digest
 from streamlearn.learning.members import losses, members, renew, worst
+from streamlearn.learning.model import Model
 from streamlearn.learning.recipes import RECIPES, build
 
 SMALL: dict[str, Any] = {"n_models": 4, "grace_period": 20, "delta": 0.1}
@@ -170,6 +173,22 @@ def test_ensembles_of_ones_own_pipeline_are_known(make: Callable[[], Any]) -> No
     means, n = losses(model, data)
     assert n == 120
     assert max(means) < 0.5, "those begun anew have learned again"
+
+
+def test_a_forest_that_recalls_what_it_answered_forgets_it() -> None:
+    """Else the trees that it asked last would come back when that event is learned."""
+    settings = ModelSettings.model_validate(
+        {"stream": "s", "task": "binary", "pipeline": "adaptive_random_forest", "params": {"n_models": 3}}
+    )
+    model, data = Model(settings, Limits()), rows("binary", 60)
+    for x, y in data:
+        model.learn(x, y)
+    model.predict(data[0][0])
+    renew(model.estimator, [1])
+    model.changed()
+    fresh = members(model.estimator) or []
+    model.learn(*data[0])
+    assert [one is other for one, other in zip(members(model.estimator) or [], fresh, strict=True)] == [True] * 3
 
 
 def test_boosting_is_left_alone() -> None:
