@@ -67,6 +67,14 @@ def test_a_sound_configuration_has_nothing_to_say(write) -> None:
             MODEL + "retrain.window_s = 3600\n[log]\nretention_hours = 48.5", {},
             "warning", "log.retention_hours", "may read 1 h before that again (retrain.window_s). Write at least 49, or 0",
         ),
+        (
+            MODEL + 'retrain.strategy = {window = "days", days = 9.5}', {},
+            "warning", "models.m.retrain.strategy.days", "for 168 h (retrain.window_s): of older records a fit learns those",
+        ),
+        (
+            MODEL + 'retrain.strategy = {window = "days", days = 9.5}', {},
+            "warning", "models.m.retrain.strategy.days", "Write window_s = 820800",
+        ),
         (MODEL + "[models.m.retrain]\ncatch_up_records = 30000", {}, "error", "models.m.retrain.catch_up_records", "20000"),
         (
             MODEL.replace("[models.m]", "allowed_lateness_s = 1e9\n[models.m]"), {},

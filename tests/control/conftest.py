@@ -421,11 +421,11 @@ def survive(stage: Any) -> None:
         stage.kill()
 
 
-def checkpoint(stage: Any, position: int, shard: int = 0, generation: int = 0) -> int:
+def checkpoint(stage: Any, position: int, shard: int = 0, generation: int = 0, version: int = 1) -> int:
     """The store has a checkpoint of the shard that has read to `position`."""
     place = Position(stage.log.identity("clicks"), "clicks", shard, position)
     blob = encode(
-        kind="checkpoint", model="m", version=1, shard=shard, generation=generation, positions=[place], created=0.0,
+        kind="checkpoint", model="m", version=version, shard=shard, generation=generation, positions=[place], created=0.0,
         parts={"champion": b"c", "join": b"j"}, keys=KEYS,
     )  # fmt: skip
     id: int = stage.store.put_checkpoint("m", shard, generation, blob, Retention(100, 0, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +13,15 @@ from streamlearn.config import parse
 from streamlearn.control.loop import Control
 from streamlearn.drift.watch import DriftWatch
 from streamlearn.errors import RetrainError
+from streamlearn.events import Position
 from streamlearn.learning import checkpoint
 from streamlearn.learning.digest import digest
 from streamlearn.learning.replay import advance, new_learner, replay
 from streamlearn.log import CONTROL, SIGNALS, Entry
 from streamlearn.records import Command, Decision, Request, Status, decode_control
-from streamlearn.retrain.job import FitSpec, fit
+from streamlearn.retrain.job import FitSpec, base_blob, fit
+from streamlearn.store import Retention
+from streamlearn.store.codec import encode
 from streamlearn.testing import DoneJob, FakeClock, MemoryLog, MemoryStore
 
 TREE: dict[str, Any] = {
@@ -55,14 +59,30 @@ class World:
 
     def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> DoneJob:
         try:
-            return DoneJob(fit(spec, self.log.reopen, self.keys, lambda done, total: None))
+            return DoneJob(self.fitted(spec))
         except RetrainError as error:
             return DoneJob(error)
+
+    def fitted(self, spec: FitSpec) -> bytes:
+        return fit(spec, self.log.reopen, self.keys, lambda done, total: None, functools.partial(base_blob, self.store))
 
     def resolve(self, command: Command, shard: int) -> bytes:
         blob = self.store.version("m", command.version or 0, shard)
         assert blob is not None
         return blob
+
+    def made_again(self, command: Command, shard: int) -> bytes:
+        """The version of a store that has lost it, from the spec in the command alone."""
+        spec = FitSpec.from_bytes(msgspec.json.encode(command.spec))
+        return self.fitted(msgspec.structs.replace(spec, stop=command.trained_to[str(shard)]))
+
+    def checkpoint(self) -> None:
+        place = Position(self.log.identity("clicks"), "clicks", 0, self.learner.position)
+        blob = encode(
+            kind="checkpoint", model="m", version=self.learner.version, shard=0, generation=0, positions=[place],
+            created=self.clock(), parts=checkpoint.parts(self.learner), keys=self.keys,
+        )  # fmt: skip
+        self.store.put_checkpoint("m", 0, 0, blob, Retention(100, 0, 0))
 
     def turn(self) -> None:
         entries = []
@@ -175,6 +195,36 @@ def test_a_version_that_turns_bad_after_its_promotion_is_rolled_back_by_control(
     world.until("rolled_back", turns=5)
     assert (world.learner.version, world.learner.parked_version, world.learner.shadow_version) == (1, 2, None)
     assert_replayed(world)
+
+
+SLOW: dict[str, Any] = {"pipeline": "logistic", "params": {"learning_rate": 0.002}}
+
+
+def test_a_champion_that_unlearns_slowly_is_helped_on_by_a_warm_start(keys: Any) -> None:
+    """A copy of it passes over the window some times more, and both its making and the story can be done again."""
+    strategy = {"how": "warm", "half_life": 2000.0}
+    world = World(keys, **SLOW, retrain={"min_events": 100, "catch_up_records": 50, "epochs": 8, "strategy": strategy})
+    for _ in range(20):
+        world.turn()
+        world.checkpoint()
+    world.flipped = True
+    position = world.learner.position
+    world.until("confirmed")
+    world.checkpoint()
+    started = world.until("retrain_started")
+    assert started.numbers["strategy"] == {"how": "warm", "window": "change", "half_life": 2000.0}
+    assert started.numbers["bases"]["0"]["version"] == 1
+    assert started.numbers["starts"]["0"] < position + 300
+    assert "by a copy of version 1 as it was at offset" in started.why
+    fitted = world.until("retrained")
+    assert "labelled events were thinned out for their age" in fitted.why
+    assert 0 < fitted.numbers["shards"]["0"]["thinned"] < fitted.numbers["shards"]["0"]["learned"]
+    world.control = world.restarted()
+    world.until("promoted")
+    world.until("recovered")
+    assert_replayed(world)
+    again = replay(world.settings, "m", 0, world.log, world.keys, DriftWatch, world.made_again, world.learner.position)
+    assert checkpoint.digest(again) == checkpoint.digest(world.learner)
 
 
 FEATURES: dict[str, Any] = {

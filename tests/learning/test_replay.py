@@ -177,6 +177,20 @@ def test_whatever_else_the_resolver_raises_refuses_the_command(error: Exception)
     assert stage.signals[-1].data["reason"] == "unknown_version"
 
 
+def test_a_version_that_runs_out_of_memory_on_its_way_to_the_command_is_refused_and_ends_no_learner() -> None:
+    stage = Stage()
+    stage.xy("a")
+    stage.fit(2)
+    stage.xy("b", huge=True)
+    stage.command("try", version=2, trained_to={"0": 1})
+    stage.xy("c")
+    learner = stage.learn()
+    refused = [signal.data for signal in stage.signals if signal.kind == "refused"]
+    assert [data["reason"] for data in refused] == ["unknown_version"]
+    assert "ran out of memory at 2" in refused[0]["detail"]
+    assert (learner.n, learner.shadow_version, learner.position) == (3, None, 4)
+
+
 def test_a_repeated_try_fetches_nothing() -> None:
     stage = Stage()
     stage.xy("a")

@@ -248,6 +248,14 @@ def _contradictions(settings: Settings) -> Iterator[Finding]:
                 f"a retrain may read {model.retrain.window_s / HOUR_S:g} h before that again (retrain.window_s). "
                 f"Write at least {_least_hours(model):g}, or 0 to keep everything",
             )  # fmt: skip
+        strategy, window_s = model.retrain.strategy, model.retrain.window_s
+        if strategy.window == "days" and strategy.days * 24 * HOUR_S > window_s:
+            yield Finding(
+                "warning", f"models.{name}.retrain.strategy.days",
+                f"is {strategy.days:g}, but the log is only sure to keep what retrains read for {window_s / HOUR_S:g} h "
+                "(retrain.window_s): of older records a fit learns those that are left. "
+                f"Write window_s = {strategy.days * 24 * HOUR_S:.0f}",
+            )  # fmt: skip
         if model.retrain.catch_up_records > model.retrain.max_gap_records:
             yield Finding(
                 "error", f"models.{name}.retrain.catch_up_records",

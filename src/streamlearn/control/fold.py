@@ -163,7 +163,7 @@ def _retrain_started(state: State, offset: int, decision: Decision) -> None:
     case.not_before = 0.0
     case.trained_to = {}
     if case.kind == "drift":
-        state.last_starts = case.starts
+        state.last_starts = _by_shard(numbers.get("change", numbers["starts"]))
     if case.run == 1:
         state.course.begin(decision.at, another=False)
     state.phase = Phase.RETRAINING

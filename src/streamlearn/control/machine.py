@@ -20,16 +20,17 @@ from ..drift.confirm import recovered
 from ..records import Decision
 from ..retrain.rewind import as_json
 from .canary import judge_canary, judge_promotion, win_trial
-from .changes import answer_rebuild, begins, open_change
+from .changes import answer_rebuild, open_change
 from .choosing import judge_drift, open_policy
 from .confirming import GRACE_S, WINDOWS, came, judge_alarm
-from .facts import by_shard, made_with, window_times
+from .facts import by_shard, made_with, strategy_told, window_times
 from .fold import RESETS
 from .inputs import judge_inputs
 from .requests import judge_request
-from .rewind import bases, give_up, lost, origin, passed_over, promote_at_once, record_skipped
+from .rewind import bases, give_up, lost, passed_over, promote_at_once, record_skipped
 from .state import Case, Phase, State
 from .steps import EMPTY_S, PATIENCE_S, decision, labelled, lose_trial, retrain_failed, told
+from .windows import kept, making
 from .world import Outcome, World
 
 TRIAL_MEMORY_S: Final = 90 * 86_400.0  # seconds for which a trial counts against the budget of the next
@@ -125,47 +126,32 @@ def _retrain(
 
     `because`: numbers of what decided it.
     """
-    bounds = {shard: world.bounds(shard) for shard in state.shards}
     found = bases(state, case, world)
     if case.decided and (gone := lost(case, found, world)):
         return give_up(state, case, world, gone)
-    at = {shard: base["position"] for shard, base in found.items()}
-    starts = at if case.decided else case.starts or _starts(state, case, world)
-    starts = {shard: min(max(starts.get(shard, 0), bounds[shard][0]), bounds[shard][1]) for shard in state.shards}
+    made = making(state, case, world, settings, found)
+    starts, until = kept(state, world, made.starts), {shard: world.bounds(shard)[1] for shard in state.shards}
     version = case.version or state.last_version + 1
     retrain = settings.retrain
     fit = {
         "model": state.name, "version": version, "stream": settings.stream, "seed": settings.seed,
         "epochs": 1 if case.decided else retrain.epochs,
         "catch_up_records": retrain.catch_up_records, "settings": settings.model_dump(mode="json"),
-        "stream_settings": dict(world.stream_settings), "limits": dict(world.limits),
+        "stream_settings": dict(world.stream_settings), "limits": dict(world.limits), **made.fit,
     }  # fmt: skip
     numbers = {
         "run": case.run + 1, "attempt": case.attempt + (not why), "catch_ups": case.catch_ups + bool(why), "fit": fit,
         "starts": {str(shard): offset for shard, offset in starts.items()},
-        "until": {str(shard): bounds[shard][1] for shard in state.shards},
-        "times": window_times(world, starts, {shard: bounds[shard][1] for shard in state.shards}),
+        "until": by_shard(until), "times": window_times(world, starts, until),
         "made_with": made_with(settings.model_dump(mode="json")),
-        "bases": {str(shard): base for shard, base in found.items()}, "skip": as_json(passed_over(state, case)),
+        "bases": by_shard(made.bases), "skip": as_json(passed_over(state, case)), **made.numbers,
     }  # fmt: skip
     if not why:
-        why = f"attempt {case.attempt + 1} of {retrain.attempts}: fit version {version} from {origin(case, found)}"
+        why = f"attempt {case.attempt + 1} of {retrain.attempts}: fit version {version} from {made.words}"
     if because:
         numbers |= because
         why = f"{why}; {because['policy']['policy']}: {because['policy']['why']}"
     return decision(state, world, "retrain_started", version=version, why=why, numbers=numbers)
-
-
-def _starts(state: State, case: Case, world: World) -> dict[int, int]:
-    """By shard, where the fit begins: at the change in the shard that saw it, at the same time in the others."""
-    if case.kind != "drift":
-        return dict(state.last_starts) or begins(state, world)
-    first, end = world.bounds(case.shard)
-    change = max(case.change_offset, first)
-    if change >= end:
-        return {case.shard: end}
-    time = world.time_at(case.shard, change)
-    return {shard: change if shard == case.shard else world.offset_at(shard, time) for shard in state.shards}
 
 
 def _fitted(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
@@ -176,7 +162,8 @@ def _fitted(state: State, case: Case, world: World, settings: ModelSettings) -> 
         return retrain_failed(state, case, world, settings, outcome.reason, outcome.detail)
     trained_to = {str(shard): offset for shard, offset in sorted(outcome.trained_to.items())}
     numbers = {"run": case.run, "trained_to": trained_to, "took_s": world.now - state.since, "shards": by_shard(outcome.facts)}
-    return decision(state, world, "retrained", version=case.version, why="the fit ended near the log's head", numbers=numbers)
+    why = "the fit ended near the log's head" + strategy_told(outcome.facts)
+    return decision(state, world, "retrained", version=case.version, why=why, numbers=numbers)
 
 
 def _try(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:

@@ -181,6 +181,10 @@ class Model:
         if self.label_type is None:
             self.label_type = type(y).__name__
 
+    def changed(self) -> None:
+        """The estimator was changed in place other than by learning: remember nothing that it answered before."""
+        self._short = straighten(self.estimator)
+
     def answer(self, x: Features) -> Answer:
         """Predict for `x` as it came. Raises EventError; never learns, and changes nothing."""
         x, _ = self.check(x)
