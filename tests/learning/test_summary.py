@@ -74,7 +74,8 @@ class Odd:
 def test_what_cannot_be_told_is_left_out() -> None:
     model = learned("logistic", "binary")
     model.estimator = Odd()
-    assert summarize(model) == {"estimator": "Odd", "features": 3, "numbers": 2, "strings": 1}
+    types = {"a": "number", "b": "number", "c": "string"}
+    assert summarize(model) == {"estimator": "Odd", "features": 3, "numbers": 2, "strings": 1, "types": types}
 
 
 def test_a_weight_that_is_not_finite_is_left_out() -> None:

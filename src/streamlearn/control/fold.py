@@ -14,7 +14,7 @@ from typing import Any, Final
 from ..records import Decision, Request
 from ..retrain.reversal import Reversal
 from ..retrain.trial import Trial
-from . import fold_inputs, recipes, skips
+from . import contract, fold_inputs, recipes, skips
 from .state import Blocks, Case, Guard, Order, Phase, State
 
 RESETS: Final = ("reset", "promote", "rollback")  # what makes a shard forget the alarm it raised
@@ -124,6 +124,8 @@ def _case_opened(state: State, offset: int, decision: Decision) -> None:
     else:
         case.to, case.skip = _by_shard(numbers.get("to", {})), skips.by_shard(numbers.get("skip", {}))
         case.base = numbers.get("base", 0)
+        if case.kind == contract.KIND:
+            contract.opened(state, case, numbers)
         state.phase = Phase.CONFIRMED
 
 
@@ -155,7 +157,7 @@ def _retrain_started(state: State, offset: int, decision: Decision) -> None:
     case.skips = skips.by_shard(numbers.get("skip", {}))
     case.not_before = 0.0
     case.trained_to = {}
-    if case.kind == "drift":
+    if case.kind in ("drift", contract.KIND):
         state.last_starts = case.starts
     state.phase = Phase.RETRAINING
 

@@ -21,6 +21,7 @@ from ..retrain.rewind import as_json
 from .canary import judge_canary, judge_promotion, win_trial
 from .changes import answer_rebuild, begins, open_change
 from .confirming import GRACE_S, WINDOWS, came, judge_alarm
+from .contract import knew, types_now
 from .facts import by_shard, made_with, window_times
 from .fold import RESETS
 from .inputs import judge_inputs
@@ -30,6 +31,7 @@ from .state import Case, Phase, State
 from .steps import EMPTY_S, PATIENCE_S, decision, labelled, lose_trial, retrain_failed, told
 from .world import Outcome, World
 
+NOT_WORSE: Final = ("drift", "changed", "contract")  # kinds of cases whose version need not be better
 TRIAL_MEMORY_S: Final = 90 * 86_400.0  # seconds for which a trial counts against the budget of the next
 
 
@@ -127,6 +129,8 @@ def _retrain(state: State, case: Case, world: World, settings: ModelSettings, wh
         "catch_up_records": retrain.catch_up_records, "settings": settings.model_dump(mode="json"),
         "stream_settings": dict(world.stream_settings), "limits": dict(world.limits),
     }  # fmt: skip
+    if types := types_now(state, world.inputs):
+        fit["types"] = types
     numbers = {
         "run": case.run + 1, "attempt": case.attempt + (not why), "catch_ups": case.catch_ups + bool(why), "fit": fit,
         "starts": {str(shard): offset for shard, offset in starts.items()},
@@ -181,7 +185,7 @@ def _try(state: State, case: Case, world: World, settings: ModelSettings) -> Dec
     command = {"verb": "try", "version": case.version, "trained_to": trained_to, "specs": specs}
     numbers = {
         "k": k, "alpha": trial.alpha, "gaps": {str(shard): gap for shard, gap in gaps.items()}, "command": command,
-        "tolerance": trial.tolerance if case.kind in ("drift", "changed") else 0.0,  # else "not worse" is not enough
+        "tolerance": trial.tolerance if case.kind in NOT_WORSE else 0.0,
         "guardrails": trial.table, "slices": list(trial.slices),
     }  # fmt: skip
     why = f"version {case.version} against version {state.version} on the same events, challenger {k} since the last promotion"
@@ -245,7 +249,7 @@ def _promote(state: State, case: Case, world: World) -> Decision | None:
     if order.refused:
         return lose_trial(state, case, world, f"the promotion was refused: {told(order)}", promoted=order.applied)
     scores = {shard: world.scores(shard) for shard in state.shards}
-    numbers = {"previous": state.version, "at": by_shard(order.at), "scores": by_shard(scores)}
+    numbers = {"previous": state.version, "at": by_shard(order.at), "scores": by_shard(scores), **knew(order.knew)}
     return decision(state, world, "promoted", version=case.version, why="every shard serves it", numbers=numbers)
 
 
@@ -307,7 +311,7 @@ def _roll_back(state: State, world: World) -> Decision | None:
             return decision(state, world, "rollback_failed", case=state.story, version=state.previous, why=why, numbers=numbers)
         numbers["request"] = state.rolling_back_for
         return decision(state, world, "request_refused", case=state.story, why=why, numbers=numbers)
-    back: dict[str, Any] = {"from": state.version, "at": by_shard(order.at)}
+    back: dict[str, Any] = {"from": state.version, "at": by_shard(order.at), **knew(order.knew)}
     why = f"version {state.previous} serves again instead of version {state.version}"
     return decision(state, world, "rolled_back", case=state.story, version=state.previous, why=why, numbers=back)
 

@@ -198,11 +198,13 @@ class FeatureWatch:
     """Over one model's stream: the first `reference` events make the reference, then each `look` takes a block.
 
     `in_episode`: features are known to have drifted before this watch was made, so that it can say when that is over.
+    `names`: the features with a value in the reference.
     """
 
     def __init__(self, settings: FeatureSettings, seed: int, reference: Sequence[Features], in_episode: bool = False) -> None:
         self._settings, self._seed = settings, seed
         self._types = _types(reference)
+        self.names = frozenset(name for x in reference for name, value in x.items() if value is not None)
         self._codes: dict[str, dict[str, int]] = {name: {} for name in self._types}
         self._reference = self._columns(reference)
         self._known = {name: set(codes.values()) for name, codes in self._codes.items()}
@@ -230,7 +232,8 @@ class FeatureWatch:
         """
         columns = self._columns(events)
         self._looks += 1
-        spoilt = self._settings.hold and bool(self._findings(columns))
+        follow = self._settings.contract == "follow"
+        spoilt = self._settings.hold and any(not follow or one.what == "null_jump" for one in self._findings(columns))
         fresh = [] if spoilt else self.advance(columns, len(events), at)
         made = self._made(columns, events, began, at, not fresh)
         self._since = {shift.name: shift.since for shift in made.shifts if shift.since is not None}

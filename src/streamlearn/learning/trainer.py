@@ -86,7 +86,7 @@ class Trainer:
     ) -> Self:
         """The trainer whose `parts()` were given; they must come from a verified blob, since one is a pickle."""
         trainer = cls(name, model, stream, limits, stream_name, partition, 0, pickle.loads(parts["model"]))
-        trainer.model.bound(limits)
+        trainer.model.bound(limits, model)
         trainer._join.load(parts["join"])
         if "rehearsed" in parts:
             trainer.rehearsed.extend(msgspec.msgpack.decode(parts["rehearsed"], type=list[tuple[int, Any, Any]]))
@@ -122,7 +122,7 @@ class Trainer:
         """One more pass over all pairs learned so far; only kept when the model's `retrain.epochs` is above 1."""
         for x, y in self._pairs or ():
             try:
-                self.model.learn(x, y)
+                self.model.learn(self._own(x), y)
             except Exception:
                 self.skipped += 1
 
@@ -141,7 +141,7 @@ class Trainer:
         """Predict only what is rehearsed. What cannot be predicted is not."""
         if self.rehearse_from is not None and entry.offset >= self.rehearse_from:
             try:
-                entry.y, entry.p = self.model.predict(entry.x)
+                entry.y, entry.p = self.model.predict(self._own(entry.x))
             except Exception:
                 entry.y = None
 
@@ -150,7 +150,7 @@ class Trainer:
         if entry.y is not None and self.rehearse_from is not None:
             self.rehearsed.append((entry.offset, y, entry.y))
         try:
-            self.model.learn(entry.x, y)
+            self.model.learn(self._own(entry.x), y)
         except Exception:
             self.skipped += 1
             return False
@@ -158,6 +158,9 @@ class Trainer:
         if self._pairs is not None:
             self._pairs.append((entry.x, y))
         return True
+
+    def _own(self, x: Features) -> Features:
+        return self.model.own(x) if self.model.lenient else x
 
     def unanswered(self, entry: Entry) -> None:
         """Nothing to learn."""

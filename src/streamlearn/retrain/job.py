@@ -49,7 +49,9 @@ class FitSpec(msgspec.Struct, omit_defaults=True):
     the ranges `skip` ([from, to)) are passed over (`learning.trainer.Trainer.pass_over`).
 
     `how` is a strategy (`config_retrain.StrategySettings`): with "warm" and "members" the `base` is a checkpoint whose champion
-    alone is taken, and learns the window again. `half_life`, `share` and `max_events` are those of the strategy.
+        alone is taken, and learns the window again. `half_life`, `share` and `max_events` are those of the strategy.
+
+    `types`: what features are known to be now ("number" or "string"); the window may begin before they were.
     """
 
     model: str
@@ -72,6 +74,7 @@ class FitSpec(msgspec.Struct, omit_defaults=True):
     half_life: float = 0.0
     share: float = 0.5
     max_events: int = 200_000
+    types: dict[str, str] = {}
 
     def to_bytes(self) -> bytes:
         return msgspec.json.encode(self)
@@ -266,7 +269,9 @@ def _trainer(spec: FitSpec, settings: ModelSettings, base: dict[str, bytes] | No
     try:
         stream, limits = StreamSettings.model_validate(spec.stream_settings), Limits(**spec.limits)
         if base is None:
-            return Trainer.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)
+            trainer = Trainer.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)
+            trainer.accept(spec.types)
+            return trainer
     except (ValidationError, TypeError, ModelError) as error:
         raise RetrainError("failed", f"version {spec.version} of {spec.model} cannot be built: {error}") from error
     try:
