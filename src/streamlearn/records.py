@@ -15,6 +15,7 @@ from .errors import BadSignature
 from .keys import KeyRing
 from .lineage import Backfill
 
+LEFT_OUT: Final = "features_left_out"  # counts events taken without a feature that had another type than the champion's
 RESUME_MODES: Final = ("skip", "learn", "repair")
 
 

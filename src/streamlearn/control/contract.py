@@ -9,11 +9,11 @@ is not worse. Each change has one case, whatever comes of it, for as long as the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ..config import ModelSettings
-from ..drift.contract import APPEARED, NUMBER, STRING, Agreed, change_of
+from ..drift.contract import APPEARED, NUMBER, SCHEMA, STRING, Agreed, change_of
 from ..drift.features import Finding
 from ..records import Decision
 from .seen import Inputs
@@ -41,35 +41,43 @@ def open_contract(state: State, world: World, settings: ModelSettings) -> Decisi
 
 
 def _agreed(state: State, inputs: Inputs | None, settings: ModelSettings) -> dict[str, Any] | None:
-    features = settings.drift.features
-    found = [] if inputs is None else [
-        one
-        for one in inputs.changes
-        if one.looks >= features.heal_looks
-        and (one.change.what == APPEARED or features.contract == "follow")
-        and _key(one.change.doc()) not in state.contract
-    ]  # fmt: skip
-    return _due(found) if found else None
+    found = [one for one in _news(state, inputs, settings) if one.looks >= settings.drift.features.heal_looks]
+    if not found:
+        return None
+    since, n = min(one.since for one in found), max(one.n for one in found)
+    return {"changes": [one.change.doc() for one in found], "since": since, "n": n}
 
 
-def _due(found: Iterable[Agreed]) -> dict[str, Any]:
-    each = list(found)
-    return {
-        "changes": [one.change.doc() for one in each], "since": min(one.since for one in each),
-        "n": max(one.n for one in each),
-    }  # fmt: skip
-
-
-def types_now(state: State, inputs: Inputs | None) -> dict[str, str]:
-    """What is known of the types that features have come to have, by name: what a fit goes by, wherever its window begins."""
+def _news(state: State, inputs: Inputs | None, settings: ModelSettings) -> list[Agreed]:
+    """What the last block shows that is to have a case by itself, and has had none."""
+    follow = settings.drift.features.contract == "follow"
     seen = () if inputs is None else inputs.changes
+    return [
+        one for one in seen if (follow or one.change.what == APPEARED) and _key(one.change.doc()) not in state.contract
+    ]  # fmt: skip
+
+
+def explains(state: State, inputs: Inputs | None, settings: ModelSettings) -> bool:
+    """Whether features went or changed their type of late, and have had no case: a loss that rises with it is no news."""
+    return any(one.change.what != APPEARED for one in _news(state, inputs, settings))
+
+
+def unanswered(state: State, inputs: Inputs) -> tuple[Finding, ...]:
+    """The findings that may lie behind a rise of the loss: not those whose change has had its case."""
+    found = [(finding, change_of(finding)) for finding in inputs.findings]
+    return tuple(finding for finding, change in found if change is None or _key(change.doc()) not in state.contract)
+
+
+def types_now(state: State, inputs: Inputs | None, settings: ModelSettings) -> dict[str, str]:
+    """What is known of the types that features have come to have, by name: what a fit goes by, wherever its window begins."""
+    seen = _news(state, inputs, settings)
     return state.types | {one.change.feature: one.change.now for one in seen if one.change.what == "type"}
 
 
 def accepts(state: State) -> bool:
-    """Whether to resume the model is to accept that a feature has another type: then it has to go on without it."""
+    """Whether to resume the model is to accept other features: then it has to go on without those of another type."""
     found = () if state.broken is None else state.broken.get("findings", ())
-    return any(one["what"] == "type_change" or (one["what"], one["feature"]) == ("dead_letters", REFUSED) for one in found)
+    return any(one["what"] in SCHEMA or (one["what"], one["feature"]) == ("dead_letters", REFUSED) for one in found)
 
 
 def knew(told: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..config import FeatureSettings, ModelSettings
 from ..drift.diagnose import BROKEN, Diagnosis, Evidence, diagnose
 from ..records import Decision
-from .contract import open_contract
+from .contract import open_contract, unanswered
 from .fold import FITTING
 from .rewind import refuse_resume
 from .seen import Inputs
@@ -39,7 +39,7 @@ def judge_inputs(state: State, world: World, settings: ModelSettings) -> Decisio
     if hold is not None:
         return hold
     if case is not None and case.kind == "drift" and state.phase in FITTING and _is_broken(state, case):
-        return _end(state, case, world)
+        return _end(state, case, world, follow=features.contract == "follow")
     if state.unsettled and state.phase == Phase.STEADY and state.broken is None:
         why = "the losses of broken input are no news: the detectors begin afresh"
         numbers = {"command": {"verb": "reset", "confirmed": False}}
@@ -57,7 +57,8 @@ def diagnosed(state: State, case: Case, world: World) -> Diagnosis | None:
         return None
     first, end = world.bounds(case.shard)
     change = max(case.change_offset, first)
-    return inputs.diagnosis(world.time_at(case.shard, change) if change < end else world.now, state.drifted)
+    changed_at = world.time_at(case.shard, change) if change < end else world.now
+    return inputs.diagnosis(changed_at, state.drifted, unanswered(state, inputs))
 
 
 def _hold(state: State, world: World, inputs: Inputs | None, features: FeatureSettings) -> Decision | None:
@@ -90,9 +91,11 @@ def _is_broken(state: State, case: Case) -> bool:
     return state.broken is not None or (case.diagnosis or {}).get("kind") in BROKEN
 
 
-def _end(state: State, case: Case, world: World) -> Decision:
+def _end(state: State, case: Case, world: World, follow: bool) -> Decision:
     diagnosis = state.broken or case.diagnosis or {}
     why = f"broken input is not learned, so there is no retrain: {diagnosis['why']}"
+    if follow and state.broken is None and diagnosis["kind"] == "schema_break":
+        why = f"it rose with the features, whose change is to be a case of its own: {diagnosis['why']}"
     numbers = {
         "diagnosis": {name: diagnosis[name] for name in Diagnosis._fields}, "command": {"verb": "reset", "confirmed": False}
     }  # fmt: skip

@@ -21,7 +21,7 @@ from ..retrain.rewind import as_json
 from .canary import judge_canary, judge_promotion, win_trial
 from .changes import answer_rebuild, begins, open_change
 from .confirming import GRACE_S, WINDOWS, came, judge_alarm
-from .contract import knew, types_now
+from .contract import explains, knew, types_now
 from .facts import by_shard, made_with, window_times
 from .fold import RESETS
 from .inputs import judge_inputs
@@ -93,6 +93,8 @@ def _open(state: State, world: World) -> Decision | None:
     waiting = [alarm for shard, alarm in state.alarms.items() if not state.pending(shard, *RESETS)]
     if not waiting or state.broken is not None:  # a loss that rose on broken input is no news
         return None
+    if state.settings is not None and explains(state, world.inputs, state.settings):
+        return None
     alarm = min(waiting, key=lambda alarm: alarm.log_offset)
     signal, data = alarm.signal, alarm.signal.data
     numbers = {
@@ -129,7 +131,7 @@ def _retrain(state: State, case: Case, world: World, settings: ModelSettings, wh
         "catch_up_records": retrain.catch_up_records, "settings": settings.model_dump(mode="json"),
         "stream_settings": dict(world.stream_settings), "limits": dict(world.limits),
     }  # fmt: skip
-    if types := types_now(state, world.inputs):
+    if types := types_now(state, world.inputs, settings):
         fit["types"] = types
     numbers = {
         "run": case.run + 1, "attempt": case.attempt + (not why), "catch_ups": case.catch_ups + bool(why), "fit": fit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,12 +45,16 @@ class Inputs:
         """The findings that are a reason to hold."""
         return tuple(finding for finding in self.findings if finding not in self.followed)
 
-    def diagnosis(self, changed_at: float, told: Mapping[str, float]) -> Diagnosis | None:
+    def diagnosis(
+        self, changed_at: float, told: Mapping[str, float], findings: Sequence[Finding] | None = None
+    ) -> Diagnosis | None:
         """What came with a rise of the loss at `changed_at` (append time), None where nothing is known of the features.
 
-        `told`: the features that had drifted before, by the time they were told of.
+        `told`: the features that had drifted before, by the time they were told of. `findings`: those that may have to do with
+        it; all by default.
         """
-        if self.look is None and not self.broken:
+        findings = self.findings if findings is None else findings
+        if self.look is None and not findings:
             return None
         drifted = [
             shift.name
@@ -66,7 +70,7 @@ class Inputs:
             labels = statistics.median(block.labels for block in before), now.labels
             delays = [block.delay for block in before if block.delay is not None]
             delay = (statistics.median(delays), now.delay) if delays and now.delay is not None else None
-        return diagnose(Evidence(True, self.broken, drifted, labels, delay))
+        return diagnose(Evidence(True, findings, drifted, labels, delay))
 
     def doc(self) -> dict[str, Any]:
         """For people: the features that stand out, with histograms of those that are flagged."""

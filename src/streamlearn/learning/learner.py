@@ -16,7 +16,7 @@ from ..config import ModelSettings, StreamSettings
 from ..errors import EventError
 from ..events import Event, Features, Kind, Limits, encode
 from ..log import Record
-from ..records import DeadLetter, Signal
+from ..records import LEFT_OUT, DeadLetter, Signal
 from .baselines import Baselines
 from .canary import Canary
 from .inorder import InOrder
@@ -31,7 +31,6 @@ from .waiting import Entry
 DELAYS: Final = 1000
 METRICS_EVERY: Final = 256  # labelled events from one look at the window's metrics to the next, where a detector watches one
 BETTER: Final = frozenset({"accuracy", "kappa", "roc_auc", "r2"})  # metrics of which more is better
-LEFT_OUT: Final = "features_left_out"  # counts events that were taken without a feature of another type than the champion's
 ODD_IN_A_ROW: Final = 10  # one odd event may have no finite prediction; this many in a row tell of a ruined model
 
 
