@@ -25,7 +25,7 @@ from typing import Final
 
 from ..config import ModelSettings
 from ..drift.confirm import PART
-from ..drift.contract import SCHEMA, Agreed, Change, agreeing, changes, thinning
+from ..drift.contract import SCHEMA, Agreed, Change, agreeing, answered, changes, thinning
 from ..drift.diagnose import UNREADABLE, dead_letters, readable
 from ..drift.features import FeatureWatch, Finding, Look, healed
 from ..errors import EventError, PositionExpired
@@ -157,7 +157,8 @@ class Observer:
         events, began, at = eye.events, eye.times[0], eye.times[-1]
         findings = self._unreadable(eye)
         if eye.watch is not None:
-            eye.look = eye.watch.look(events, began, at)
+            follows = settings.drift.features.contract == "follow"
+            eye.look = eye.watch.look(events, began, at, answered(state.contract) if follows else ())
             findings = eye.look.findings + findings
             found = changes(findings, events, eye.watch.names)
             eye.changes = agreeing(eye.changes, found, events, eye.times, self._labelled(state))

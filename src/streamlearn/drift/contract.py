@@ -54,6 +54,11 @@ def change_of(finding: Finding) -> Change | None:
     return Change(finding.feature, "type", was, NUMBER if was == STRING else STRING)
 
 
+def answered(contract: Iterable[tuple[str, str, str]]) -> frozenset[tuple[str, str]]:
+    """The findings (feature, kind) that tell of changes (feature, what, is) which have had their case."""
+    return frozenset((feature, "type_change" if what == "type" else what) for feature, what, _ in contract)
+
+
 def changes(findings: Iterable[Finding], events: Sequence[Features], known: frozenset[str]) -> tuple[Change, ...]:
     """What a block of events shows; `findings` are those in it, `known` the features that the reference has."""
     told = [change for finding in findings if (change := change_of(finding)) is not None]

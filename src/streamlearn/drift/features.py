@@ -22,7 +22,7 @@ which is one reason why this alone never retrains. Positively correlated neighbo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -225,15 +225,17 @@ class FeatureWatch:
         self._in_episode = in_episode
         self._remember(self._reference, self._settings.reference)
 
-    def look(self, events: Sequence[Features], began: float, at: float) -> Look:
+    def look(
+        self, events: Sequence[Features], began: float, at: float, answered: Collection[tuple[str, str]] = ()
+    ) -> Look:
         """Take the next block, whose events were appended from `began` to `at`.
 
         Broken input, for which the model is held, is no part of the past: what comes after it must be like what was before.
+        Neither is a change that is followed, until it was `answered` (feature, kind of finding).
         """
         columns = self._columns(events)
         self._looks += 1
-        follow = self._settings.contract == "follow"
-        spoilt = self._settings.hold and any(not follow or one.what == "null_jump" for one in self._findings(columns))
+        spoilt = self._settings.hold and any((one.feature, one.what) not in answered for one in self._findings(columns))
         fresh = [] if spoilt else self.advance(columns, len(events), at)
         made = self._made(columns, events, began, at, not fresh)
         self._since = {shift.name: shift.since for shift in made.shifts if shift.since is not None}
