@@ -121,13 +121,13 @@ def _settings(numbers: Mapping[str, Any]) -> Doc | None:
 def _fitted(numbers: Mapping[str, Any], times: Doc | None) -> Doc:
     """What is known of a version whose blobs are in the store."""
     blobs = {shard: dict(blob) for shard, blob in numbers.get("shards", {}).items()}
-    known = [blob.pop("types", None) for _, blob in sorted(blobs.items(), reverse=True)]
-    types = [one for one in known if one is not None]
+    types = [found for _, blob in sorted(blobs.items(), reverse=True) if (found := blob.pop("types", None)) is not None]
+    known = {name: type_ for one in types for name, type_ in one.items()}  # the first shard's word counts
     sums = {name: _sum(blob.get(name) for blob in blobs.values()) for name in ("learned", "skipped")}
     read_to = {shard: blob.get("read_to") for shard, blob in blobs.items()}
     return {
         "trained_to": numbers["trained_to"], "blobs": blobs, **sums,
-        "features": dict(sorted(item for one in types for item in one.items())) if types else None,
+        "features": dict(sorted(known.items())) if types else None,
         "features_in_all": max((blob["features"] for blob in blobs.values() if blob.get("features") is not None), default=None),
         "times": {**times, "trained_to": read_to} if times and blobs else times,
     }  # fmt: skip
