@@ -316,3 +316,130 @@ def test_a_loss_that_rises_alone_is_a_concept_drift_and_is_retrained_for(keys: A
     assert confirmed.numbers["diagnosis"]["kind"] == "concept_drift"
     world.until("promoted")
     assert not {"held", "feature_drift"} & set(kinds(world))
+
+
+def contract(**features: Any) -> dict[str, Any]:
+    """Settings under which features are looked at often."""
+    watched = {**FEATURES["drift"]["features"], "reference": 600, **features}
+    return {"drift": {**FEATURES["drift"], "features": watched}, "trial": {"min_events": 300, "watch_events": 600}}
+
+
+def opened(world: World) -> Decision:
+    """The one contract case, which is promoted in the end, and then all is quiet."""
+    world.until("promoted")
+    world.until("recovered")
+    for _ in range(40):
+        world.turn()
+    [case] = [one for one in world.decisions() if one.kind == "case_opened" and one.numbers["kind"] == "contract"]
+    assert [one.case for one in world.decisions() if one.kind == "promoted"] == [case.case]
+    return case
+
+
+def dead(world: World) -> list[str]:
+    return [letter.reason for letter in world.learner.dead]
+
+
+def test_a_feature_appears_and_a_version_that_knows_it_comes_into_service(keys: Any) -> None:
+    world = World(keys, **contract())
+    for _ in range(15):
+        world.turn()
+    start = world.learner.position
+    world.mangle = lambda x: {**x, "c": 2 * x["a"], f"word{world.count % 90}": 1.0}
+    case = opened(world)
+    assert case.numbers["changes"] == [{"feature": "c", "what": "appeared", "was": "", "is": "number"}]
+    assert "'c' came, a number" in case.why
+    assert start <= case.numbers["starts"]["0"] <= start + 100
+    started = next(one for one in world.decisions() if one.kind == "retrain_started")
+    assert started.numbers["starts"] == case.numbers["starts"]
+    assert world.learner.version == 2
+    assert world.learner.champion.types["c"] == "number"
+    documents = {id: msgspec.json.decode(doc) for id, doc in world.store.views("version").items()}
+    assert {name: documents["m@2"]["features"][name] for name in "abc"} == dict.fromkeys("abc", "number")
+    assert {"a", "b", "c"} <= set(documents["m@1"]["features"]), "it has come to know the name too, before it was let go"
+    assert documents["m@2"]["features_in_all"] == len(documents["m@2"]["features"])
+    assert dead(world) == []
+    assert_replayed(world)
+
+
+def test_a_type_changes_and_is_followed_without_an_event_refused(keys: Any) -> None:
+    world = World(keys, **contract(contract="follow"))
+    for _ in range(15):
+        world.turn()
+    model, before = world.learner.champion, world.learner.n
+    world.mangle = lambda x: {**x, "a": "high" if x["a"] > 0 else "low"}
+    start = world.learner.position
+    world.turn()
+    assert world.learner.n == before + 100, "every event was predicted and learned"
+    assert world.learner.counters["features_left_out"] == 100
+    assert model.answer({"a": "high", "b": 0.5}) == model.answer({"b": 0.5})
+    case = opened(world)
+    assert case.numbers["changes"] == [{"feature": "a", "what": "type", "was": "number", "is": "string"}]
+    assert case.numbers["starts"] == {"0": start}
+    assert "held" not in kinds(world)
+    assert dead(world) == []
+    assert world.learner.champion.types == {"a": "string", "b": "number"}
+    answers = [world.learner.champion.answer({"a": a, "b": 0.1}).y for a in ("high", "low")]
+    assert answers == [True, False], "the new version has learned from the new type"
+    documents = {id: msgspec.json.decode(doc) for id, doc in world.store.views("version").items()}
+    assert documents["m@1"]["features"] == {"a": "number", "b": "number"}
+    assert documents["m@2"]["features"] == {"a": "string", "b": "number"}
+    assert_replayed(world)
+
+
+def test_a_followed_type_is_learned_wherever_the_window_begins(keys: Any) -> None:
+    """Every later fit goes by the types that features have now, also where its window begins with the old ones."""
+    world = World(keys, **contract(contract="follow"))
+    for _ in range(15):
+        world.turn()
+    world.mangle = lambda x: {**x, "a": str(x["a"] > 0)}
+    opened(world)
+    request = Request("r1", "m", "retrain", "ann", world.clock())
+    world.log.append(CONTROL, [Entry(b"", msgspec.json.encode(request), partition=0)]).result()
+    world.turn()
+    [spec] = [one.numbers["fit"] for one in world.decisions() if one.kind == "retrain_started" and one.case == "m-2"]
+    assert spec["types"] == {"a": "string"}
+
+
+def test_a_person_accepts_that_a_feature_vanished(keys: Any) -> None:
+    world = World(keys, **contract())
+    for _ in range(15):
+        world.turn()
+    world.mangle = lambda x: {"a": x["a"]}
+    world.until("held", turns=6)
+    for _ in range(5):
+        world.turn()
+    assert "case_opened" not in kinds(world)[kinds(world).index("held"):]
+    ask_to_resume(world)
+    case = opened(world)
+    assert case.numbers["changes"] == [{"feature": "b", "what": "vanished", "was": "number", "is": ""}]
+    assert world.learner.champion.types == {"a": "number"}
+    assert world.learner.held is None
+    assert_replayed(world)
+
+
+def test_a_person_accepts_that_a_feature_has_another_type(keys: Any) -> None:
+    """The old champion goes on without it, and the new version serves as strictly as before."""
+    world = World(keys, **contract())
+    for _ in range(15):
+        world.turn()
+    world.mangle = lambda x: {**x, "a": "high" if x["a"] > 0 else "low"}
+    world.until("held", turns=6)
+    for _ in range(3):
+        world.turn()
+    refused, learned = len(dead(world)), world.learner.n
+    assert refused >= 300
+    ask_to_resume(world)
+    world.turn()
+    assert world.learner.n >= learned + 100
+    case = opened(world)
+    assert case.numbers["changes"] == [{"feature": "a", "what": "type", "was": "number", "is": "string"}]
+    assert len(dead(world)) <= refused + 100
+    champion = world.learner.champion
+    assert (champion.types, champion.lenient) == ({"a": "string", "b": "number"}, False)
+    assert_replayed(world)
+
+
+def ask_to_resume(world: World) -> None:
+    request = Request("r1", "m", "resume", "ann", world.clock())
+    world.log.append(CONTROL, [Entry(b"", msgspec.json.encode(request), partition=0)]).result()
+    world.until("resumed", turns=3)

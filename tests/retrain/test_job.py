@@ -683,3 +683,27 @@ def test_strategies_come_out_the_same_in_a_worker_process(tmp_path: Path) -> Non
     assert model_digest(opened[0]) == model_digest(opened[1])
     log.close()
     store.close()
+
+
+def test_a_fit_goes_by_the_types_that_it_is_told(log: MemoryLog) -> None:
+    """The window begins with numbers; what is told is that the feature is a text by now."""
+    for n in range(400):
+        x = {"a": "high" if n % 2 else "low", "b": 0.0, "kind": "p"}
+        event = {"stream": "s", "id": f"late-{n}", "x": x, "y": n % 2 == 1}
+        log.append("s", [Entry(b"k", msgspec.json.encode(event), partition=0)]).result()
+    end = log.bounds("s", 0)[1]
+    for contract in ("hold", "follow"):
+        settings = {"drift": {"features": {"contract": contract}}}
+        plain = run(log, spec(end, start=end - 600, model_settings=settings))
+        told = run(log, spec(end, start=end - 600, model_settings=settings, types={"a": "string"}))
+        old, new = (pickle.loads(one.part("model")) for one in (plain, told))
+        assert (old.types["a"], new.types["a"]) == ("number", "string")
+        assert [new.answer({"a": a, "b": 0.0, "kind": "p"}).y for a in ("high", "low")] == [True, False]
+        # One that follows learns the other events too, without the feature; a strict one refuses them.
+        assert told.header.extra["learned"] == (600 if contract == "follow" else 400)
+        assert told.header.extra["summary"]["types"] == {"a": "string", "b": "number", "kind": "string"}
+
+
+def test_a_spec_without_types_is_what_it_was() -> None:
+    assert b"types" not in spec(10).to_bytes()
+    assert FitSpec.from_bytes(spec(10, types={"a": "string"}).to_bytes()).types == {"a": "string"}

@@ -15,7 +15,7 @@ from ..records import Decision, Request
 from ..retrain.policy import Confirmed
 from ..retrain.reversal import Reversal
 from ..retrain.trial import Trial
-from . import fold_inputs, recipes, skips
+from . import contract, fold_inputs, recipes, skips
 from .state import Blocks, Case, Guard, Order, Phase, State
 
 RESETS: Final = ("reset", "promote", "rollback")  # what makes a shard forget the alarm it raised
@@ -130,6 +130,8 @@ def _case_opened(state: State, offset: int, decision: Decision) -> None:
     else:
         case.to, case.skip = _by_shard(numbers.get("to", {})), skips.by_shard(numbers.get("skip", {}))
         case.base, case.evidence = numbers.get("base", 0), numbers.get("evidence", False)
+        if case.kind == contract.KIND:
+            contract.opened(state, case, numbers)
         state.phase = Phase.CONFIRMED
 
 
@@ -162,7 +164,7 @@ def _retrain_started(state: State, offset: int, decision: Decision) -> None:
     case.skips = skips.by_shard(numbers.get("skip", {}))
     case.not_before = 0.0
     case.trained_to = {}
-    if case.kind == "drift":
+    if case.kind in ("drift", contract.KIND):
         state.last_starts = _by_shard(numbers.get("change", numbers["starts"]))
     if case.run == 1:
         state.course.begin(decision.at, another=False)

@@ -23,6 +23,7 @@ from .canary import judge_canary, judge_promotion, win_trial
 from .changes import answer_rebuild, open_change
 from .choosing import judge_drift, open_policy
 from .confirming import GRACE_S, WINDOWS, came, judge_alarm
+from .contract import explains, knew, types_now
 from .facts import by_shard, made_with, strategy_told, window_times
 from .fold import RESETS
 from .inputs import judge_inputs
@@ -33,6 +34,7 @@ from .steps import EMPTY_S, PATIENCE_S, decision, labelled, lose_trial, retrain_
 from .windows import kept, making
 from .world import Outcome, World
 
+NOT_WORSE: Final = ("drift", "changed", "contract")  # kinds of cases whose version need not be better
 TRIAL_MEMORY_S: Final = 90 * 86_400.0  # seconds for which a trial counts against the budget of the next
 
 
@@ -94,6 +96,8 @@ def _open(state: State, world: World) -> Decision | None:
     waiting = [alarm for shard, alarm in state.alarms.items() if not state.pending(shard, *RESETS)]
     if not waiting or state.broken is not None:  # a loss that rose on broken input is no news
         return None
+    if state.settings is not None and explains(state, world.inputs, state.settings):
+        return None
     alarm = min(waiting, key=lambda alarm: alarm.log_offset)
     signal, data = alarm.signal, alarm.signal.data
     numbers = {
@@ -139,6 +143,8 @@ def _retrain(
         "catch_up_records": retrain.catch_up_records, "settings": settings.model_dump(mode="json"),
         "stream_settings": dict(world.stream_settings), "limits": dict(world.limits), **made.fit,
     }  # fmt: skip
+    if types := types_now(state, world.inputs, settings):
+        fit["types"] = types
     numbers = {
         "run": case.run + 1, "attempt": case.attempt + (not why), "catch_ups": case.catch_ups + bool(why), "fit": fit,
         "starts": {str(shard): offset for shard, offset in starts.items()},
@@ -184,7 +190,7 @@ def _try(state: State, case: Case, world: World, settings: ModelSettings) -> Dec
     command = {"verb": "try", "version": case.version, "trained_to": trained_to, "specs": specs}
     numbers = {
         "k": k, "alpha": trial.alpha, "gaps": {str(shard): gap for shard, gap in gaps.items()}, "command": command,
-        "tolerance": trial.tolerance if case.kind in ("drift", "changed") or case.evidence else 0.0,  # else it must be better
+        "tolerance": trial.tolerance if case.kind in NOT_WORSE or case.evidence else 0.0,  # else it must be better
         "guardrails": trial.table, "slices": list(trial.slices),
     }  # fmt: skip
     why = f"version {case.version} against version {state.version} on the same events, challenger {k} since the last promotion"
@@ -248,7 +254,7 @@ def _promote(state: State, case: Case, world: World) -> Decision | None:
     if order.refused:
         return lose_trial(state, case, world, f"the promotion was refused: {told(order)}", promoted=order.applied)
     scores = {shard: world.scores(shard) for shard in state.shards}
-    numbers = {"previous": state.version, "at": by_shard(order.at), "scores": by_shard(scores)}
+    numbers = {"previous": state.version, "at": by_shard(order.at), "scores": by_shard(scores), **knew(order.knew)}
     return decision(state, world, "promoted", version=case.version, why="every shard serves it", numbers=numbers)
 
 
@@ -310,7 +316,7 @@ def _roll_back(state: State, world: World) -> Decision | None:
             return decision(state, world, "rollback_failed", case=state.story, version=state.previous, why=why, numbers=numbers)
         numbers["request"] = state.rolling_back_for
         return decision(state, world, "request_refused", case=state.story, why=why, numbers=numbers)
-    back: dict[str, Any] = {"from": state.version, "at": by_shard(order.at)}
+    back: dict[str, Any] = {"from": state.version, "at": by_shard(order.at), **knew(order.knew)}
     why = f"version {state.previous} serves again instead of version {state.version}"
     return decision(state, world, "rolled_back", case=state.story, version=state.previous, why=why, numbers=back)
 

@@ -112,6 +112,8 @@ def origin(case: Case, found: Mapping[int, Mapping[str, Any]]) -> str:
     """Where the fit begins, for people; `found` as `bases` gave it."""
     if case.kind == "drift":
         return "the change point"
+    if case.kind == "contract":
+        return "where the features changed"
     if case.kind in ("manual", "changed"):
         return "the last confirmed change, or where the model begins"
     if case.kind == "restore":

@@ -54,6 +54,7 @@ class Order:
     shards: tuple[int, ...]
     answers: dict[int, str] = field(default_factory=dict)  # by shard: "" when applied, else why it was refused
     at: dict[int, int] = field(default_factory=dict)  # by shard: the position in its partition at which it answered
+    knew: dict[int, dict[str, Any]] = field(default_factory=dict)  # by shard: the features of the champion that it let go
 
     @property
     def verb(self) -> str:
@@ -123,8 +124,8 @@ class Guard:
 
 @dataclass(slots=True)
 class Case:
-    """One story, from an alarm, a request, a policy or a changed file to its end. `kind` is "drift", "manual", "policy",
-    "changed", "rewind" or "restore".
+    """One story, from an alarm, a request, a policy or a change of the file or the features to its end. `kind` is "drift",
+    "manual", "policy", "changed" (the file), "contract" (the features), "rewind" or "restore".
 
     `confirmed`: the drift about which the policies are asked, `batches` what came after it; `kept` once they have kept the
     model; `evidence`: the policy that opened the case has seen losses. Of the last two kinds, whose end a person has decided:
@@ -171,6 +172,7 @@ class Case:
     batches: list[Batch] = field(default_factory=list)
     kept: bool = False
     evidence: bool = False
+    changes: list[dict[str, str]] = field(default_factory=list)  # of the features, see `contract`
 
     @property
     def decided(self) -> bool:
@@ -242,6 +244,9 @@ class State:
     input_since: float = 0.0  # when the features began to be those that they are compared with
     broken: dict[str, Any] | None = None  # what a diagnosis found in the input, until it has healed or a person accepts it
     drifted: dict[str, float] = field(default_factory=dict)  # features that were told to have drifted, by when
+    contract: set[tuple[str, str, str]] = field(default_factory=set)  # changes of features that had their case
+    accepted: dict[str, Any] | None = None  # changes of features that a person accepted, and that wait for their case
+    types: dict[str, str] = field(default_factory=dict)  # what features are known to be since their case
     unsettled: bool = False  # the detectors have seen losses of broken input
     story: str = ""  # the case whose promotion is the last one
     last_starts: dict[int, int] = field(default_factory=dict)

@@ -30,7 +30,7 @@ ENDINGS: Final = frozenset(
     {"rejected", "expired", "broken_input", "retrain_failed", "retrain_kept", "trial_lost", "recovered", "not_recovered",
      "rollback_started"}
 )
-HIDDEN: Final = frozenset({"fit", "reference", "command", "then", "settings"})  # of a decision's numbers, in a step
+HIDDEN: Final = frozenset({"knew", "fit", "reference", "command", "then", "settings"})  # of a decision's numbers, in a step
 SHOWN: Final = {
     Phase.STEADY: "steady", Phase.CONFIRM: "case", Phase.CONFIRMED: "confirmed", Phase.RETRAINING: "retraining",
     Phase.FITTED: "retraining", Phase.TRIAL: "trial", Phase.CANARY: "canary", Phase.PROMOTING: "trial",
@@ -154,10 +154,17 @@ def model_doc(state: State, seen: Doc | None = None, said: Sequence[Said] = ()) 
         "skipped": as_json(state.skipped),
         "fitted": sorted(state.fitted),
         "features": {"drifted": state.drifted, "broken": state.broken, "seen": seen},
+        "contract": _contract(state),
         "differs": differs(state),
         "policies": [one.doc() for one in said],
         "since": state.since,
     }
+
+
+def _contract(state: State) -> Doc | None:
+    """The case that is open since the features are other ones."""
+    case = state.case
+    return None if case is None or not case.changes else {"case": case.id, "changes": case.changes}
 
 
 def step_doc(offset: int, decision: Decision) -> Doc:

@@ -6,7 +6,7 @@
              all       from where the model begins
     how      full      a fresh model
              warm      the champion of each shard's newest sound checkpoint; where there is none, or the file's recipe is
-             members   another, in full, and the decision says why
+             members   another, or the features are, in full, and the decision says why
 
 Cases that a person has decided go on from a base, and no strategy touches them (`rewind`).
 """
@@ -51,7 +51,7 @@ def making(state: State, case: Case, world: World, settings: ModelSettings, foun
     numbers: dict[str, Any] = {}
     if case.kind == "drift" and strategy.window != "change":
         numbers["change"] = by_shard(kept(state, world, _since_change(state, case, world)))
-    bases, instead = champions(state, world, settings) if strategy.how in WARM else ({}, "")
+    bases, instead = champions(state, case, world, settings) if strategy.how in WARM else ({}, "")
     how = strategy.how if bases else "full"
     told: dict[str, Any] = {"how": how, "window": strategy.window}
     if strategy.window in ("records", "days"):
@@ -89,8 +89,10 @@ def window(state: State, case: Case, world: World, strategy: StrategySettings) -
     return {shard: max(offset, first.get(shard, 0)) for shard, offset in at.items()}
 
 
-def champions(state: State, world: World, settings: ModelSettings) -> tuple[Bases, str]:
+def champions(state: State, case: Case, world: World, settings: ModelSettings) -> tuple[Bases, str]:
     """The newest sound checkpoint of every shard, as the base of a warm start; or none, and why there can be no such start."""
+    if case.kind == "contract":
+        return {}, "the features are other ones"
     names = changes(state.recipes.get(state.version, {}), recipe_of(settings))
     if names:
         return {}, f"the configuration has another {', '.join(names)} than version {state.version}"

@@ -114,7 +114,7 @@ def _restore(learner: Learner, kept: Mapping[str, bytes], rest: _Rest, watches: 
     for name in _MODELS:
         model: Model | None = pickle.loads(kept[name]) if name in kept else None
         if model is not None:
-            model.bound(learner.limits)
+            model.bound(learner.limits, learner.settings)
         setattr(learner, name, model)
     for name in (
         "version", "shadow_version", "parked_version", "shadow_was_champion", "blocks", "baselines", "in_order",

@@ -16,7 +16,7 @@ from ..config import ModelSettings, StreamSettings
 from ..errors import EventError
 from ..events import Event, Features, Kind, Limits, encode
 from ..log import Record
-from ..records import DeadLetter, Signal
+from ..records import LEFT_OUT, DeadLetter, Signal
 from .baselines import Baselines
 from .canary import Canary
 from .course import Course
@@ -95,8 +95,10 @@ class Learner:
         self.check: Callable[[Features], tuple[Features, dict[str, str]]] = self.champion.check
         self.label: Callable[[Any], Any] = self.champion.label
         self.accept: Callable[[dict[str, str]], None] = self.champion.accept
-        self._predict = self.champion.predict
-        self._learn = self.champion.learn
+        # Models that differ in the types of their features take each their own of an event.
+        self._mixed = self.champion.lenient or (self.shadow is not None and self.shadow.lenient)
+        self._predict = self._predict_own if self._mixed else self.champion.predict
+        self._learn = self._learn_own if self._mixed else self.champion.learn
         self._score = self.scores.add
         self._update = self.watch.update
         self._loss = self.loss.__call__
@@ -156,12 +158,22 @@ class Learner:
         entry.last, entry.majority = self.baselines.last, self.baselines.usual
         if self.shadow is not None and self.blocks is not None:
             try:
-                entry.shadow_y, entry.shadow_p = self.shadow.predict(entry.x)
+                x = self.shadow.meet(entry.x) if self._mixed else entry.x
+                entry.shadow_y, entry.shadow_p = self.shadow.predict(x)
             except Exception as error:
                 self.drop_shadow(f"predicting raised {error!r}")
                 return
             entry.trial = self.blocks.trial
             entry.block = self.blocks.ask()
+
+    def _predict_own(self, x: Features) -> tuple[Any, Any]:
+        own = self.champion.own(x)
+        if own is not x:
+            self.counters[LEFT_OUT] = self.counters.get(LEFT_OUT, 0) + 1
+        return self.champion.predict(own)
+
+    def _learn_own(self, x: Features, y: Any) -> None:
+        self.champion.learn(self.champion.own(x), y)
 
     def _count_odd(self, detail: str) -> None:
         self.odd_in_a_row += 1
@@ -209,7 +221,7 @@ class Learner:
             self.refuse_entry(entry, y, f"learning raised {error!r}")
         if self.shadow is not None:
             try:
-                self.shadow.learn(entry.x, y)
+                self.shadow.learn(self.shadow.own(entry.x) if self._mixed else entry.x, y)
             except Exception as error:
                 self.drop_shadow(f"learning raised {error!r}")
         return taught

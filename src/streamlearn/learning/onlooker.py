@@ -35,7 +35,7 @@ class Onlooker(Trainer):
         frozen: Model,
         loss: Callable[[Any, Any], float | None],
     ) -> None:
-        frozen.bound(limits)
+        frozen.bound(limits, model)
         super().__init__(name, model, stream, limits, *place, start, frozen)
         self.losses: list[float] = []
         self._after, self._loss = after, loss
@@ -51,7 +51,7 @@ class Onlooker(Trainer):
 
     def question(self, entry: Entry) -> None:
         """Predict, as the model was."""
-        entry.y, entry.p = self.model.predict(entry.x)
+        entry.y, entry.p = self.model.predict(self._own(entry.x))
 
     def answer(self, entry: Entry, y: Any) -> bool:
         """Keep the loss, and learn nothing."""

@@ -6,6 +6,7 @@ model, and must never fail: pipelines are the user's own.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import Any, Final
@@ -13,19 +14,20 @@ from typing import Any, Final
 from .model import NUMBER, Model
 
 MAX_WEIGHTS: Final = 300
+MAX_NAMES: Final = 300
 INTERCEPT: Final = "(intercept)"
 _INNER: Final = ("regressor", "classifier")  # what an estimator around another one calls it
 _ADDED: Final = ("n_nodes", "n_leaves")
 
 
 def summarize(model: Model) -> dict[str, Any]:
-    """JSON-able: `estimator` (the last step's class), `features` seen with `numbers` and `strings`, `members` of an ensemble,
-    `nodes`, `leaves` and `height` of trees, and the `weights` of linear models by name, the MAX_WEIGHTS largest of
-    `weights_in_all`. What does not apply is left out."""
+    """JSON-able: `estimator` (the last step's class), `features` seen with `numbers` and `strings`, their `types` ("number" or
+    "string") by name, the first MAX_NAMES in order, `members` of an ensemble, `nodes`, `leaves` and `height` of trees, and the
+    `weights` of linear models by name, the MAX_WEIGHTS largest of `weights_in_all`. What does not apply is left out."""
     kinds = list(model.types.values())
     told: dict[str, Any] = {
         "estimator": type(_last(model.estimator)).__name__, "features": len(kinds), "numbers": kinds.count(NUMBER),
-        "strings": len(kinds) - kinds.count(NUMBER),
+        "strings": len(kinds) - kinds.count(NUMBER), **known_features(model),
     }  # fmt: skip
     try:
         told |= _sizes(model.estimator)
@@ -36,6 +38,12 @@ def summarize(model: Model) -> dict[str, Any]:
         largest = sorted(weights, key=lambda name: (-abs(weights[name]), name))[:MAX_WEIGHTS]
         told |= {"weights": {name: weights[name] for name in sorted(largest)}, "weights_in_all": len(weights)}
     return told
+
+
+def known_features(model: Model) -> dict[str, Any]:
+    """How many `features` it has seen, and the `types` of the first MAX_NAMES of them by name, in order."""
+    names = heapq.nsmallest(MAX_NAMES, model.types)
+    return {"features": len(model.types), "types": {name: model.types[name] for name in names}}
 
 
 def _last(estimator: Any) -> Any:

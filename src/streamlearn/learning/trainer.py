@@ -91,7 +91,7 @@ class Trainer:
     ) -> Self:
         """The trainer whose `parts()` were given; they must come from a verified blob, since one is a pickle."""
         trainer = cls(name, model, stream, limits, stream_name, partition, 0, pickle.loads(parts["model"]))
-        trainer.model.bound(limits)
+        trainer.model.bound(limits, model)
         trainer._join.load(parts["join"])
         if "rehearsed" in parts:
             trainer.rehearsed.extend(msgspec.msgpack.decode(parts["rehearsed"], type=list[tuple[int, Any, Any]]))
@@ -112,7 +112,7 @@ class Trainer:
     ) -> Self:
         """A trainer of a model that has learned already, given as a verified pickle, with a join of its own from `start` on."""
         trainer = cls(name, model, stream, limits, stream_name, partition, start, pickle.loads(pickled))
-        trainer.model.bound(limits)
+        trainer.model.bound(limits, model)
         return trainer
 
     @property
@@ -155,7 +155,7 @@ class Trainer:
         """One more pass over the pairs learned so far; only kept when the model's `retrain.epochs` is above 1."""
         for x, y in () if self._pairs is None else self._pairs.kept:
             try:
-                self.model.learn(x, y)
+                self.model.learn(self._own(x), y)
             except MemoryError:
                 raise
             except Exception:
@@ -176,7 +176,7 @@ class Trainer:
         """Predict only what is rehearsed. What cannot be predicted is not."""
         if self.rehearse_from is not None and entry.offset >= self.rehearse_from:
             try:
-                entry.y, entry.p = self.model.predict(entry.x)
+                entry.y, entry.p = self.model.predict(self._own(entry.x))
             except MemoryError:
                 raise
             except Exception:
@@ -190,7 +190,7 @@ class Trainer:
             self.thinned += 1
             return True
         try:
-            self.model.learn(entry.x, y)
+            self.model.learn(self._own(entry.x), y)
         except MemoryError:
             raise
         except Exception:
@@ -200,6 +200,9 @@ class Trainer:
         if self._pairs is not None:
             self._pairs.add((entry.x, y))
         return True
+
+    def _own(self, x: Features) -> Features:
+        return self.model.own(x) if self.model.lenient else x
 
     def unanswered(self, entry: Entry) -> None:
         """Nothing to learn."""

@@ -54,6 +54,8 @@ class FitSpec(msgspec.Struct, omit_defaults=True):
     alone is taken, however far that has read, and learns the window again, with a join of its own. With "members" the worst
     `share` of an ensemble's members are begun anew before. Events of [start, until) count half as much for every `half_life`
     records of age (`learning.sampling.Decay`), 0 for all alike. For further epochs `max_events` are kept.
+
+    `types`: what features are known to be now ("number" or "string"); the window may begin before they were.
     """
 
     model: str
@@ -76,6 +78,7 @@ class FitSpec(msgspec.Struct, omit_defaults=True):
     half_life: float = 0.0
     share: float = 0.5
     max_events: int = 200_000
+    types: dict[str, str] = {}
 
     @property
     def goes_on(self) -> bool:
@@ -305,7 +308,9 @@ def _trainer(spec: FitSpec, settings: ModelSettings, base: _Base | None) -> Trai
     try:
         stream, limits = StreamSettings.model_validate(spec.stream_settings), Limits(**spec.limits)
         if base is None:
-            return Trainer.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)
+            trainer = Trainer.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)
+            trainer.accept(spec.types)
+            return trainer
     except (ValidationError, TypeError, ModelError) as error:
         raise RetrainError("failed", f"version {spec.version} of {spec.model} cannot be built: {error}") from error
     about = spec.model, settings, stream, limits, spec.stream, spec.partition
