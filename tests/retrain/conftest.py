@@ -1,8 +1,9 @@
-"""Puts `support/` on the path: pasts to tune on, and policies that are named by their import path."""
+"""Puts `support/` on the path: workers import from it what tests run in them."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "support"))
+SUPPORT = Path(__file__).parent / "support"
+sys.path.insert(0, str(SUPPORT))
