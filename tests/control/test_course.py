@@ -55,6 +55,7 @@ def test_a_retrain_begins_the_sums_anew_and_another_version_the_reference_too() 
         course.take({"n": 100, "loss": 0.2}, float(at))
     course.begin(10.0, another=False)
     assert (course.batches, course.since, course.reference) == ([], 10.0, pytest.approx(0.2))
+    assert course.retrained
     course.begin(20.0, another=True)
     assert (course.since, course.reference) == (20.0, None)
 

@@ -98,4 +98,4 @@ def _seen(state: State, settings: ModelSettings, now: float, waits: bool) -> See
     kappa, seed = settings.retrain.cost.kappa, settings.seed + state.cases
     if waits and case is not None:
         return Seen(case.batches, course.reference, kappa, now, state.since, case.confirmed, seed)
-    return Seen(course.batches, course.reference, kappa, now, course.since, None, seed)
+    return Seen(course.batches, course.reference, kappa, now, course.since, None, seed, first=not course.retrained)

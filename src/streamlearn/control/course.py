@@ -33,6 +33,7 @@ class Course:
     batches: list[Batch] = field(default_factory=list)
     reference: float | None = None
     taken: int = 0
+    retrained: bool = False  # ever
     made_on: list[Features] = field(default_factory=list)  # the features of the first batch that told any
     settling: list[Batch] = field(default_factory=list)
 
@@ -58,6 +59,7 @@ class Course:
         """A retrain was decided, or `another` version serves."""
         self.since, self.batches = at, []
         self.taken += 1
+        self.retrained = self.retrained or not another
         if another:
             self.reference, self.made_on, self.settling = None, [], []
 
