@@ -30,7 +30,7 @@ ENDINGS: Final = frozenset(
     {"rejected", "expired", "broken_input", "retrain_failed", "retrain_kept", "trial_lost", "recovered", "not_recovered",
      "rollback_started"}
 )
-HIDDEN: Final = frozenset({"knew", "fit", "reference", "command", "then", "settings"})  # of a decision's numbers, in a step
+HIDDEN: Final = frozenset({"knows", "fit", "reference", "command", "then", "settings"})  # of a decision's numbers, in a step
 SHOWN: Final = {
     Phase.STEADY: "steady", Phase.CONFIRM: "case", Phase.CONFIRMED: "confirmed", Phase.RETRAINING: "retraining",
     Phase.FITTED: "retraining", Phase.TRIAL: "trial", Phase.CANARY: "canary", Phase.PROMOTING: "trial",
