@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("client", "telemetry", "store", "log"),
     ("records", "wire", "lineage"),
     ("config", "events", "keys"),
-    ("config_errors", "config_trial", "sqlitefile"),
+    ("config_errors", "config_retrain", "config_trial", "sqlitefile"),
     ("errors", "config_fields"),
 )
 DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
@@ -48,6 +48,8 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "typer": ("cli",),
     "rich": ("cli",),
     "pyarrow": ("cli",),
+    "dask": ("retrain.cluster",),
+    "distributed": ("retrain.cluster",),
     "prometheus_client": ("telemetry",),
 }
 
