@@ -130,6 +130,23 @@ def test_members_are_measured_each_for_itself_and_learn_nothing(name: str, task:
         assert mean == pytest.approx(total / 80)
 
 
+def test_a_background_learner_goes_with_its_member() -> None:
+    """It would take the place of the new one at the next drift, with what it learned before."""
+    trees = taught("adaptive_random_forest", "binary")
+    inner = ensemble_in(trees)
+    for index in (0, 1):
+        inner._background[index] = inner._new_base_model()
+    renew(trees, [1])
+    assert inner._background[0] is not None
+    assert inner._background[1] is None
+    patches = taught("streaming_random_patches", "binary")
+    member = ensemble_in(patches).data[2]
+    member._trigger_warning(list("abcd"), 360)
+    assert member._background_learner is not None
+    renew(patches, [2])
+    assert ensemble_in(patches).data[2]._background_learner is None
+
+
 def test_a_member_that_knows_the_new_world_is_kept() -> None:
     model = build("leveraging_bagging", "binary", SMALL, 5)
     for x, y in rows("binary", 300):
