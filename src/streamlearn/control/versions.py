@@ -1,6 +1,6 @@
 """The registry: what each version is, and what served when; documents folded from the decisions that took effect, and no more.
 
-    version  by model@version  what it was made from and with, how it was tried, who decided, what became of it
+    version  by model@version  what it was made from and with, the features it knows, how it was tried, who decided, its fate
     history  by model          which version served from when to when, by control's log, the clock and the learners' positions
 
 Never a source of truth: a store that lost them gets the same ones again. Facts that older decisions lack are null.
