@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from river import base
 
 from ..errors import ModelError
 from . import compact
+from .batch import EXTRA, is_batch, wrap
 from .catalogue import RECIPES, Recipe
 
 __all__ = ["RECIPES", "Recipe", "build"]
@@ -26,7 +28,9 @@ compact.install()
 def build(pipeline: str, task: str, params: Mapping[str, Any], seed: int) -> base.Estimator:
     """The estimator of a recipe's name, or of `package.module:function` (called with `params`, and `seed` if it takes it).
 
-    Raises ModelError saying what is wrong and what to write instead.
+    A scikit-learn class, or a function that returns such an estimator, is dressed as a river one, see `batch`; then `residual`
+    among the params says whether it serves under an online model. Raises ModelError saying what is wrong and what to write
+    instead.
     """
     if ":" in pipeline:
         return _import(pipeline, task, params, seed)
@@ -47,12 +51,20 @@ def build(pipeline: str, task: str, params: Mapping[str, Any], seed: int) -> bas
 
 
 def _import(path: str, task: str, params: Mapping[str, Any], seed: int) -> base.Estimator:
-    function = _find(path)
-    arguments = {**params, "seed": seed} if _takes_seed(function) and "seed" not in params else dict(params)
+    function, given = _find(path), dict(params)
+    if is_batch(function):
+        residual = bool(given.pop("residual", False))
+        return wrap(path, function, task, given, seed, residual)
+    if not callable(function):
+        raise ModelError(
+            f"{path} is a {type(function).__name__}, not a function; name a function that returns a river estimator"
+        )
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         signature = None  # some built-ins have none: calling it tells
+    serving = given.pop("residual", None) if signature is not None and "residual" not in signature.parameters else None
+    arguments = {**given, "seed": seed} if _takes_seed(function) and "seed" not in given else given
     if signature is not None:
         try:
             signature.bind(**arguments)
@@ -62,17 +74,23 @@ def _import(path: str, task: str, params: Mapping[str, Any], seed: int) -> base.
         estimator = function(**arguments)
     except Exception as error:
         raise ModelError(f"{path} raised {type(error).__name__}: {error}") from error
+    if is_batch(estimator) and not isinstance(estimator, type):
+        return wrap(path, estimator, task, {}, seed, bool(serving))
+    if serving is not None:
+        raise ModelError(f"{path}: residual is for scikit-learn estimators; take it out of the params")
     _check_kind(path, task, estimator)
     return estimator  # type: ignore[no-any-return]  # _check_kind has seen to it
 
 
-def _find(path: str) -> Callable[..., Any]:
+def _find(path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
         raise ModelError(f"{path!r} is not an import path; write package.module:function")
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "sklearn" and importlib.util.find_spec("sklearn") is None:
+            raise ModelError(f"{path}: {EXTRA}") from None
         what = f"there is no module {error.name!r}" if error.name else str(error)
         raise ModelError(f"{path}: {what}; install it, or put its folder on PYTHONPATH") from None
     except Exception as error:
@@ -83,9 +101,7 @@ def _find(path: str) -> Callable[..., Any]:
             hint = f"; did you mean {close[0]!r}?" if close else f"; define it in {module_name}"
             raise ModelError(f"{path}: {module_name} has no {attribute!r}{hint}")
         found = getattr(found, part)
-    if not callable(found):
-        raise ModelError(f"{path} is a {type(found).__name__}, not a function; name a function that returns a river estimator")
-    return found  # type: ignore[no-any-return]  # callable, as seen above
+    return found
 
 
 def _takes_seed(function: Callable[..., Any]) -> bool:

@@ -22,6 +22,7 @@ from streamlearn.store import Store, codec
 from .frozen import FrozenSpec, ask
 from .limits import report
 from .pool import Job, Pool
+from .scoring import ScoreSpec, score
 
 if TYPE_CHECKING:
     from streamlearn.learning.trainer import Trainer
@@ -100,14 +101,14 @@ def fit(
         trainer = _trainer(spec, settings, _base(spec, fetch, keys, log) if spec.base is not None else None)
         trainer.pass_over(spec.skip)
         return _Fit(spec, trainer, log, progress).run(keys, 0 if spec.base is not None else settings.retrain.min_events)
-    except PositionExpired as error:
+    except (PositionExpired, ModelError) as error:
         raise RetrainError("failed", str(error)) from error
     finally:
         log.close()
 
 
 class Jobs:
-    """Fits, and questions to models as they were, in worker processes, at most `max_workers` at once.
+    """Fits, questions to models as they were, and the scores of a search, in worker processes, at most `max_workers` at once.
 
     The workers are started at once and kept warm.
     """
@@ -133,6 +134,10 @@ class Jobs:
         if self._open_store is None:
             raise RetrainError("failed", "no store was given to find a checkpoint in")
         return self._pool.submit(time_limit_s, memory_limit_mb, ask, spec, self._open_log, self._keys, self._open_store, report)
+
+    def score(self, spec: ScoreSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
+        """Begin to score a candidate of a search, or queue that; the result is `Scored`. Raises RetrainError."""
+        return self._pool.submit(time_limit_s, memory_limit_mb, score, spec, self._open_log, report)
 
     def close(self) -> None:
         """Cancel what runs, and let the workers go."""
