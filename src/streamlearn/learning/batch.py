@@ -129,7 +129,7 @@ class Batch(base.Estimator):
 
         assert self._gathered is not None
         pairs, self.of = self._gathered.items, self._gathered.seen
-        events = [x for x, _ in pairs]
+        events: list[dict[Any, Any]] = [x for x, _ in pairs]
         name = type(self.estimator).__name__
         encoder = Encoder(_takes_nan(self.estimator))
         encoder.fit(events)
@@ -171,7 +171,7 @@ class Batch(base.Estimator):
     def _targets(self, ys: list[Any]) -> list[Any]:
         return ys
 
-    def _on_top(self, events: Sequence[Mapping[str, Any]]) -> Any:
+    def _on_top(self, events: Sequence[Mapping[Any, Any]]) -> Any:
         """The online model as it begins: the scales of the features are known from the window, nothing else."""
         raise NotImplementedError
 
@@ -217,7 +217,7 @@ class BatchClassifier(Batch, base.Classifier):
                 shown[f"{ON_TOP} {label}"] = log(max(p, LEAST))
         return shown
 
-    def _on_top(self, events: Sequence[Mapping[str, Any]]) -> Any:
+    def _on_top(self, events: Sequence[Mapping[Any, Any]]) -> Any:
         prepare = _prepared(events)
         if self.task == "binary":
             logistic = linear_model.LogisticRegression(optim.SGD(_RATE), intercept_lr=_RATE)
@@ -242,11 +242,11 @@ class BatchRegressor(Batch, base.Regressor):
         found = self._answer(x)[0]
         return found + float(self.top.predict_one(x)) if self.residual else found
 
-    def _on_top(self, events: Sequence[Mapping[str, Any]]) -> Any:
+    def _on_top(self, events: Sequence[Mapping[Any, Any]]) -> Any:
         return RECIPES["linear"].build("regression", {}, self.seed)
 
 
-def _prepared(events: Sequence[Mapping[str, Any]]) -> OneHot:
+def _prepared(events: Sequence[Mapping[Any, Any]]) -> OneHot:
     prepare = OneHot()
     for x in events:
         prepare.learn_one({**x})

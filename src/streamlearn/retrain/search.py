@@ -1,13 +1,14 @@
-"""A batch model search: candidates fitted side by side to growing parts of a window, scored on its end, halved after each round.
+"""A batch model search: candidates fitted side by side to growing parts of a window, scored on its end, fewer after each rung.
 
 *Successive halving* (Jamieson & Talwalkar 2016, Algorithm 1; from memory): of R rungs, rung r fits what is left to the newest
-`keep`^(R−1−r) of the training part, and the best `keep` share goes on, at least one. All are scored on the same events, the last
-`holdout` of the window, one after the other: those that learn online predict, then learn (prequential). A candidate's difference
-to the best one is paired, event by event; its interval comes from the means of BLOCKS consecutive stretches, since losses in
-time order correlate (batch means; from memory): mean ± t(BLOCKS − 1, .975) · s/√BLOCKS.
+`keep`^(R−1−r) of the training part, and the best `keep` share goes on, at least one. All are scored on the same events, the
+last `holdout` of the window, one after the other: those that learn online predict, then learn (prequential). A candidate's
+difference to the best one is paired, event by event; its interval comes from the means of BLOCKS consecutive stretches, since
+losses in time order correlate (batch means; from memory): mean ± t(BLOCKS − 1, .975) · s/√BLOCKS.
 
 After the first rung, which shows little, as many again may stay as the share says, if they are not clearly worse than the best
-(their interval touches 0). A candidate that fails is out, and the search goes on. The winner has the lowest mean loss. Those
+(their interval touches 0); after any, the best of those that learn online may, likewise, when no other does. Who is alone goes
+to the last rung at once. A candidate that fails is out, and the search goes on. The winner has the lowest mean loss. Those
 whose interval touches 0 are ties: among them what learns online goes before what does not, and then, before the lowest loss,
 what cost less than half as much CPU.
 """
@@ -97,6 +98,11 @@ class _Entrant:
     @property
     def loss(self) -> float:
         return float(self.losses.mean())
+
+    @property
+    def near(self) -> bool:
+        """Whether it is not clearly worse than the best one of its last rung."""
+        return self.apart is not None and self.apart.low <= 0.0
 
     def take(self, scored: Scored, serving: str) -> None:
         self.rungs += 1
@@ -239,17 +245,19 @@ class Search:
             {"candidates": len(self._left), "fitted": best.fitted, "seconds": sum(one.seconds for one in left)}
         )
         rung = self._next_rung(last)
-        if rung is None or len(left) == 1:
+        if rung is None:
             self._found = self._choose(left)
             return
-        del self._parts[len(self._rungs) : rung]
         kept = self._kept(len(left))
         stay = left[:kept]
         if len(self._rungs) == 1:
-            stay += [one for one in left[kept:] if one.apart is not None and one.apart.low <= 0.0][:kept]
+            stay += [one for one in left[kept:] if one.near][:kept]
+        if all(one.batch for one in stay):
+            stay += [one for one in left if one.near and not one.batch][:1]
         for one in left:
             if one not in stay:
                 one.dropped = f"not among the best {len(stay)} of {len(left)} when fitted to {one.fitted:,} events"
+        del self._parts[len(self._rungs) : rung if len(stay) > 1 else len(self._parts) - 1]
         self._left = stay
         self._waiting = list(stay)
 
@@ -263,7 +271,7 @@ class Search:
 
     def _choose(self, left: Sequence[_Entrant]) -> Found:
         best = left[0]
-        ties = [one for one in left if one.apart is not None and one.apart.low <= 0.0]
+        ties = [one for one in left if one.near]
         online = [one for one in ties if not one.batch]
         field_ = online or ties
         winner = field_[0]
