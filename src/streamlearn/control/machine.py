@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ..config import ModelSettings
 from ..drift.confirm import recovered
+from ..lineage import ASKED, recipe_of
 from ..records import Decision
 from ..retrain.rewind import as_json
 from .canary import judge_canary, judge_promotion, win_trial
@@ -120,11 +121,13 @@ def _retrain(state: State, case: Case, world: World, settings: ModelSettings, wh
     starts = at if case.decided else case.starts or _starts(state, case, world)
     starts = {shard: min(max(starts.get(shard, 0), bounds[shard][0]), bounds[shard][1]) for shard in state.shards}
     version = case.version or state.last_version + 1
-    retrain = settings.retrain
+    retrain, wanted = settings.retrain, settings.model_dump(mode="json")
+    searched = {} if case.decided else case.searched
+    table = {**wanted, **searched}
     fit = {
-        "model": state.name, "version": version, "stream": settings.stream, "seed": settings.seed,
+        "model": state.name, "version": version, "stream": settings.stream, "seed": table["seed"],
         "epochs": 1 if case.decided else retrain.epochs,
-        "catch_up_records": retrain.catch_up_records, "settings": settings.model_dump(mode="json"),
+        "catch_up_records": retrain.catch_up_records, "settings": table,
         "stream_settings": dict(world.stream_settings), "limits": dict(world.limits),
     }  # fmt: skip
     numbers = {
@@ -132,9 +135,11 @@ def _retrain(state: State, case: Case, world: World, settings: ModelSettings, wh
         "starts": {str(shard): offset for shard, offset in starts.items()},
         "until": {str(shard): bounds[shard][1] for shard in state.shards},
         "times": window_times(world, starts, {shard: bounds[shard][1] for shard in state.shards}),
-        "made_with": made_with(settings.model_dump(mode="json")),
+        "made_with": made_with(table),
         "bases": {str(shard): base for shard, base in found.items()}, "skip": as_json(passed_over(state, case)),
     }  # fmt: skip
+    if searched:
+        numbers[ASKED] = recipe_of(wanted)
     if not why:
         why = f"attempt {case.attempt + 1} of {retrain.attempts}: fit version {version} from {origin(case, found)}"
     return decision(state, world, "retrain_started", version=version, why=why, numbers=numbers)
@@ -160,7 +165,12 @@ def _fitted(state: State, case: Case, world: World, settings: ModelSettings) -> 
         return retrain_failed(state, case, world, settings, outcome.reason, outcome.detail)
     trained_to = {str(shard): offset for shard, offset in sorted(outcome.trained_to.items())}
     numbers = {"run": case.run, "trained_to": trained_to, "took_s": world.now - state.since, "shards": by_shard(outcome.facts)}
-    return decision(state, world, "retrained", version=case.version, why="the fit ended near the log's head", numbers=numbers)
+    why = "the fit ended near the log's head"
+    if outcome.search is not None:
+        numbers["search"] = dict(outcome.search)
+        report = outcome.search["report"]
+        why = f"the search chose {report['winner']}: {report['why']}; {why}"
+    return decision(state, world, "retrained", version=case.version, why=why, numbers=numbers)
 
 
 def _try(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:

@@ -16,7 +16,7 @@ from ..lineage import Recipe, recipe_of
 
 SERVING: Final = "residual"  # the param that says how a batch estimator serves: a search's answer, not its question
 _HIST: Final = "sklearn.ensemble:HistGradientBoosting"
-_RATES: Final = (0.003, 0.01, 0.03, 0.1)
+_RATES: Final[tuple[dict[str, Any], ...]] = ({}, {"learning_rate": 0.003}, {"learning_rate": 0.03}, {"learning_rate": 0.1})
 _TREES: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("hoeffding_tree", {"grace_period": 50}),
     ("hoeffding_tree", {"grace_period": 200}),
@@ -58,7 +58,7 @@ def candidates(settings: ModelSettings, champion: Recipe | None = None, boosting
         more = list(_auto(settings.task, boosting))
     else:
         more = [(one.pipeline, dict(one.params)) for one in given]
-    first = [recipe for recipe in (champion, recipe_of(settings)) if recipe]
+    first = [{**recipe_of(settings), **(champion or {})}, recipe_of(settings)]
     found: list[Candidate] = []
     for pipeline, params, seed in [
         *((recipe["pipeline"], _asked(recipe["params"]), recipe["seed"]) for recipe in first),
@@ -71,7 +71,7 @@ def candidates(settings: ModelSettings, champion: Recipe | None = None, boosting
 
 def _auto(task: str, boosting: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     linear = {"binary": "logistic", "multiclass": "softmax", "regression": "linear"}[task]
-    yield from ((linear, {"learning_rate": rate}) for rate in _RATES)
+    yield from ((linear, params) for params in _RATES)
     yield from _TREES
     if task != "regression":
         yield "naive_bayes", {}
