@@ -84,15 +84,14 @@ def in_full(doc: Mapping[str, Any]) -> RenderableType:
 def candidates_table(report: Mapping[str, Any]) -> Table:
     """A line a candidate, the winner first, then by how far each came; see `retrain.search`."""
     title = f"Search, scored on {report['scored']:,} events: {report['why']}"
-    made = table("candidate", ">loss", ">worse by", "95 %", ">rungs", ">fitted to", ">CPU s", ">bytes", "", title=title)
+    made = table("candidate", ">loss", "worse by", ">fitted to", ">CPU s", "", title=title)
     rows = sorted(report["candidates"], key=lambda one: (one["name"] != report["winner"], -one["rungs"], one["loss"] or 0.0))
     for one in rows:
         apart = one["difference"]
-        span = NONE if apart is None else f"{apart[1]:+.4f} to {apart[2]:+.4f}"
+        worse = NONE if apart is None else f"{apart[0]:.4f} ({apart[1]:.4f} to {apart[2]:.4f})"
         serves = f"serves {one['serves']}" if one["serves"] else ""
         made.add_row(
-            one["name"], _plain(one["loss"]), NONE if apart is None else f"{apart[0]:+.4f}", span, str(one["rungs"]),
-            _plain(one["fitted"]), f"{one['seconds']:.2f}", _plain(one["bytes"]),
+            one["name"], _plain(one["loss"]), worse, _plain(one["fitted"]), f"{one['seconds']:.2f}",
             "; ".join(filter(None, [serves if one["name"] == report["winner"] else "", one["dropped"]])),
         )  # fmt: skip
     return made

@@ -26,7 +26,8 @@ def differs(state: State) -> str | None:
     names = changes(found, wanted)
     if not names:
         return None
-    what = "; ".join(f"{name} is {wanted[name]!r} in the file and {found[name]!r} in version {state.version}" for name in names)
+    where = f"in version {state.version}" if found is made else f"when version {state.version} was searched for"
+    what = "; ".join(f"{name} is {wanted[name]!r} in the file and {found[name]!r} {where}" for name in names)
     return f"{what}, which serves; {_fate(state, state.settings)}"
 
 
