@@ -144,7 +144,8 @@ class VersionView(msgspec.Struct):
     and `skipped` count labelled events, `fit_s` seconds. `made_with`: libraries, and the digest of the `settings`. `blobs`:
     bytes, SHA-256 and more. `trial` and `promoted`: how it was tried and promoted, with the numbers and who decided.
     `decisions`: every one about it, in order. `kept`: whether the store has it; `unusable`: why a kept blob cannot be used.
-    `fitted` and `serving`: what its models say of themselves, as fitted and as they serve now.
+    `search`: the candidates that were compared for it, each with how it did, and why this one. `fitted` and `serving`: what its
+    models say of themselves, as fitted and as they serve now.
     """
 
     id: str
@@ -168,6 +169,7 @@ class VersionView(msgspec.Struct):
     skipped: int | None = None
     settings: dict[str, Any] | None = None
     made_with: dict[str, Any] | None = None
+    search: dict[str, Any] | None = None
     blobs: dict[str, dict[str, Any]] = {}
     trial: dict[str, Any] | None = None
     promoted: dict[str, Any] | None = None

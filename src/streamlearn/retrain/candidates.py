@@ -27,7 +27,7 @@ _TREES: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
 _BOOSTING: Final[tuple[dict[str, Any], ...]] = (
     {"max_iter": 50},
     {"max_iter": 100, "learning_rate": 0.05, "max_leaf_nodes": 15},
-    {"max_iter": 200, "learning_rate": 0.05, "l2_regularization": 1.0},
+    {"max_iter": 100, "learning_rate": 0.1, "l2_regularization": 1.0},
 )
 
 
