@@ -67,6 +67,14 @@ def test_a_sound_configuration_has_nothing_to_say(write) -> None:
             MODEL + "retrain.window_s = 3600\n[log]\nretention_hours = 48.5", {},
             "warning", "log.retention_hours", "may read 1 h before that again (retrain.window_s). Write at least 49, or 0",
         ),
+        (
+            MODEL + 'retrain.strategy = {window = "days", days = 9.5}', {},
+            "warning", "models.m.retrain.strategy.days", "for 168 h (retrain.window_s): of older records a fit learns those",
+        ),
+        (
+            MODEL + 'retrain.strategy = {window = "days", days = 9.5}', {},
+            "warning", "models.m.retrain.strategy.days", "Write window_s = 820800",
+        ),
         (MODEL + "[models.m.retrain]\ncatch_up_records = 30000", {}, "error", "models.m.retrain.catch_up_records", "20000"),
         (
             MODEL.replace("[models.m]", "allowed_lateness_s = 1e9\n[models.m]"), {},
@@ -83,6 +91,18 @@ def test_a_sound_configuration_has_nothing_to_say(write) -> None:
         (
             MODEL + 'retrain.strategy.how = "search"\nretrain.search.batch_only = "refresh"', {},
             "warning", "models.m.retrain.search.batch_only", "add a schedule to retrain.policies",
+        ),
+        (
+            MODEL + 'retrain.policies = [{name = "debt"}, {name = "dept"}]', {},
+            "error", "models.m.retrain.policies[1].name", "there is no policy 'dept'. Did you mean debt?",
+        ),
+        (
+            MODEL + 'retrain.policies = [{name = "cron", params = {schedule = "30 3 * *"}}]', {},
+            "error", "models.m.retrain.policies[0].params.schedule", "is not five fields. Write minute, hour",
+        ),
+        (
+            MODEL + 'retrain.policies = [{name = "upf"}]', {},
+            "error", "models.m.retrain.policies[0].params.origin", "Run `streamlearn policy-bench`",
         ),
         (MODEL, {"STREAMLEARN_KEYS": "k:xyz"}, "error", "STREAMLEARN_KEYS", "not hexadecimal"),
         (MODEL, {"STREAMLEARN_KEYS_FILE": "/none"}, "error", "STREAMLEARN_KEYS_FILE", "/none cannot be read"),
@@ -102,6 +122,26 @@ def test_a_pipeline_that_learns_a_window_at_once_is_refused_with_the_way_out(wri
     told = rehearse(settings, "m", [])
     assert not told.built
     assert "name it among the candidates of a search" in told.problem
+
+
+@pytest.mark.usefixtures("same")
+def test_all_that_is_wrong_with_a_policy_is_told_with_its_place(write) -> None:
+    policies = 'retrain.policies = [{name = "never"}, {name = "cron", params = {timezone = "Mars", window = "1-2"}}]'
+    told = found(*write(MODEL + policies))
+    assert [(finding.level, finding.key.removeprefix("models.m.retrain.")) for finding in told] == [
+        ("error", "policies[1].params.schedule"),
+        ("error", "policies[1].params.timezone"),
+        ("error", "policies[1].params.window"),
+    ]
+
+
+@pytest.mark.usefixtures("same")
+def test_the_next_moment_of_a_schedule_is_told(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.time, "time", lambda: 1_788_000_000.0)  # 2026-08-29 10:40 UTC
+    cron = 'retrain.policies = [{name = "cron", params = {schedule = "30 3 * * *", timezone = "Europe/Vienna"}}]'
+    assert found(*write(MODEL + cron)) == [
+        Finding("note", "models.m.retrain.policies[0]", "the next moment of 30 3 * * * is 2026-08-30 03:30 CEST")
+    ]
 
 
 @pytest.mark.usefixtures("same")

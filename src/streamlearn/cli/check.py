@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -74,7 +75,7 @@ def findings(config: Path, settings: Settings, environ: Mapping[str, str]) -> It
 
 
 def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """What is to be said of the models alone: their detectors, and their pipelines, tried in processes of their own."""
+    """What is to be said of the models alone: detectors, policies, and their pipelines, tried in processes of their own."""
     from ..drift.detectors import build
     from .rehearsal import rehearse_twice
 
@@ -87,6 +88,7 @@ def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iter
                 build(detector)
             except ConfigError as error:
                 yield Finding("error", f"models.{name}.{error.key}", f"{error.problem}. {error.fix}")
+        yield from _policies(f"models.{name}.retrain", model)
         yield from _candidates(name, model)
     try:
         first, second = rehearse_twice(config, environ)
@@ -128,6 +130,22 @@ def _candidates(name: str, model: ModelSettings) -> Iterator[Finding]:
             'is "refresh", and a winner that cannot learn online then serves as it is until a retrain: add a schedule to '
             'retrain.policies, such as {name = "cron", ...}, or write "auto" or "residual"',
         )  # fmt: skip
+
+
+def _policies(key: str, model: ModelSettings) -> Iterator[Finding]:
+    from ..retrain.cron import Cron
+    from ..retrain.policies import policies_of
+
+    try:
+        policies = policies_of(model.retrain, key)
+    except ConfigErrors as found:
+        for error in found.errors:
+            yield Finding("error", error.key, f"{error.problem}. {error.fix}")
+        return
+    for place, policy in enumerate(policies):
+        if isinstance(policy, Cron):
+            coming = policy.local(policy.next(time.time()))
+            yield Finding("note", f"{key}.policies[{place}]", f"the next moment of {policy.schedule} is {coming}")
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:
@@ -250,6 +268,14 @@ def _contradictions(settings: Settings) -> Iterator[Finding]:
                 f"is {hours:g}, but models.{name}.label_wait_s keeps events waiting for {model.label_wait_s / HOUR_S:g} h, and "
                 f"a retrain may read {model.retrain.window_s / HOUR_S:g} h before that again (retrain.window_s). "
                 f"Write at least {_least_hours(model):g}, or 0 to keep everything",
+            )  # fmt: skip
+        strategy, window_s = model.retrain.strategy, model.retrain.window_s
+        if strategy.window == "days" and strategy.days * 24 * HOUR_S > window_s:
+            yield Finding(
+                "warning", f"models.{name}.retrain.strategy.days",
+                f"is {strategy.days:g}, but the log is only sure to keep what retrains read for {window_s / HOUR_S:g} h "
+                "(retrain.window_s): of older records a fit learns those that are left. "
+                f"Write window_s = {strategy.days * 24 * HOUR_S:.0f}",
             )  # fmt: skip
         if model.retrain.catch_up_records > model.retrain.max_gap_records:
             yield Finding(

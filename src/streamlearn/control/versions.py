@@ -70,8 +70,8 @@ def _made(decision: Decision, state: State, kind: str) -> Doc | None:
         "reason": reason, "case": decision.case, "by": decision.by, "why": decision.why, "fate": "", "created": decision.at,
         "fitted_at": None, "fit_s": None, "window": None, "bases": bases, "skip": numbers.get("skip", {}), "trained_to": None,
         "times": None, "learned": None, "skipped": None, "settings": _settings(numbers), "made_with": numbers.get("made_with"),
-        "blobs": {}, "trial": None, "promoted": None, "origin": numbers.get("origin"), "search": None,
-        "decisions": [],
+        "features": None, "features_in_all": None, "blobs": {}, "trial": None, "promoted": None,
+        "origin": numbers.get("origin"), "search": None, "decisions": [],
     }  # fmt: skip
 
 
@@ -107,9 +107,11 @@ def _changed(doc: Doc, version: int, offset: int, decision: Decision, decided: t
         case "promoted" if version == decision.version:
             doc |= {"fate": "champion", "promoted": _promoted(decision, *decided)}
         case "promoted":
-            doc["fate"] = "previous"
+            doc |= {"fate": "previous"} | _knew(numbers)
+        case "rolled_back" if version == decision.version:
+            doc["fate"] = "champion"
         case "rolled_back":
-            doc["fate"] = "champion" if version == decision.version else "rolled_back"
+            doc |= {"fate": "rolled_back"} | _knew(numbers)
     return doc
 
 
@@ -121,13 +123,23 @@ def _settings(numbers: Mapping[str, Any]) -> Doc | None:
 
 def _fitted(numbers: Mapping[str, Any], times: Doc | None) -> Doc:
     """What is known of a version whose blobs are in the store."""
-    blobs = numbers.get("shards", {})
+    blobs = {shard: dict(blob) for shard, blob in numbers.get("shards", {}).items()}
+    types = [found for _, blob in sorted(blobs.items(), reverse=True) if (found := blob.pop("types", None)) is not None]
+    known = {name: type_ for one in types for name, type_ in one.items()}  # the first shard's word counts
     sums = {name: _sum(blob.get(name) for blob in blobs.values()) for name in ("learned", "skipped")}
     read_to = {shard: blob.get("read_to") for shard, blob in blobs.items()}
     return {
         "trained_to": numbers["trained_to"], "blobs": blobs, **sums,
+        "features": dict(sorted(known.items())) if types else None,
+        "features_in_all": max((blob["features"] for blob in blobs.values() if blob.get("features") is not None), default=None),
         "times": {**times, "trained_to": read_to} if times and blobs else times,
     }  # fmt: skip
+
+
+def _knew(numbers: Mapping[str, Any]) -> Doc:
+    """What a version that no longer serves has come to know of features while it did."""
+    knew = numbers.get("knew")
+    return {} if knew is None else {"features": knew["types"], "features_in_all": knew["features"]}
 
 
 def _sum(values: Iterator[int | None]) -> int | None:

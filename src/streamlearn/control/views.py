@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,14 +21,16 @@ from ..retrain.rewind import as_json
 from . import versions
 from .changes import differs
 from .state import Phase, State
+from .world import Said
 
 Key = tuple[str, str]
 Doc = dict[str, Any]
 
 ENDINGS: Final = frozenset(
-    {"rejected", "expired", "broken_input", "retrain_failed", "trial_lost", "recovered", "not_recovered", "rollback_started"}
+    {"rejected", "expired", "broken_input", "retrain_failed", "retrain_kept", "trial_lost", "recovered", "not_recovered",
+     "rollback_started"}
 )
-HIDDEN: Final = frozenset({"fit", "reference", "command", "then", "settings", "search"})  # of a decision's numbers, in a step
+HIDDEN: Final = frozenset({"knew", "fit", "reference", "command", "then", "settings", "search"})  # of a step's numbers
 SHOWN: Final = {
     Phase.STEADY: "steady", Phase.CONFIRM: "case", Phase.CONFIRMED: "confirmed", Phase.RETRAINING: "retraining",
     Phase.FITTED: "retraining", Phase.TRIAL: "trial", Phase.CANARY: "canary", Phase.PROMOTING: "trial",
@@ -54,10 +57,12 @@ class Book:
         if isinstance(record, Decision) and took_effect and state is not None:
             self._enter(offset, record, state)
 
-    def see(self, state: State, progress: tuple[int, int] | None, seen: Doc | None = None) -> None:
-        """Bring the model's document, and those of its open case, up to the present."""
+    def see(
+        self, state: State, progress: tuple[int, int] | None, seen: Doc | None = None, said: Sequence[Said] = ()
+    ) -> None:
+        """Bring the model's document, and those of its open case, up to the present; `said`: what its policies say."""
         if state.settings is not None:
-            self._put(("model", state.name), model_doc(state, seen))
+            self._put(("model", state.name), model_doc(state, seen, said))
         case = state.case
         if case is None or ("case", case.id) not in self._docs:
             return
@@ -121,14 +126,14 @@ class Book:
         still_open = state.case is not None and state.case.id == decision.case
         if doc["open"] and not still_open:
             doc |= {"open": False, "closed_at": decision.at, "progress": None}
-        if decision.kind == "retrain_failed" and still_open and not decision.numbers["final"]:
+        if decision.kind in ("retrain_failed", "retrain_kept") and still_open and not decision.numbers["final"]:
             doc["outcome"] = None
         if still_open:
             doc["trial"] = state.trial_numbers or None
         self._put(key, doc)
 
 
-def model_doc(state: State, seen: Doc | None = None) -> Doc:
+def model_doc(state: State, seen: Doc | None = None, said: Sequence[Said] = ()) -> Doc:
     """A model as control has it; `state` is one of `SHOWN`, or held. `seen`: the newest look at its features."""
     shown = SHOWN[state.phase]
     if state.phase == Phase.CONFIRMED and state.case is not None and state.case.attempt:
@@ -151,9 +156,17 @@ def model_doc(state: State, seen: Doc | None = None) -> Doc:
         "skipped": as_json(state.skipped),
         "fitted": sorted(state.fitted),
         "features": {"drifted": state.drifted, "broken": state.broken, "seen": seen},
+        "contract": _contract(state),
         "differs": differs(state),
+        "policies": [one.doc() for one in said],
         "since": state.since,
     }
+
+
+def _contract(state: State) -> Doc | None:
+    """The case that is open since the features are other ones."""
+    case = state.case
+    return None if case is None or not case.changes else {"case": case.id, "changes": case.changes}
 
 
 def step_doc(offset: int, decision: Decision) -> Doc:

@@ -28,7 +28,7 @@ from .catalogue import RECIPES
 from .digest import digest
 from .encode import Encoder, Floats
 from .prepare import OneHot
-from .sample import EvenSample
+from .sampling import EvenSample
 
 MAX_EVENTS: Final = 200_000
 LEAST: Final = 1e-3  # the least probability that the model on top is shown, as a logarithm
@@ -128,7 +128,7 @@ class Batch(base.Estimator):
         from sklearn.base import clone
 
         assert self._gathered is not None
-        pairs, self.of = self._gathered.items, self._gathered.seen
+        pairs, self.of = self._gathered.kept, self._gathered.seen
         events: list[dict[Any, Any]] = [x for x, _ in pairs]
         name = type(self.estimator).__name__
         encoder = Encoder(_takes_nan(self.estimator))

@@ -7,7 +7,6 @@ anywhere but the recipes and what the operator has installed.
 from __future__ import annotations
 
 import difflib
-import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 from river import base
 
 from ..errors import ModelError
+from ..importpath import call, find
 from . import compact
 from .batch import EXTRA, is_batch, wrap
 from .catalogue import RECIPES, Recipe
@@ -51,29 +51,18 @@ def build(pipeline: str, task: str, params: Mapping[str, Any], seed: int) -> bas
 
 
 def _import(path: str, task: str, params: Mapping[str, Any], seed: int) -> base.Estimator:
-    function, given = _find(path), dict(params)
+    if path.partition(":")[0].partition(".")[0] == "sklearn" and importlib.util.find_spec("sklearn") is None:
+        raise ModelError(f"{path}: {EXTRA}")
+    function, given = find(path, "function"), dict(params)
     if is_batch(function):
-        residual = bool(given.pop("residual", False))
-        return wrap(path, function, task, given, seed, residual)
+        return wrap(path, function, task, given, seed, bool(given.pop("residual", False)))
     if not callable(function):
         raise ModelError(
             f"{path} is a {type(function).__name__}, not a function; name a function that returns a river estimator"
         )
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        signature = None  # some built-ins have none: calling it tells
-    serving = given.pop("residual", None) if signature is not None and "residual" not in signature.parameters else None
-    arguments = {**given, "seed": seed} if _takes_seed(function) and "seed" not in given else given
-    if signature is not None:
-        try:
-            signature.bind(**arguments)
-        except TypeError as error:
-            raise ModelError(f"{path}: {error}; it is {path.partition(':')[2]}{signature}, called with the params") from None
-    try:
-        estimator = function(**arguments)
-    except Exception as error:
-        raise ModelError(f"{path} raised {type(error).__name__}: {error}") from error
+    serving = None if _takes(function, "residual") else given.pop("residual", None)
+    arguments = {**given, "seed": seed} if _takes(function, "seed") and "seed" not in given else given
+    estimator = call(path, function, arguments)
     if is_batch(estimator) and not isinstance(estimator, type):
         return wrap(path, estimator, task, {}, seed, bool(serving))
     if serving is not None:
@@ -82,34 +71,12 @@ def _import(path: str, task: str, params: Mapping[str, Any], seed: int) -> base.
     return estimator  # type: ignore[no-any-return]  # _check_kind has seen to it
 
 
-def _find(path: str) -> Any:
-    module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
-        raise ModelError(f"{path!r} is not an import path; write package.module:function")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "sklearn" and importlib.util.find_spec("sklearn") is None:
-            raise ModelError(f"{path}: {EXTRA}") from None
-        what = f"there is no module {error.name!r}" if error.name else str(error)
-        raise ModelError(f"{path}: {what}; install it, or put its folder on PYTHONPATH") from None
-    except Exception as error:
-        raise ModelError(f"{path}: importing {module_name} raised {type(error).__name__}: {error}") from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            close = difflib.get_close_matches(part, [name for name in dir(found) if not name.startswith("_")], n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; define it in {module_name}"
-            raise ModelError(f"{path}: {module_name} has no {attribute!r}{hint}")
-        found = getattr(found, part)
-    return found
-
-
-def _takes_seed(function: Callable[..., Any]) -> bool:
+def _takes(function: Callable[..., Any], name: str) -> bool:
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         return False
-    return "seed" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _check_kind(path: str, task: str, estimator: Any) -> None:

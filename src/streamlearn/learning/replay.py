@@ -123,6 +123,8 @@ def _bring_up(
             trainer.feed(records)
     except PositionExpired as error:
         return Refusal("gap", str(error))
+    except MemoryError:
+        return Refusal("unknown_version", f"the version ran out of memory at {trainer.position}, on its way to the command")
     return trainer
 
 

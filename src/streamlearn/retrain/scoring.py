@@ -34,7 +34,8 @@ Progress = Callable[[int, int], None]
 
 class ScoreSpec(msgspec.Struct):
     """What to score. Records are those of one partition in [start, until), without the ranges `skip`. `settings` hold the
-    candidate's pipeline, params and seed; `part` is the share of the training part, its newest end, that it is fitted to."""
+    candidate's pipeline, params and seed; `part` is the share of the training part, its newest end, that it is fitted to.
+    `types` are those of a `FitSpec`."""
 
     model: str
     stream: str
@@ -46,6 +47,7 @@ class ScoreSpec(msgspec.Struct):
     stream_settings: dict[str, Any]
     limits: dict[str, Any]
     part: float
+    types: dict[str, str] = {}
 
 
 class Scored(msgspec.Struct):
@@ -125,6 +127,8 @@ def _teach(model: Model, pairs: Pairs, progress: Progress, total: int) -> None:
             progress(done, total)
         try:
             model.learn(x, y)
+        except MemoryError:
+            raise
         except Exception:
             continue  # as the trainer does; of what it cannot learn its losses tell
 
@@ -151,10 +155,14 @@ def _prequential(model: Model, scored: Pairs, loss: Any, answers: list[list[floa
             predicted, _ = model.predict(x)
             found = loss(y, predicted)
             losses[index] = float(predicted != y) if found is None else found  # None: labels that never differed have no scale
+        except MemoryError:
+            raise
         except Exception:
             losses[index] = 1.0
         try:
             model.learn(x, y)
+        except MemoryError:
+            raise
         except Exception:
             continue
     return losses.tobytes()
@@ -214,19 +222,20 @@ def _window(spec: ScoreSpec, settings: ModelSettings, open_log: Callable[[], Log
 
 def _key(spec: ScoreSpec, identity: str) -> bytes:
     settings = {name: value for name, value in spec.settings.items() if name not in RECIPE}
-    place = (identity, spec.stream, spec.partition, spec.start, spec.until, spec.skip)
+    place = (identity, spec.stream, spec.partition, spec.start, spec.until, spec.skip, spec.types)
     return msgspec.json.encode((place, settings, spec.stream_settings, spec.limits), order="sorted")
 
 
 def _read(spec: ScoreSpec, settings: ModelSettings, log: Log) -> tuple[Pairs, int]:
-    from streamlearn.learning.gather import Gatherer
+    from streamlearn.learning.sampler import Sampler
 
     stream, limits = StreamSettings.model_validate(spec.stream_settings), Limits(**spec.limits)
-    gatherer = Gatherer.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)
-    gatherer.pass_over(spec.skip)
-    while gatherer.position < spec.until:
-        records = read_below(log, spec.stream, spec.partition, gatherer.position, spec.until, BATCH)
+    sampler = Sampler.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)
+    sampler.accept(spec.types)
+    sampler.pass_over(spec.skip)
+    while sampler.position < spec.until:
+        records = read_below(log, spec.stream, spec.partition, sampler.position, spec.until, BATCH)
         if not records:
             break
-        gatherer.feed(records)
-    return gatherer.sample.items, gatherer.sample.seen
+        sampler.feed(records)
+    return sampler.sample.kept, sampler.sample.seen

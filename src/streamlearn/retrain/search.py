@@ -212,6 +212,7 @@ class Search:
         return ScoreSpec(
             spec.model, spec.stream, spec.partition, spec.start, spec.until, list(spec.skip),
             {**spec.settings, **entrant.candidate.recipe}, spec.stream_settings, spec.limits, self._parts[len(self._rungs)],
+            dict(spec.types),
         )  # fmt: skip
 
     def _take(self, entrant: _Entrant, job: Scoring) -> None:

@@ -23,7 +23,7 @@ MODEL: Final[dict[str, Any]] = {
     "control": {
         "name": "delay", "stream": "flights", "task": "binary", "state": "steady", "version": 1, "previous": None,
         "shadow": None, "canary": None, "case": "", "degraded": "", "held": None,
-        "features": {"drifted": {}, "broken": None, "seen": None}, "since": 1767225600.0,
+        "features": {"drifted": {}, "broken": None, "seen": None}, "contract": None, "since": 1767225600.0,
     },
     "shards": [
         {
@@ -40,9 +40,10 @@ VERSION: Final[dict[str, Any]] = {
     "times": {"starts": {"0": 1767221000.0}, "until": {"0": 1767225601.0}, "trained_to": {"0": 1767225610.0}},
     "settings": {"stream": "flights", "task": "binary", "pipeline": "logistic", "params": {}},
     "made_with": {"streamlearn": "0.1.0", "river": "0.26.1", "python": "3.11.9", "settings_sha256": "9c41…"},
+    "features": {"carrier": "string", "distance": "number"}, "features_in_all": 2,
     "blobs": {
         "0": {
-            "bytes": 48210, "sha256": "5e0a…", "learned": 10040, "skipped": 0, "read_to": 1767225610.0, "features": 7,
+            "bytes": 48210, "sha256": "5e0a…", "learned": 10040, "skipped": 0, "read_to": 1767225610.0, "features": 2,
         }
     },
     "trial": {
@@ -66,7 +67,8 @@ VERSION_IN_FULL: Final[dict[str, Any]] = VERSION | {
     "unusable": {},
     "fitted": {
         "0": {
-            "position": 41230, "estimator": "LogisticRegression", "features": 7, "numbers": 5, "strings": 2,
+            "position": 41230, "estimator": "LogisticRegression", "features": 2, "numbers": 1, "strings": 1,
+            "types": {"carrier": "string", "distance": "number"},
             "weights": {"(intercept)": -1.2, "distance": 0.4}, "weights_in_all": 2,
         }
     },

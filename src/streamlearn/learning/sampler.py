@@ -7,12 +7,12 @@ from typing import Any
 from ..config import ModelSettings, StreamSettings
 from ..events import Features, Limits
 from .model import Model
-from .sample import EvenSample
+from .sampling import EvenSample
 from .trainer import Trainer
 from .waiting import Entry
 
 
-class Gatherer(Trainer):
+class Sampler(Trainer):
     """`sample`: (features, label as the estimator takes it), an even sample of at most `retrain.strategy.max_events`."""
 
     def __init__(
@@ -31,6 +31,6 @@ class Gatherer(Trainer):
 
     def answer(self, entry: Entry, y: Any) -> bool:
         """Keep it, or not, as the sample goes."""
-        self.sample.add((entry.x, y))
+        self.sample.add((self._own(entry.x), y))
         self.learned += 1
         return True

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from learning_bench import Stage, scene
 
-from streamlearn.learning.gather import Gatherer
 from streamlearn.learning.replay import limits_of
+from streamlearn.learning.sampler import Sampler
 
 
-def gathered(stage: Stage, start: int = 0) -> Gatherer:
+def gathered(stage: Stage, start: int = 0) -> Sampler:
     config = stage.settings
-    gatherer = Gatherer.new("m", config.models["m"], config.streams["s"], limits_of(config), "s", 0, start)
-    gatherer.feed(stage.log.read("s", 0, start, 100_000))
-    return gatherer
+    sampler = Sampler.new("m", config.models["m"], config.streams["s"], limits_of(config), "s", 0, start)
+    sampler.feed(stage.log.read("s", 0, start, 100_000))
+    return sampler
 
 
 def busy(**model: Any) -> Stage:
@@ -29,15 +29,15 @@ def test_the_very_pairs(default: Any) -> None:
     stage = busy(default_label=default)
     trainer = stage.trainer(0)
     trainer.feed(stage.log.read("s", 0, 0, 100_000))
-    gatherer = gathered(stage)
+    sampler = gathered(stage)
     taught = [id for what, id in trainer.model.estimator.calls if what == "learn"]
-    assert [str(x.get("n", x)) for x, _ in gatherer.sample.items] == taught
-    assert gatherer.learned == gatherer.sample.seen == trainer.learned > 100
-    assert gatherer.model.estimator.calls == []
+    assert [str(x.get("n", x)) for x, _ in sampler.sample.kept] == taught
+    assert sampler.learned == sampler.sample.seen == trainer.learned > 100
+    assert sampler.model.estimator.calls == []
 
 
 def test_of_much_an_even_sample() -> None:
-    gatherer = gathered(busy(retrain={"strategy": {"max_events": 20}}))
-    everything = gathered(busy()).sample.items
-    assert gatherer.sample.items == everything[:: gatherer.sample.stride]
-    assert len(gatherer.sample.items) <= 20 < gatherer.sample.seen
+    sampler = gathered(busy(retrain={"strategy": {"max_events": 20}}))
+    everything = gathered(busy()).sample.kept
+    assert sampler.sample.kept == everything[:: sampler.sample.every]
+    assert len(sampler.sample.kept) <= 20 < sampler.sample.seen
