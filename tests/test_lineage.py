@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from streamlearn.config import Settings, parse
 from streamlearn.config_errors import ConfigErrors
-from streamlearn.lineage import MAX_LETTERS, MAX_NAMES, Backfill, changes, known, recipe_of, recipe_of_fit, told
+from streamlearn.lineage import (
+    MAX_LETTERS,
+    MAX_NAMES,
+    Backfill,
+    asked,
+    changes,
+    known,
+    recipe_of,
+    recipe_of_fit,
+    recipe_of_search,
+    told,
+)
 
 
 def settings(**model: object) -> Settings:
@@ -30,6 +41,18 @@ def test_a_fit_that_goes_on_from_a_version_is_made_of_what_that_one_was() -> Non
     assert recipe_of_fit({"fit": fit, "bases": {"0": {"kind": "version", "id": 2}}}, known) == known[2]
     assert recipe_of_fit({"fit": fit, "bases": {"0": {"kind": "checkpoint", "id": 2, "version": 1}}}, known) == known[1]
     assert recipe_of_fit({"fit": fit, "bases": {"0": {"kind": "version", "id": 9}}}, known) == {}
+
+
+def test_a_searched_version_is_made_of_what_was_found_and_answers_what_the_file_said() -> None:
+    wanted, found = recipe_of(settings().models["m"]), {"pipeline": "naive_bayes", "params": {}, "seed": 42}
+    made = recipe_of_search({"search": {"recipe": found, "report": {}}}, wanted)
+    assert made == {**found, "asked": wanted}
+    assert (asked(made), asked(wanted)) == (wanted, wanted)
+    assert recipe_of_search({}, made) == made
+    assert recipe_of(made) == found
+    assert recipe_of_fit({"fit": {"settings": found}, "asked": wanted}, {}) == made
+    assert recipe_of_search({"search": {"recipe": wanted}}, made)["asked"] == wanted
+    assert recipe_of_fit({"fit": {}, "bases": {"0": {"kind": "version", "id": 2}}}, {2: made}) == made
 
 
 def test_what_differs_is_named_and_what_is_not_told_is_the_same() -> None:

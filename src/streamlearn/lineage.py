@@ -2,7 +2,8 @@
 
 A *recipe* is what makes an estimator: the pipeline, its params and its seed. A learner's first claim of a model carries the one
 of version 1, and each retrain that of its version, so the control log tells of every version what it was made with, whatever
-the configuration says today.
+the configuration says today. A version that a search found remembers under `asked` which recipe the file had then: that one was
+answered, and is no other than the file's until the file changes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from .config import ModelSettings
 
 RECIPE: Final = ("pipeline", "params", "seed")
+ASKED: Final = "asked"
 REBUILT: Final = "rebuilt"  # the reason of the reset that ends a rebuild
 MAX_NAMES: Final = 300
 MAX_LETTERS: Final = 20_000
@@ -49,7 +51,24 @@ def recipe_of_fit(numbers: Mapping[str, Any], known: Mapping[int, Recipe]) -> Re
     goes on from another version, what that one was made of. `known`: the recipes of the versions before it."""
     for base in numbers.get("bases", {}).values():
         return known.get(base["id"] if base["kind"] == "version" else base["version"], {})
-    return recipe_of(numbers["fit"].get("settings", {}))
+    return searched(recipe_of(numbers["fit"].get("settings", {})), numbers.get(ASKED))
+
+
+def recipe_of_search(numbers: Mapping[str, Any], recipe: Recipe) -> Recipe:
+    """What a version is made of by its `retrained`, whose fit began with `recipe`: what a search found, where there was one."""
+    found = numbers.get("search")
+    return recipe if found is None else searched(recipe_of(found["recipe"]), asked(recipe))
+
+
+def searched(recipe: Recipe, by: Recipe | None) -> Recipe:
+    """The recipe that was found for the file's recipe `by`; itself where that is None."""
+    return recipe if by is None else {**recipe, ASKED: recipe_of(by)}
+
+
+def asked(recipe: Recipe) -> Recipe:
+    """The file's recipe that this one answers."""
+    found: Recipe = recipe.get(ASKED, recipe)
+    return found
 
 
 def changes(recipe: Recipe, wanted: Recipe) -> list[str]:

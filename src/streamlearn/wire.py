@@ -145,8 +145,9 @@ class VersionView(msgspec.Struct):
     as they were known when it was fitted, when it was let go, or now, while it serves. `learned` and `skipped` count labelled
     events, `fit_s` seconds. `made_with`: libraries, and the digest of the `settings`. `blobs`: bytes, SHA-256 and more.
     `trial` and `promoted`: how it was tried and promoted, with the numbers and who decided. `decisions`: every one about it,
-    in order. `kept`: whether the store has it; `unusable`: why a kept blob cannot be used.
-    `fitted` and `serving`: what its models say of themselves, as fitted and as they serve now.
+    in order. `search`: the candidates that were compared for it, each with how it did, and why this one. `kept`: whether the
+    store has it; `unusable`: why a kept blob cannot be used. `fitted` and `serving`: what its models say of themselves, as
+    fitted and as they serve now.
     """
 
     id: str
@@ -172,6 +173,7 @@ class VersionView(msgspec.Struct):
     made_with: dict[str, Any] | None = None
     features: dict[str, str] | None = None
     features_in_all: int | None = None
+    search: dict[str, Any] | None = None
     blobs: dict[str, dict[str, Any]] = {}
     trial: dict[str, Any] | None = None
     promoted: dict[str, Any] | None = None

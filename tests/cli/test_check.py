@@ -85,6 +85,14 @@ def test_a_sound_configuration_has_nothing_to_say(write) -> None:
             "error", "models.m.drift.detectors.adwin.params.detla", "no such parameter. Use some of delta",
         ),
         (
+            MODEL + 'retrain.strategy.how = "search"\nretrain.search.candidates = [{pipeline = "logistc"}]', {},
+            "error", "models.m.retrain.search.candidates[0]", "did you mean logistic?",
+        ),
+        (
+            MODEL + 'retrain.strategy.how = "search"\nretrain.search.batch_only = "refresh"', {},
+            "warning", "models.m.retrain.search.batch_only", "add a schedule to retrain.policies",
+        ),
+        (
             MODEL + 'retrain.policies = [{name = "debt"}, {name = "dept"}]', {},
             "error", "models.m.retrain.policies[1].name", "there is no policy 'dept'. Did you mean debt?",
         ),
@@ -107,6 +115,13 @@ def test_each_fault_has_its_key_and_its_fix(
     [finding] = found(*write(text), **environ)
     assert (finding.level, finding.key) == (level, key)
     assert words in finding.text
+
+
+def test_a_pipeline_that_learns_a_window_at_once_is_refused_with_the_way_out(write) -> None:
+    _, settings = write(MODEL.replace("logistic", "sklearn.linear_model:LogisticRegression"))
+    told = rehearse(settings, "m", [])
+    assert not told.built
+    assert "name it among the candidates of a search" in told.problem
 
 
 @pytest.mark.usefixtures("same")

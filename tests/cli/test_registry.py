@@ -113,6 +113,22 @@ def test_a_version_that_grew_from_a_base_says_which() -> None:
     assert "4,000–4,100" in text
 
 
+def test_a_searched_version_shows_its_candidates_the_winner_first_and_how_it_serves() -> None:
+    candidate = {"name": "logistic", "loss": 0.31, "difference": [0.2, 0.1, 0.3], "rungs": 1, "fitted": 93, "seconds": 0.5,
+                 "bytes": 1700, "serves": "", "dropped": "not among the best 1 of 2"}  # fmt: skip
+    winner = {**candidate, "name": "boost", "loss": 0.11, "difference": [0.0, 0.0, 0.0], "rungs": 3, "fitted": 800,
+              "serves": "refresh", "dropped": ""}  # fmt: skip
+    failed = {**candidate, "name": "own", "loss": None, "difference": None, "rungs": 0, "dropped": "timeout: not done"}
+    report = {"scored": 200, "why": "the lowest mean loss", "winner": winner["name"], "candidates": [candidate, failed, winner],
+              "batch": {"serves": "refresh", "why": "mean loss 0.1 frozen"}}  # fmt: skip
+    text = told(in_full(version(search=report)))
+    assert "Search, scored on 200 events: the lowest mean loss" in text
+    assert text.index("boost") < text.index("0.31") < text.index("timeout")
+    assert "0.2000 (0.1000 to 0.3000)" in text
+    assert "refresh: mean loss 0.1 frozen" in text
+    assert "Search" not in told(in_full(version(search=None)))
+
+
 def test_a_version_that_is_being_fitted_has_no_end_yet() -> None:
     text = told(listing([version(window={"starts": {"0": 5, "1": 7}, "until": {"0": 9, "1": 9}}, fate="fitting")]))
     assert "0: 5–…, 1: 7–…" in " ".join(text.split())

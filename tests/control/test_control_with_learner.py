@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import random
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +21,9 @@ from streamlearn.learning.replay import advance, new_learner, replay
 from streamlearn.log import CONTROL, SIGNALS, Entry
 from streamlearn.records import Command, Decision, Request, Status, decode_control
 from streamlearn.retrain.job import FitSpec, base_blob, fit
+from streamlearn.retrain.scoring import ScoreSpec, score
 from streamlearn.store import Retention
-from streamlearn.store.codec import encode
+from streamlearn.store.codec import encode, open_blob
 from streamlearn.testing import DoneJob, FakeClock, MemoryLog, MemoryStore
 
 TREE: dict[str, Any] = {
@@ -53,6 +55,7 @@ class World:
         self.flipped = False
         self.mangle: Callable[[dict[str, Any]], dict[str, Any]] = lambda x: x
         self.count = 0
+        self.scored: list[str] = []
 
     def restarted(self) -> Control:
         return Control(self.settings, self.log.reopen(), self.store.reopen(), self.keys, self, self.clock, timer=self.clock)
@@ -65,6 +68,13 @@ class World:
 
     def fitted(self, spec: FitSpec) -> bytes:
         return fit(spec, self.log.reopen, self.keys, lambda done, total: None, functools.partial(base_blob, self.store))
+
+    def score(self, spec: ScoreSpec, time_limit_s: float, memory_limit_mb: float) -> DoneJob:
+        self.scored.append(spec.settings["pipeline"])
+        try:
+            return DoneJob(score(spec, self.log.reopen, lambda done, total: None))
+        except RetrainError as error:
+            return DoneJob(error)
 
     def resolve(self, command: Command, shard: int) -> bytes:
         blob = self.store.version("m", command.version or 0, shard)
@@ -123,6 +133,17 @@ class World:
                 return found[-1]
             self.turn()
         raise AssertionError(f"no {kind} after {[decision.kind for decision in self.decisions()]}")
+
+    def view(self, kind: str, id: str) -> Any:
+        return msgspec.json.decode(self.store.views(kind, [id])[id])
+
+    def until_kind_of_case(self, kind: str) -> Decision:
+        for _ in range(50):
+            for decision in self.decisions():
+                if decision.kind == "case_opened" and decision.numbers["kind"] == kind:
+                    return decision
+            self.turn()
+        raise AssertionError(f"no case of the kind {kind}")
 
 
 def assert_replayed(world: World) -> None:
@@ -443,3 +464,104 @@ def ask_to_resume(world: World) -> None:
     request = Request("r1", "m", "resume", "ann", world.clock())
     world.log.append(CONTROL, [Entry(b"", msgspec.json.encode(request), partition=0)]).result()
     world.until("resumed", turns=3)
+TREE_PATH = "sklearn.tree:DecisionTreeClassifier"
+SEARCHING: dict[str, Any] = {
+    "min_events": 100,
+    "catch_up_records": 50,
+    "strategy": {"how": "search"},
+    "search": {"candidates": [{"pipeline": TREE_PATH, "params": {"max_depth": 8}}, {"pipeline": "no_such"}]},
+}
+CROSSED = {"pipeline": "naive_bayes", "params": {}, "seed": 42}  # what the file says
+
+
+def crossed(x: dict[str, Any]) -> dict[str, Any]:
+    """The label, which was the sign of `a`, is now whether `a` and `b` have one sign: no champion of this test learns that."""
+    return {"a": x["a"] if x["b"] > 0 else -x["a"], "b": x["b"]}
+
+
+def searched(keys: Any, **retrain: Any) -> World:
+    world = World(keys, pipeline="naive_bayes", retrain={**SEARCHING, **retrain})
+    for _ in range(20):
+        world.turn()
+    world.mangle = crossed
+    return world
+
+
+def test_a_search_finds_another_recipe_which_is_fitted_tried_and_serves(keys: Any) -> None:
+    world = searched(keys)
+    world.until("retrain_started")
+    world.control = world.restarted()  # the search begins again
+    retrained = world.until("retrained")
+    found = retrained.numbers["search"]
+    assert found["recipe"]["pipeline"] == TREE_PATH
+    assert retrained.why.startswith(f"the search chose DecisionTreeClassifier(max_depth=8): {found['report']['why']}")
+    candidates = {one["pipeline"]: one for one in found["report"]["candidates"]}
+    assert candidates["no_such"]["dropped"].startswith("failed: there is no recipe")
+    assert candidates["naive_bayes"]["loss"] > candidates[TREE_PATH]["loss"] + 0.1
+    world.until("promoted")
+    world.until("recovered")
+    assert world.learner.champion.estimator.fitted is not None
+    assert [decision.kind for decision in world.decisions()].count("case_opened") == 1, "it passed for a changed file"
+    state = world.control.states()["m"]
+    assert state.recipes[2] == {**found["recipe"], "asked": CROSSED}
+    again = world.restarted()
+    again.tick()
+    assert again.states()["m"].recipes == state.recipes
+    views = {kind: world.view(kind, id) for kind, id in (("model", "m"), ("case", "m-1"), ("version", "m@2"))}
+    assert views["model"]["differs"] is None
+    assert views["case"]["search"] == views["version"]["search"] == found["report"]
+    assert views["version"]["settings"]["pipeline"] == TREE_PATH
+    assert_replayed(world)
+
+
+def test_the_spec_of_its_command_makes_the_very_same_version_again(keys: Any) -> None:
+    world = searched(keys)
+    command = world.until("trial_started").numbers["command"]
+    spec = msgspec.convert(command["specs"]["0"], FitSpec)
+    assert (spec.settings["pipeline"], spec.stop) == (TREE_PATH, command["trained_to"]["0"])
+    made = fit(spec, world.log.reopen, world.keys, lambda done, total: None)
+    models = [
+        pickle.loads(open_blob(blob, world.keys, kind="version", model="m", shard=0, version=2).part("model"))
+        for blob in (made, world.store.version("m", 2, 0))
+    ]
+    assert digest(models[0]) == digest(models[1])
+
+
+def test_a_file_that_is_changed_later_is_noticed_for_a_searched_version_too(keys: Any) -> None:
+    world = searched(keys)
+    world.until("recovered")
+    tree = {**TREE, "models": {"m": {**TREE["models"]["m"], "pipeline": "logistic", "retrain": SEARCHING}}}
+    world.settings = parse(tree, {})
+    world.control = world.restarted()
+    world.scored.clear()
+    opened = world.until_kind_of_case("changed")
+    assert opened.numbers["was"] == CROSSED
+    words = "pipeline is 'logistic' in the file and 'naive_bayes' when version 2 was searched for"
+    assert words in world.view("model", "m")["differs"]
+    while world.until("retrained").version != 3:
+        world.turn()
+    assert "logistic" in world.scored
+    assert world.scored[0] == TREE_PATH, "what serves is among the candidates"
+    assert world.control.states()["m"].recipes[3]["asked"]["pipeline"] == "logistic"
+
+
+def test_catching_up_fits_what_was_found_and_does_not_search_again(keys: Any) -> None:
+    world = searched(keys, max_gap_records=60)
+    world.until("retrained")
+    began = [decision for decision in world.decisions() if decision.kind == "retrain_started"]
+    assert began[0].numbers["fit"]["settings"]["pipeline"] == "naive_bayes"
+    world.log.append("clicks", [Entry(b"k", b"{}")] * 100).result()  # the head moves on before the trial
+    scored = len(world.scored)
+    world.control = world.restarted()
+    world.until("trial_started")
+    again = [decision for decision in world.decisions() if decision.kind == "retrain_started"][1:]
+    assert [decision.numbers["fit"]["settings"]["pipeline"] for decision in again] == [TREE_PATH] * len(again)
+    assert len(world.scored) == scored
+    assert world.control.states()["m"].recipes[2]["asked"] == CROSSED
+
+
+def test_when_every_candidate_fails_the_retrain_fails_with_the_reasons(keys: Any, monkeypatch: Any) -> None:
+    world = searched(keys, attempts=1)
+    monkeypatch.setattr(world, "score", lambda *_: DoneJob(RetrainError("memory", "needed more than 1 MiB")))
+    failed = world.until("retrain_failed")
+    assert "no candidate is left: naive_bayes: memory: needed more than 1 MiB; DecisionTree" in failed.why

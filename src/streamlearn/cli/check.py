@@ -92,6 +92,7 @@ def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iter
             except ConfigError as error:
                 yield Finding("error", f"models.{name}.{error.key}", f"{error.problem}. {error.fix}")
         yield from _policies(f"models.{name}.retrain", model)
+        yield from _candidates(name, model)
     try:
         first, second = rehearse_twice(config, environ)
     except ModelError as error:
@@ -112,6 +113,26 @@ def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iter
                 "two runs over the same events differ, so no replay could bring a lost state back. Give all that is random "
                 "in it a fixed seed (a function that takes `seed` is given the model's), and depend on no set's order",
             )  # fmt: skip
+
+
+def _candidates(name: str, model: ModelSettings) -> Iterator[Finding]:
+    """What a search would stumble over: candidates that cannot be built, and winners that nothing would ever refresh."""
+    from ..learning.recipes import build
+
+    search = model.retrain.search
+    if model.retrain.strategy.how != "search":
+        return
+    for number, one in enumerate(() if search.candidates == "auto" else search.candidates):
+        try:
+            build(one.pipeline, model.task, one.params, model.seed)
+        except ModelError as error:
+            yield Finding("error", f"models.{name}.retrain.search.candidates[{number}]", str(error))
+    if search.batch_only == "refresh" and all(policy.name != "cron" for policy in model.retrain.policies):
+        yield Finding(
+            "warning", f"models.{name}.retrain.search.batch_only",
+            'is "refresh", and a winner that cannot learn online then serves as it is until a retrain: add a schedule to '
+            'retrain.policies, such as {name = "cron", ...}, or write "auto" or "residual"',
+        )  # fmt: skip
 
 
 def _policies(key: str, model: ModelSettings) -> Iterator[Finding]:

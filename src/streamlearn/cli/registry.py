@@ -71,7 +71,7 @@ def history_table(history: History) -> Table:
 
 
 def in_full(doc: Mapping[str, Any]) -> RenderableType:
-    """One version: its facts, then every decision about it."""
+    """One version: its facts, the candidates of its search, then every decision about it."""
     facts = table("", "")
     facts.show_header = False
     for name, value in _facts(doc):
@@ -79,7 +79,24 @@ def in_full(doc: Mapping[str, Any]) -> RenderableType:
     told = table("when", "decision", "by", "why", title="Decisions")
     for one in doc.get("decisions", ()):
         told.add_row(_time(one["at"]), str(one["kind"]).replace("_", " "), one["by"], one["why"])
-    return Group(facts, "", told)
+    search = doc.get("search")
+    return Group(facts, "", *((candidates_table(search), "") if search else ()), told)
+
+
+def candidates_table(report: Mapping[str, Any]) -> Table:
+    """A line a candidate, the winner first, then by how far each came; see `retrain.search`."""
+    title = f"Search, scored on {report['scored']:,} events: {report['why']}"
+    made = table("candidate", ">loss", "worse by", ">fitted to", ">CPU s", "", title=title)
+    rows = sorted(report["candidates"], key=lambda one: (one["name"] != report["winner"], -one["rungs"], one["loss"] or 0.0))
+    for one in rows:
+        apart = one["difference"]
+        worse = NONE if apart is None else f"{apart[0]:.4f} ({apart[1]:.4f} to {apart[2]:.4f})"
+        serves = f"serves {one['serves']}" if one["serves"] else ""
+        made.add_row(
+            one["name"], _plain(one["loss"]), worse, _plain(one["fitted"]), f"{one['seconds']:.2f}",
+            "; ".join(filter(None, [serves if one["name"] == report["winner"] else "", one["dropped"]])),
+        )  # fmt: skip
+    return made
 
 
 def _facts(doc: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -96,6 +113,9 @@ def _facts(doc: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     origin = doc.get("origin")
     if origin:
         yield "imported", f"version {origin.get('version')} of {origin.get('model')} on log {origin.get('log')}"
+    batch = (doc.get("search") or {}).get("batch")
+    if batch:
+        yield "serves", f"{batch['serves']}: {batch['why']}"
     yield "records", _span(doc)
     for shard, base in (doc.get("bases") or {}).items():
         read_to = _plain(base.get("position"))

@@ -39,15 +39,21 @@ def of_blob(header: Header, blob: bytes) -> dict[str, Any]:
     """What the registry keeps of one shard's blob: `bytes`, `sha256`, labelled events `learned` and `skipped`, the append
     time `read_to` of the last record, how many `features` the model knows and the `types` of the first of them by name (see
     `learning.summary`), and the SHA-256 of the pickled model alone; and what the fit says of its strategy, where it does:
-    `strategy`, events that were `thinned` out, the `sample` for further epochs."""
+    `strategy`, events that were `thinned` out, the `sample` for further epochs; of a batch estimator that was `fitted_to` fewer
+    events than it `gathered`, both."""
     extra = header.extra
     summary = extra.get("summary", {})
     return {
         "bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest(), "learned": extra.get("learned"),
         "skipped": extra.get("skipped"), "read_to": header.created, "features": summary.get("features"),
         "types": summary.get("types"), "model_sha256": header.parts["model"].sha256,
-        **{name: extra[name] for name in STRATEGY if name in extra},
+        **{name: extra[name] for name in STRATEGY if name in extra}, **_gathered(summary),
     }  # fmt: skip
+
+
+def _gathered(summary: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("fitted_to", "gathered")
+    return {name: summary[name] for name in names} if summary.get("fitted_to") != summary.get("gathered") else {}
 
 
 def strategy_told(facts: Mapping[int, Mapping[str, Any]]) -> str:
@@ -66,6 +72,8 @@ def strategy_told(facts: Mapping[int, Mapping[str, Any]]) -> str:
             told.append(f"{fact['thinned']} of {came} labelled events were thinned out for their age")
         if sample is not None:
             told.append(f"further epochs passed over {sample['kept']} of {sample['of']} labelled events, evenly spread")
+        if "gathered" in fact:
+            told.append(f"it was fitted to {fact['fitted_to']} of {fact['gathered']} labelled events, evenly spread")
         if told:
             words.append((f"shard {shard}: " if several else "") + ", ".join(told))
     return "".join(f"; {one}" for one in words)

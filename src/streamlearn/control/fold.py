@@ -174,6 +174,7 @@ def _retrain_started(state: State, offset: int, decision: Decision) -> None:
 def _retrained(state: State, offset: int, decision: Decision) -> None:
     case = _case(state)
     case.trained_to = state.fitted[case.version or 0] = _by_shard(decision.numbers["trained_to"])
+    recipes.found(state, case, decision)
     state.phase = Phase.FITTED
 
 

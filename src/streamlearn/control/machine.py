@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from ..config import ModelSettings
 from ..drift.confirm import recovered
+from ..lineage import ASKED, recipe_of
 from ..records import Decision
 from ..retrain.rewind import as_json
 from .canary import judge_canary, judge_promotion, win_trial
@@ -136,11 +137,13 @@ def _retrain(
     made = making(state, case, world, settings, found)
     starts, until = kept(state, world, made.starts), {shard: world.bounds(shard)[1] for shard in state.shards}
     version = case.version or state.last_version + 1
-    retrain = settings.retrain
+    retrain, wanted = settings.retrain, settings.model_dump(mode="json")
+    searched = {} if case.decided else case.searched
+    table = {**wanted, **searched}
     fit = {
-        "model": state.name, "version": version, "stream": settings.stream, "seed": settings.seed,
+        "model": state.name, "version": version, "stream": settings.stream, "seed": table["seed"],
         "epochs": 1 if case.decided else retrain.epochs,
-        "catch_up_records": retrain.catch_up_records, "settings": settings.model_dump(mode="json"),
+        "catch_up_records": retrain.catch_up_records, "settings": table,
         "stream_settings": dict(world.stream_settings), "limits": dict(world.limits), **made.fit,
     }  # fmt: skip
     if types := types_now(state, world.inputs, settings):
@@ -148,10 +151,11 @@ def _retrain(
     numbers = {
         "run": case.run + 1, "attempt": case.attempt + (not why), "catch_ups": case.catch_ups + bool(why), "fit": fit,
         "starts": {str(shard): offset for shard, offset in starts.items()},
-        "until": by_shard(until), "times": window_times(world, starts, until),
-        "made_with": made_with(settings.model_dump(mode="json")),
+        "until": by_shard(until), "times": window_times(world, starts, until), "made_with": made_with(table),
         "bases": by_shard(made.bases), "skip": as_json(passed_over(state, case)), **made.numbers,
     }  # fmt: skip
+    if searched:
+        numbers[ASKED] = recipe_of(wanted)
     if not why:
         why = f"attempt {case.attempt + 1} of {retrain.attempts}: fit version {version} from {made.words}"
     if because:
@@ -169,6 +173,10 @@ def _fitted(state: State, case: Case, world: World, settings: ModelSettings) -> 
     trained_to = {str(shard): offset for shard, offset in sorted(outcome.trained_to.items())}
     numbers = {"run": case.run, "trained_to": trained_to, "took_s": world.now - state.since, **shards_of(outcome.facts)}
     why = "the fit ended near the log's head" + strategy_told(outcome.facts)
+    if outcome.search is not None:
+        numbers["search"] = dict(outcome.search)
+        report = outcome.search["report"]
+        why = f"the search chose {report['winner']}: {report['why']}; {why}"
     return decision(state, world, "retrained", version=case.version, why=why, numbers=numbers)
 
 

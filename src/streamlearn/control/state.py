@@ -167,6 +167,7 @@ class Case:
     base: int = 0
     bases: dict[int, dict[str, Any]] = field(default_factory=dict)
     skips: dict[int, list[Range]] = field(default_factory=dict)
+    searched: dict[str, Any] = field(default_factory=dict)  # the recipe that a search found
     diagnosis: dict[str, Any] | None = None
     confirmed: Confirmed | None = None
     batches: list[Batch] = field(default_factory=list)
@@ -209,6 +210,12 @@ class Case:
         if shard in self.bases:
             spec["base"] = {name: self.bases[shard][name] for name in ("kind", "id")}
         return {**spec, "skip": self.skips[shard]} if self.skips.get(shard) else spec
+
+    @property
+    def to_search(self) -> bool:
+        """Whether the recipe of the fit under way is to be searched for: not again once it was found, nor for a base."""
+        how = self.fit["settings"].get("retrain", {}).get("strategy", {}).get("how")
+        return how == "search" and not self.searched and not self.bases
 
     def go_on_with_canary(self, seq: int, numbers: dict[str, Any]) -> None:
         """The canary's next step, or its first, begins with the command `seq`."""

@@ -71,7 +71,7 @@ def _made(decision: Decision, state: State, kind: str) -> Doc | None:
         "fitted_at": None, "fit_s": None, "window": None, "bases": bases, "skip": numbers.get("skip", {}), "trained_to": None,
         "times": None, "learned": None, "skipped": None, "settings": _settings(numbers), "made_with": numbers.get("made_with"),
         "features": None, "features_in_all": None, "blobs": {}, "trial": None, "promoted": None,
-        "origin": numbers.get("origin"), "decisions": [],
+        "origin": numbers.get("origin"), "search": None, "decisions": [],
     }  # fmt: skip
 
 
@@ -92,6 +92,9 @@ def _changed(doc: Doc, version: int, offset: int, decision: Decision, decided: t
         case "retrained":
             doc |= {"fitted_at": decision.at, "fit_s": numbers.get("took_s")}
             doc |= _fitted(numbers, doc["times"])
+            if "search" in numbers:
+                found = numbers["search"]
+                doc |= {"search": found["report"], "settings": {**(doc["settings"] or {}), **found["recipe"]}}
         case "imported":
             rebased = numbers["rebased"]  # then its window lies in another log, and stays with its origin
             doc |= {"fate": "imported", "origin": {**numbers["origin"], "rebased": rebased}}

@@ -31,7 +31,7 @@ ENDINGS: Final = frozenset(
     {"rejected", "expired", "broken_input", "retrain_failed", "retrain_kept", "trial_lost", "recovered", "not_recovered",
      "rollback_started"}
 )
-HIDDEN: Final = frozenset({"knows", "fit", "reference", "command", "then", "settings"})  # of a decision's numbers, in a step
+HIDDEN: Final = frozenset({"knows", "fit", "reference", "command", "then", "settings", "search"})  # of a step's numbers
 SHOWN: Final = {
     Phase.STEADY: "steady", Phase.CONFIRM: "case", Phase.CONFIRMED: "confirmed", Phase.RETRAINING: "retraining",
     Phase.FITTED: "retraining", Phase.TRIAL: "trial", Phase.CANARY: "canary", Phase.PROMOTING: "trial",
@@ -113,11 +113,13 @@ class Book:
         empty: Doc = {
             "id": decision.case, "model": state.name, "kind": decision.numbers.get("kind", ""), "open": True,
             "outcome": None, "opened_at": decision.at, "closed_at": None, "version": None, "progress": None, "trial": None,
-            "steps": [],
+            "search": None, "steps": [],
         }  # fmt: skip
         doc = dict(self._docs.get(key, empty))
         doc["steps"] = [*doc["steps"], step_doc(offset, decision)]
         doc["version"] = decision.version if decision.kind == "retrain_started" else doc["version"]
+        if "search" in decision.numbers:
+            doc["search"] = decision.numbers["search"]["report"]
         if decision.numbers.get("survived"):
             doc["outcome"] = "survived"
         if decision.kind in ENDINGS or decision.kind == "rolled_back":

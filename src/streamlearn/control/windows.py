@@ -7,6 +7,7 @@
     how      full      a fresh model
              warm      the champion of each shard's newest sound checkpoint; where there is none, or the file's recipe is
              members   another, or the features are, in full, and the decision says why
+             search    a fresh model of the recipe that does best among some, see `retrain.search`
 
 Cases that a person has decided go on from a base, and no strategy touches them (`rewind`).
 """
@@ -52,7 +53,7 @@ def making(state: State, case: Case, world: World, settings: ModelSettings, foun
     if case.kind == "drift" and strategy.window != "change":
         numbers["change"] = by_shard(kept(state, world, _since_change(state, case, world)))
     bases, instead = champions(state, case, world, settings) if strategy.how in WARM else ({}, "")
-    how = strategy.how if bases else "full"
+    how = strategy.how if bases or strategy.how == "search" else "full"
     told: dict[str, Any] = {"how": how, "window": strategy.window}
     if strategy.window in ("records", "days"):
         told[strategy.window] = getattr(strategy, strategy.window)

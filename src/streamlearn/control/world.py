@@ -24,6 +24,7 @@ class Outcome:
     reason: str = ""
     detail: str = ""
     facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # by shard, see `facts.of_blob`
+    search: Mapping[str, Any] | None = None  # {recipe, report} of the search before it, see `retrain.search.Found`
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from ..config import ModelSettings
 from ..errors import EventError, ModelError
 from ..events import INT64, Features, Limits, Scalar
+from .batch import Batch
 from .recipes import build
 from .straight import straighten
 
@@ -28,6 +29,10 @@ _KEPT: Final = (
 )  # fmt: skip
 
 
+class BatchOnly(ModelError):
+    """The pipeline is one that only a fit can make."""
+
+
 class Answer(NamedTuple):
     """A prediction in the user's terms: the label or number, and for classes the probability of each label."""
 
@@ -40,13 +45,21 @@ class Model:
 
     A feature of another type than the model's makes an event that it refuses. A lenient one goes on without that feature:
     where the settings have it follow the features (`follows`), or since a person accepted such a change (`accepted`).
+
+    `live`: it is to learn event by event from its first one; of a batch estimator (see `batch`) that raises `BatchOnly`.
     """
 
     follows = accepted = False
 
-    def __init__(self, settings: ModelSettings, limits: Limits) -> None:
+    def __init__(self, settings: ModelSettings, limits: Limits, live: bool = True) -> None:
         self.task = settings.task
         self.estimator: Any = build(settings.pipeline, settings.task, settings.params, settings.seed)
+        if live and isinstance(self.estimator, Batch):
+            raise BatchOnly(
+                f"{settings.pipeline} learns a window at once, not event by event, so a model cannot begin with it; name it "
+                'among the candidates of a search (retrain.strategy.how = "search", retrain.search.candidates), and take a '
+                f"recipe such as {'linear' if settings.task == 'regression' else 'logistic'} as the pipeline"
+            )
         self._short = straighten(self.estimator)
         self.types: dict[str, str] = {}
         self.bound(limits, settings)

@@ -14,10 +14,12 @@ from typing import Any, Final, Self
 import msgspec
 
 from ..config import ModelSettings, StreamSettings
+from ..errors import RetrainError
 from ..events import Features, Kind, Limits
 from ..log import Record
 from ..log.ranges import merged, within
 from . import pickling
+from .batch import Batch
 from .model import Model
 from .pending import Join
 from .sampling import Decay, EvenSample
@@ -60,6 +62,7 @@ class Trainer:
         self._join = Join(self, model, stream, limits, (stream_name, partition), start)
         self.rehearse_from: int | None = None
         self.rehearsed: deque[tuple[int, Any, Any]] = deque(maxlen=REHEARSED)
+        self._min_events = model.retrain.min_events
         self._passed_over: list[tuple[int, int]] = []
         most = model.retrain.strategy.max_events
         self._pairs: EvenSample[tuple[Features, Any]] | None = EvenSample(most) if model.retrain.epochs > 1 else None
@@ -74,9 +77,14 @@ class Trainer:
         stream_name: str,
         partition: int,
         start: int,
-    ) -> Trainer:
+    ) -> Self:
         """A trainer of a model that has seen nothing, reading from offset `start`. Raises ModelError."""
-        return cls(name, model, stream, limits, stream_name, partition, start, Model(model, limits))
+        trainer = cls(name, model, stream, limits, stream_name, partition, start, Model(model, limits, live=False))
+        estimator = trainer.model.estimator
+        if isinstance(estimator, Batch):
+            estimator.gather_at_most(model.retrain.strategy.max_events)
+            trainer._pairs = None  # it takes all of the window at once, as often as it likes
+        return trainer
 
     @classmethod
     def restore(
@@ -162,8 +170,18 @@ class Trainer:
                 self.skipped += 1
 
     def forget_pairs(self) -> None:
-        """No more passes will come: what follows is learned once, as it arrives."""
+        """The window is over, and no more passes will come: what follows is learned once, as it arrives.
+
+        A batch estimator is fitted here. Raises ModelError when it cannot be, RetrainError "empty" for too few labelled events.
+        """
         self._pairs = None
+        estimator = self.model.estimator
+        if isinstance(estimator, Batch) and estimator.gathering:
+            if self.learned < self._min_events:
+                raise RetrainError(
+                    "empty", f"{self.learned} labelled events in the window; retrain.min_events asks for {self._min_events}"
+                )
+            estimator.fit_gathered()
 
     def parts(self) -> dict[str, bytes]:
         """The parts of a version's blob: "model" (a pickle), "join" and "rehearsed" (MessagePack)."""

@@ -25,6 +25,7 @@ from .frozen import FrozenSpec, ask
 from .limits import report
 from .pool import Pool
 from .renewal import MEASURED, MEASURED_RECORDS, renew_worst
+from .scoring import ScoreSpec, score
 
 if TYPE_CHECKING:
     from streamlearn.learning.trainer import Trainer
@@ -117,14 +118,15 @@ def fit(
         made = _strategy(spec, settings, trainer, log)
         known = 0 if base is None or spec.goes_on else base.position
         return _Fit(spec, trainer, log, progress, known, made).run(keys, 0 if spec.goes_on else settings.retrain.min_events)
-    except PositionExpired as error:
+    except (PositionExpired, ModelError) as error:
         raise RetrainError("failed", str(error)) from error
     finally:
         log.close()
 
 
 class Jobs:
-    """Fits, and questions to models as they were, in the workers of `executor`: a pool of one process if none is given.
+    """Fits, questions to models as they were, and the scores of a search, in the workers of `executor`: a pool of one process
+    if none is given.
 
     The workers are started at once and kept warm. Closing this closes the executor.
     """
@@ -151,6 +153,10 @@ class Jobs:
             raise RetrainError("failed", "no store was given to find a checkpoint in")
         call = ask, spec, self._open_log, self._keys, self._open_store, report
         return self._executor.submit(time_limit_s, memory_limit_mb, *call)
+
+    def score(self, spec: ScoreSpec, time_limit_s: float, memory_limit_mb: float) -> Call:
+        """Begin to score a candidate of a search, or queue that; the result is `Scored`. Raises RetrainError."""
+        return self._executor.submit(time_limit_s, memory_limit_mb, score, spec, self._open_log, report)
 
     def close(self) -> None:
         """Cancel what runs, and let the workers go."""

@@ -54,7 +54,7 @@ VERSION: Final[dict[str, Any]] = {
         "at": 1767225701.0, "n": 25100, "by": "control", "why": "evidence 34.1 of 33 after 4534 events", "instead_of": 1,
         "positions": {"0": 50210}, "scores": {},
     },
-    "origin": None,
+    "origin": None, "search": None,
     "decisions": [
         {
             "kind": "promoted", "at": 1767225701.0, "by": "control", "why": "every shard serves it", "case": "delay-17",
@@ -100,6 +100,7 @@ REWIND: Final[dict[str, Any]] = {
 CASE: Final[dict[str, Any]] = {
     "id": "delay-17", "model": "delay", "kind": "drift", "open": True, "outcome": None, "opened_at": 1767225600.0,
     "closed_at": None, "version": 2, "progress": None, "trial": {"events": 640, "e": 3.1, "mean_difference": 0.021},
+    "search": None,
     "steps": [
         {
             "kind": "case_opened", "at": 1767225600.0, "n": 20900, "offset": 40210, "version": 1, "by": "control",
