@@ -158,12 +158,16 @@ def search_all(jobs: Jobs, spec: FitSpec, midway: Midway | None = None) -> Searc
 @contextmanager
 def local_cluster(workers: int, folder: Path) -> Iterator[Any]:
     """A scheduler and its workers, of one thread each, as processes on this machine, with their files in `folder`."""
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50,
-        local_directory=str(folder),
-    ) as cluster:  # fmt: skip
+    # The scheduler, too, takes its folder from the settings, and from nowhere else.
+    with (
+        dask.config.set({"temporary-directory": str(folder)}),
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        ) as cluster,
+    ):
         yield cluster
 
 

@@ -147,13 +147,15 @@ def recurring(change: int, i: int) -> float:
 
 
 def drifts(quick: bool) -> list[Drift]:
-    """Everything that is measured: of a quick run two seeds of the concepts that turn over."""
-    seeds, few, change, after = (2, 0, 2000, 1500) if quick else (20, 8, 5000, 5000)
+    """Everything that is measured: of a quick run two streams of each kind, of concepts that turn over."""
+    seeds, change, after = (2, 2000, 1500) if quick else (20, 5000, 5000)
+    forests = {ABRUPT: 1} if quick else {ABRUPT: 20, GRADUAL: 8, RECURRING: 8}  # forests take tens of times as long
+    baggings = {} if quick else {ABRUPT: 8}
     found = []
     for name, share in ((ABRUPT, abrupt), (GRADUAL, gradual), (RECURRING, recurring)):
         for seed in range(seeds):
             kind = KINDS[seed % (2 if quick else len(KINDS))]
-            by = (LINEAR, TREE) + (FOREST, ARF) * (seed < few or name == ABRUPT) + (BAGGING,) * (seed < few and name == ABRUPT)
+            by = (LINEAR, TREE) + (FOREST, ARF) * (seed < forests.get(name, 0)) + (BAGGING,) * (seed < baggings.get(name, 0))
             n, when = change + DELAY + after, functools.partial(share, change)
             make = functools.partial(turning, kind, seed // len(KINDS), n, when)
             found.append(Drift(name, kind, make, change, change + DELAY, after, by=by))
