@@ -39,6 +39,7 @@ from streamlearn.keys import KeyRing
 from streamlearn.learning.batch import Batch
 from streamlearn.learning.model import Model
 from streamlearn.learning.trainer import Trainer
+from streamlearn.log import read_below
 from streamlearn.retrain.job import Base, FitSpec, base_blob, fit
 from streamlearn.retrain.scoring import ScoreSpec, score
 from streamlearn.retrain.search import Found, Search
@@ -106,13 +107,14 @@ class Drift(NamedTuple):
 
 class Ran(NamedTuple):
     """What a strategy made: which predictions were wrong, CPU seconds of the fit, bytes of the version and of the model in it,
-    and what a search chose."""
+    and what a search chose; of nothing, what the change cost the model as it was."""
 
     wrong: list[bool]
     seconds: float
     size: int
     model: int
     what: str = ""
+    cost: float = 0.0
 
     @property
     def loss(self) -> float:
@@ -209,8 +211,8 @@ class Stage:
         self._log.create({STREAM: 1})
         self._log.append(STREAM, entries_of(pairs[: drift.at], stream=STREAM)).result()
         champion = Trainer.new(MODEL, settings, StreamSettings(), Limits(), STREAM, 0, 0)
-        while champion.position < drift.at:
-            champion.feed(self._log.read(STREAM, 0, champion.position, 1000))
+        self.cost = self._cost(champion, pairs)
+        self._feed(champion, drift.at)
         parts = champion.parts()
         self.champion = parts["model"]
         blob = encode(
@@ -219,6 +221,21 @@ class Stage:
             parts={"champion": parts["model"], "join": parts["join"]}, keys=KEYS,
         )  # fmt: skip
         self._base = Base("checkpoint", self._store.put_checkpoint(MODEL, 0, 1, blob, Retention()))
+
+    def _feed(self, champion: Trainer, end: int) -> None:
+        while champion.position < end:
+            champion.feed(read_below(self._log, STREAM, 0, champion.position, end, 1000))
+
+    def _cost(self, champion: Trainer, pairs: Sequence[Pair]) -> float:
+        """The loss of the model as it was before the change on the events that follow it, less what it lost before. As many
+        events are looked at as lie between the change and the fit, and as many before the change are left out."""
+        change, delay = self._drift.change, self._drift.at - self._drift.change
+        champion.rehearse_from = change - 2 * delay
+        self._feed(champion, change - delay)
+        before = statistics.fmean(y != predicted for _, y, predicted in champion.rehearsed)
+        champion.rehearse_from = None
+        frozen: Model = pickle.loads(champion.parts()["model"])
+        return statistics.fmean(frozen.predict(x)[0] != frozen.label(y) for x, y in pairs[change : self._drift.at]) - before
 
     def spec(self, strategy: StrategySettings) -> FitSpec:
         """The fit that control would ask for (`control.windows`)."""
@@ -279,7 +296,7 @@ def look(drift: Drift, model: str, few: bool) -> dict[str, Ran]:
         return {NOTHING: _rivers(pairs[: drift.at], after)}
     with quiet():
         stage = Stage(drift, settings_of(drift, model, few), pairs)
-        ran = {NOTHING: Ran(prequential(pickle.loads(stage.champion), after), 0.0, 0, len(stage.champion))}
+        ran = {NOTHING: Ran(prequential(pickle.loads(stage.champion), after), 0.0, 0, len(stage.champion), cost=stage.cost)}
         return ran | {name: stage.ran(STRATEGIES[name], after) for name in MODELS[model]}
 
 
@@ -332,7 +349,7 @@ def _show(rows: Rows, kind: str, models: Mapping[str, Mapping[str, Sequence[Ran]
     events = len(next(iter(next(iter(models.values())).values()))[0].wrong)
     table = Table(title=f"{kind}: {events:,} events after the fit", title_justify="left", box=None)
     columns = ("streams", "loss", f"first {FIRST}", "less nothing", "95 %", "fit, s", "kB", "model, kB")
-    for column in ("model", "strategy", *columns, "chosen"):
+    for column in ("model", "strategy", *columns, "cost; chosen"):
         table.add_column(column, justify="right" if column in columns else "left")
     for model, by in models.items():
         for name, ran in by.items():
@@ -344,6 +361,10 @@ def _show(rows: Rows, kind: str, models: Mapping[str, Mapping[str, Sequence[Ran]
             rows.note(f"{about}, loss of the first {FIRST}", first, "loss")
             rows.note(f"{about}, size of the model", inner, "bytes")
             cells, chosen = ["", "", "", ""], _counted([one.what for one in ran if one.what])
+            if name == NOTHING and model != ARF:
+                cost = statistics.fmean(one.cost for one in ran)
+                rows.note(f"{kind}: {model}, what the change cost", cost, "loss", "the model as it was")
+                chosen = f"the change cost the model as it was {cost:+.3f}"
             if name != NOTHING:
                 mean, low, high = difference(ran, by[NOTHING])
                 rows.note(f"{about}, less nothing", mean, "loss", f"95 % {low:+.4f} to {high:+.4f}")

@@ -371,6 +371,7 @@ def test_strategies_quickly(tmp_path: Path) -> None:
             assert rows[f"{kind}: linear, {name}, size of the version"]["value"] > 1000
     assert rows["abrupt: forest, members, since the change, loss"]["value"] < 0.2
     assert rows["abrupt: river ARF, nothing, loss"]["value"] < 0.2
+    assert rows["abrupt: tree, what the change cost"]["value"] > 0.7, "labels that turn over"
     assert rows["versions equal to the first"]["value"] == 1
     assert rows["candidates with losses equal to the first"]["value"] == 1
     assert "less nothing" in told
