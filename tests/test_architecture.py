@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("client", "telemetry", "store", "log"),
     ("records", "wire", "lineage"),
     ("config", "events", "keys"),
-    ("config_errors", "config_trial", "sqlitefile"),
+    ("config_errors", "config_trial", "config_retrain", "importpath", "sqlitefile"),
     ("errors", "config_fields"),
 )
 DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -74,7 +75,7 @@ def findings(config: Path, settings: Settings, environ: Mapping[str, str]) -> It
 
 
 def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """What is to be said of the models alone: their detectors, and their pipelines, tried in processes of their own."""
+    """What is to be said of the models alone: detectors, policies, and their pipelines, tried in processes of their own."""
     from ..drift.detectors import build
     from .rehearsal import rehearse_twice
 
@@ -87,6 +88,7 @@ def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iter
                 build(detector)
             except ConfigError as error:
                 yield Finding("error", f"models.{name}.{error.key}", f"{error.problem}. {error.fix}")
+        yield from _policies(f"models.{name}.retrain.policies", model)
     try:
         first, second = rehearse_twice(config, environ)
     except ModelError as error:
@@ -107,6 +109,22 @@ def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iter
                 "two runs over the same events differ, so no replay could bring a lost state back. Give all that is random "
                 "in it a fixed seed (a function that takes `seed` is given the model's), and depend on no set's order",
             )  # fmt: skip
+
+
+def _policies(key: str, model: ModelSettings) -> Iterator[Finding]:
+    from ..retrain import policies
+    from ..retrain.cron import Cron
+
+    for place, one in enumerate(model.retrain.policies):
+        try:
+            policy = policies.build(one, f"{key}[{place}]")
+        except ConfigErrors as found:
+            for error in found.errors:
+                yield Finding("error", error.key, f"{error.problem}. {error.fix}")
+            continue
+        if isinstance(policy, Cron):
+            coming = policy.local(policy.next(time.time()))
+            yield Finding("note", f"{key}[{place}]", f"the next moment of {policy.schedule} is {coming}")
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:

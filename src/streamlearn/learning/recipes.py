@@ -7,7 +7,6 @@ anywhere but the recipes and what the operator has installed.
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from river import base
 
 from ..errors import ModelError
+from ..importpath import call, find
 from . import compact
 from .catalogue import RECIPES, Recipe
 
@@ -47,45 +47,11 @@ def build(pipeline: str, task: str, params: Mapping[str, Any], seed: int) -> bas
 
 
 def _import(path: str, task: str, params: Mapping[str, Any], seed: int) -> base.Estimator:
-    function = _find(path)
+    function = find(path, "function", "a function that returns a river estimator")
     arguments = {**params, "seed": seed} if _takes_seed(function) and "seed" not in params else dict(params)
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        signature = None  # some built-ins have none: calling it tells
-    if signature is not None:
-        try:
-            signature.bind(**arguments)
-        except TypeError as error:
-            raise ModelError(f"{path}: {error}; it is {path.partition(':')[2]}{signature}, called with the params") from None
-    try:
-        estimator = function(**arguments)
-    except Exception as error:
-        raise ModelError(f"{path} raised {type(error).__name__}: {error}") from error
+    estimator = call(path, function, arguments)
     _check_kind(path, task, estimator)
     return estimator  # type: ignore[no-any-return]  # _check_kind has seen to it
-
-
-def _find(path: str) -> Callable[..., Any]:
-    module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
-        raise ModelError(f"{path!r} is not an import path; write package.module:function")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        what = f"there is no module {error.name!r}" if error.name else str(error)
-        raise ModelError(f"{path}: {what}; install it, or put its folder on PYTHONPATH") from None
-    except Exception as error:
-        raise ModelError(f"{path}: importing {module_name} raised {type(error).__name__}: {error}") from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            close = difflib.get_close_matches(part, [name for name in dir(found) if not name.startswith("_")], n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; define it in {module_name}"
-            raise ModelError(f"{path}: {module_name} has no {attribute!r}{hint}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise ModelError(f"{path} is a {type(found).__name__}, not a function; name a function that returns a river estimator")
-    return found  # type: ignore[no-any-return]  # callable, as seen above
 
 
 def _takes_seed(function: Callable[..., Any]) -> bool:

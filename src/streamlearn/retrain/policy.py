@@ -49,7 +49,7 @@ class Seen:
 
     `batches`: in order; older ones may have been joined, two into one. `reference`: the mean loss at training time, None until
     it is known. `kappa`: the cost of a retrain in units of loss. `confirmed`: the drift that waits for a decision; then
-    `batches` are those that came after it was confirmed. `seed`: for those who draw.
+    `batches` are those that came after it was confirmed. `first`: it was never retrained. `seed`: for those who draw.
     """
 
     batches: Sequence[Batch]
@@ -59,6 +59,7 @@ class Seen:
     since: float
     confirmed: Confirmed | None = None
     seed: int = 0
+    first: bool = False
 
     @property
     def labelled(self) -> int:
@@ -71,7 +72,8 @@ class Seen:
 
 
 class Choice(NamedTuple):
-    """Retrain or keep, and the sum that decided: retrain when `total` is above `threshold` (for a clock: seconds).
+    """Retrain or keep, and the sum that decided: retrain when `total` is above `threshold` (seconds of a clock; of a count,
+    also when it is reached).
 
     `why`: in words, with the numbers. `settled`: of a confirmed drift, that it has cost less than a retrain and is over.
     """
@@ -90,10 +92,17 @@ class Policy(Protocol):
     so that a new version that is not worse may be promoted; a clock has seen nothing, and its version must be better.
     `sample`: how many feature vectors of a batch it wants told, 0 for none."""
 
-    name: str
-    gated: bool
-    evidence: bool
-    sample: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def gated(self) -> bool: ...
+
+    @property
+    def evidence(self) -> bool: ...
+
+    @property
+    def sample(self) -> int: ...
 
     def decide(self, seen: Seen) -> Choice:
         """Retrain or keep. Pure."""
