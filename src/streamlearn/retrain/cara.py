@@ -24,6 +24,7 @@ from .simulate import cheapest
 Features = Mapping[str, Any]
 
 SAMPLE: Final = 32
+GAMMA: Final = 1.0  # of `staleness`, wherever the service and the benches ask for it
 FAR: Final = 10.0  # scales: two numbers further apart count as this far
 TAUS: Final = 24  # values of τ that are tried
 
@@ -143,9 +144,15 @@ def staleness(
     """
     if not len(queries) or not len(x):
         return math.nan
+    return float(around(queries, x, gamma, scale) @ np.asarray(losses, dtype=np.float64))
+
+
+def around(queries: Sequence[Features], x: Sequence[Features], gamma: float, scale: Mapping[str, float]) -> Floats:
+    """(len(x),): the weight of each labelled event's loss in `staleness`, which is their sum; they sum to 1."""
     exponents = -gamma * distances(queries, x, scale)
     similar = np.exp(exponents - exponents.max(axis=1, keepdims=True))  # the nearest counts 1, however far it is
-    return float(np.mean(similar @ np.asarray(losses, dtype=np.float64) / similar.sum(axis=1)))
+    weights: Floats = (similar / similar.sum(axis=1, keepdims=True)).mean(axis=0)
+    return weights
 
 
 def distances(queries: Sequence[Features], x: Sequence[Features], scale: Mapping[str, float]) -> Floats:
