@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..config import Settings
 from ..errors import ConfigError, EventError
-from ..events import Kind, encode
+from ..events import Kind, encode, parse_time
 from ..log import Log, Record, read_below
 from .console import console, say
 
@@ -96,11 +96,19 @@ def reading(
 
 
 def of_file(source: Any) -> Iterator[Record]:
-    """A file's rows as records. A row that cannot be an event ends it with its number and reason."""
+    """A file's rows as records, appended at their times. A row that cannot be an event ends it with its number and reason."""
     for number, row in source:
         if isinstance(row, EventError):
             raise ConfigError(f"{source.path}, row {number}", f"{row.field}: {row.detail}", "Mend the row, or leave it out")
-        yield Record(number - 1, 0.0, Kind.EVENT, str(row["id"]).encode(), encode(row))
+        yield Record(number - 1, _when(row.get("ts")), Kind.EVENT, str(row["id"]).encode(), encode(row))
+
+
+def _when(ts: Any) -> float:
+    """Its own time; 0 for one without, or with what is no time, which the join refuses."""
+    try:
+        return parse_time(ts) if isinstance(ts, int | float | str) else 0.0
+    except EventError:
+        return 0.0
 
 
 def of_log(log: Log, part: Source) -> Iterator[Record]:

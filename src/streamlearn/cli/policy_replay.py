@@ -22,6 +22,7 @@ from ..retrain.policy import Confirmed, Past, Policy, Tunable
 LEAST_STRETCH: Final = 4  # batches of a calibration
 ORACLE: Final = "oracle"
 UPF: Final = "upf"
+TIMED: Final = ("cron", UPF)  # what goes by the clock
 
 
 class Gate:
@@ -138,9 +139,9 @@ def compare(
     beside = {title: settings for title, settings in BESIDE.items() if settings not in configured.values()}
     for title, settings in (beside | dict(configured)).items():
         try:
-            policy = policies.build(settings) if title in configured else _tuned(settings, calibration, kappa)
-            if settings.name == "cron" and past.at[-1] <= past.at[0]:
+            if settings.name in TIMED and past.at[-1] <= past.at[0]:
                 raise ModelError("the events have no times of their own; name their column with --ts")
+            policy = policies.build(settings) if title in configured else _tuned(settings, calibration, kappa)
         except ModelError as error:
             missing[title] = str(error)
             continue

@@ -55,13 +55,13 @@ def recommended(compared: Compared) -> Advice:
     return Advice(min(alike, key=_simplicity), least, alike)
 
 
-def _simplicity(result: Result) -> tuple[int, bool, float]:
+def _simplicity(result: Result) -> tuple[int, float]:
     assert result.settings is not None
     name, params = result.settings.name, result.settings.params
     place = SIMPLEST.index(name) if name in SIMPLEST else len(SIMPLEST)
     if name == "debt" and params:  # one that differs from the default has to be explained
         place = SIMPLEST.index("floor")
-    return place, False, result.cost
+    return place, result.cost
 
 
 def show(report: Report) -> None:
@@ -86,7 +86,7 @@ def show(report: Report) -> None:
     say(
         "Cost over the oracle's, and retrains in brackets. κ: what a retrain costs in lost events; * as configured"
         f" ({report.cost.retrain:g} / {report.cost.loss:g} {report.cost.unit}). Cost: events lost, plus κ a retrain. The oracle"
-        " knows what will come, and retrains at the best times."
+        " knows what will come, and retrains at the best times. Every new model serves at once; in service it must win a trial."
     )
     for title, why in here.missing.items():
         say(f"Without {title}: {why}")
@@ -182,33 +182,41 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def draw(report: Report, path: Path) -> None:
-    """Cost over the oracle's against κ, a line for each policy; the dashed line is the configured κ."""
+    """By how much each policy costs more than the oracle, against κ; the dashed line is the configured κ."""
     import matplotlib.figure
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     shown = [one for one in report.compared if one.kappa > 0]
     here = report.here
+    chosen = recommended(here).chosen.name
     names = [one.name for one in here.results if one.settings is not None]
     figure = matplotlib.figure.Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.subplots()
-    chosen = recommended(here).chosen.name
+    most = 0.0
     for index, name in enumerate(names):
-        points = [(one.kappa, one.over(result)) for one in shown if (result := one.named(name)) is not None]
-        thick = name == chosen
+        points = [(one.kappa, 100 * (one.over(result) - 1)) for one in shown if (result := one.named(name)) is not None]
+        most = max([most, *(y for _, y in points)])
         axes.plot(
-            [x for x, _ in points], [y for _, y in points], color=f"C{index % 10}", linestyle=("-", "--")[index // 10 % 2],
-            marker="os^Dv<>PX*"[index % 10], markersize=5, linewidth=3 if thick else 1.4, zorder=3 if thick else 2,
-            label=f"{name}{' (recommended)' if thick else ''}",
+            [x for x, _ in points], [y for _, y in points], color=f"C{index % 10}",
+            marker="os^Dv<>PX*"[index % 10], markersize=5,
+            linestyle="-" if name == chosen or index % 2 == 0 else (0, (4, 3)), linewidth=3 if name == chosen else 1.5,
+            zorder=4 if name == chosen else 3, label=f"{name}{' (recommended)' if name == chosen else ''}",
         )  # fmt: skip
-    axes.axhline(1, color="black", linewidth=0.8)
     if here.kappa > 0:
-        axes.axvline(here.kappa, color="0.5", linestyle="--", linewidth=0.8)
+        axes.axvline(here.kappa, color="0.4", linestyle=":", linewidth=1)
     axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axes.set_yscale("symlog", linthresh=5, linscale=1)
+    axes.set_ylim(-1, max(10.0, 1.3 * most))
+    axes.xaxis.set_major_locator(FixedLocator([one.kappa for one in shown]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: kappa(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    ticks = [0, 1, 2, 5, *(digit * 10**power for power in range(1, 8) for digit in (1, 2, 5))]
+    axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick <= max(10.0, 1.3 * most)]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:+,.0f} %" if value else "oracle"))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("κ: what a retrain costs, in lost events  (dashed: as configured)")
-    axes.set_ylabel("cost over the oracle's")
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_xlabel("κ: what a retrain costs, in lost events  (dotted: as configured)")
+    axes.set_ylabel("cost above the oracle's")
     axes.set_title(f"{report.model}: what each retrain policy costs")
     figure.legend(loc="outside right upper", frameon=False)
     figure.savefig(path)
