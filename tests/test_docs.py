@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 import streamlearn.cli
 from streamlearn.config import ConfigErrors, Settings, load, parse
+from streamlearn.retrain.policies import POLICIES
 
 EXAMPLE = Path(streamlearn.cli.__file__).with_name("streamlearn.example.toml")
 NO_DEFAULT = "Default: none"
@@ -98,6 +99,13 @@ def test_the_documented_default_is_that_of_the_code(path: str) -> None:
         assert REQUIRED not in comment
         text = everything(EXAMPLE.read_text(encoding="utf-8")).replace("loss_scale = 10.0", "")
         assert value_at(parse(tomllib.loads(text), {}), path) == default
+
+
+@pytest.mark.parametrize("kind", POLICIES.values(), ids=POLICIES)
+def test_each_policy_is_documented_with_what_it_takes(kind: type[BaseModel]) -> None:
+    words = set(re.findall(r"\w+", DOCS["models.delay.retrain.policies"]))
+    name = next(name for name, policy in POLICIES.items() if policy is kind)
+    assert {name, *kind.model_fields} <= words
 
 
 def test_a_setting_with_a_unit_in_its_name_says_the_unit() -> None:

@@ -76,6 +76,18 @@ def test_a_sound_configuration_has_nothing_to_say(write) -> None:
             MODEL + 'drift.detectors = [{name = "adwin", params = {detla = 1}}]', {},
             "error", "models.m.drift.detectors.adwin.params.detla", "no such parameter. Use some of delta",
         ),
+        (
+            MODEL + 'retrain.policies = [{name = "debt"}, {name = "dept"}]', {},
+            "error", "models.m.retrain.policies[1].name", "there is no policy 'dept'. Did you mean debt?",
+        ),
+        (
+            MODEL + 'retrain.policies = [{name = "cron", params = {schedule = "30 3 * *"}}]', {},
+            "error", "models.m.retrain.policies[0].params.schedule", "is not five fields. Write minute, hour",
+        ),
+        (
+            MODEL + 'retrain.policies = [{name = "upf"}]', {},
+            "error", "models.m.retrain.policies[0].params.origin", "Run `streamlearn policy-bench`",
+        ),
         (MODEL, {"STREAMLEARN_KEYS": "k:xyz"}, "error", "STREAMLEARN_KEYS", "not hexadecimal"),
         (MODEL, {"STREAMLEARN_KEYS_FILE": "/none"}, "error", "STREAMLEARN_KEYS_FILE", "/none cannot be read"),
         (MODEL, {"STREAMLEARN_API_KEYS": "secret"}, "error", "STREAMLEARN_API_KEYS", "not name:secret"),
@@ -87,6 +99,26 @@ def test_each_fault_has_its_key_and_its_fix(
     [finding] = found(*write(text), **environ)
     assert (finding.level, finding.key) == (level, key)
     assert words in finding.text
+
+
+@pytest.mark.usefixtures("same")
+def test_all_that_is_wrong_with_a_policy_is_told_with_its_place(write) -> None:
+    policies = 'retrain.policies = [{name = "never"}, {name = "cron", params = {timezone = "Mars", window = "1-2"}}]'
+    told = found(*write(MODEL + policies))
+    assert [(finding.level, finding.key.removeprefix("models.m.retrain.")) for finding in told] == [
+        ("error", "policies[1].params.schedule"),
+        ("error", "policies[1].params.timezone"),
+        ("error", "policies[1].params.window"),
+    ]
+
+
+@pytest.mark.usefixtures("same")
+def test_the_next_moment_of_a_schedule_is_told(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.time, "time", lambda: 1_788_000_000.0)  # 2026-08-29 10:40 UTC
+    cron = 'retrain.policies = [{name = "cron", params = {schedule = "30 3 * * *", timezone = "Europe/Vienna"}}]'
+    assert found(*write(MODEL + cron)) == [
+        Finding("note", "models.m.retrain.policies[0]", "the next moment of 30 3 * * * is 2026-08-30 03:30 CEST")
+    ]
 
 
 @pytest.mark.usefixtures("same")

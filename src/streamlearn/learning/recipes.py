@@ -47,7 +47,11 @@ def build(pipeline: str, task: str, params: Mapping[str, Any], seed: int) -> bas
 
 
 def _import(path: str, task: str, params: Mapping[str, Any], seed: int) -> base.Estimator:
-    function = find(path, "function", "a function that returns a river estimator")
+    function = find(path, "function")
+    if not callable(function):
+        raise ModelError(
+            f"{path} is a {type(function).__name__}, not a function; name a function that returns a river estimator"
+        )
     arguments = {**params, "seed": seed} if _takes_seed(function) and "seed" not in params else dict(params)
     estimator = call(path, function, arguments)
     _check_kind(path, task, estimator)

@@ -1,9 +1,10 @@
 """Retrains by cost (CARA): how stale a model is for the questions that come, against what a retrain costs.
 
-Mahadevan & Mathioudakis, "Cost-Effective Retraining of Machine Learning Models", arXiv 2310.04216. The formulas here come from
-memory and were not checked against the paper: staleness ψ(q) = (1/|D_t|) Σ sim(q, x) ℓ(x, y), sim = exp(−γ‖q − x‖²), summed
-over the questions of a batch; the variants T (one batch above τ), CT (the sum since the last retrain above τ) and P (every φ
-batches from a); τ and (φ, a) by grid on a first stretch. What this project changed on purpose is said at each place.
+Mahadevan & Mathioudakis, "Cost-Effective Retraining of Machine Learning Models", arXiv 2310.04216. That there are three
+variants, by a threshold, a cumulative threshold and a period, was checked in a summary of the paper. The formulas come from
+memory and were not checked: staleness ψ(q) = (1/|D_t|) Σ sim(q, x) ℓ(x, y), sim = exp(−γ‖q − x‖²), summed over the questions of
+a batch; T retrains when one batch is above τ, CT when the sum since the last retrain is, P every φ batches from a; τ and (φ, a)
+by grid on a first stretch. What this project changed on purpose is said at each place.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Cron(Builtin):
     def _schedule_comes(cls, schedule: str) -> str:
         fix = 'write minute, hour, day of the month, month, day of the week, such as "30 3 * * *" for 3:30 every day'
         if len(schedule.split()) != 5:
-            raise ValueError(f"schedule: {schedule!r} has {len(schedule.split())} fields, not 5; {fix}")
+            raise ValueError(f"schedule: {schedule!r} is not five fields; {fix}")
         try:
             next(CronSim(schedule, _SOME_DAY))
         except CronSimError as error:
@@ -116,7 +116,14 @@ class Cron(Builtin):
         opens, closes = (time.fromisoformat(part) for part in self.window.split("-"))
         days = [self._at(moment).date() + timedelta(days=day) for day in range(-1, 4)]
         for day, morrow in pairwise(days):
-            yield self._instant(day, opens), self._instant(day if opens < closes else morrow, closes)
+            first, end = self._instant(day, opens), self._instant(day if opens < closes else morrow, closes)
+            if first < end:  # it is empty where the clocks pass over all of it
+                yield first, end
 
     def _instant(self, day: date, at: time) -> float:
-        return datetime.combine(day, at, ZoneInfo(self.timezone)).timestamp()
+        """A local time as Unix seconds: the first one of two; the end of the gap, of one that the clocks pass over."""
+        zone = ZoneInfo(self.timezone)
+        moment = datetime.combine(day, at, zone)
+        while moment.astimezone(UTC).astimezone(zone) != moment:
+            moment += timedelta(minutes=1)
+        return moment.timestamp()

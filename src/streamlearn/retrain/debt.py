@@ -18,8 +18,8 @@ class Debt(Builtin):
     A design of this project, measured on synthetic streams. A plain Σ max(0, loss − reference) sums noise without end; D stays
     near σ²/2ε while nothing changes (σ²: variance of one event's loss). Of a confirmed drift, D begins with what the fresh
     events lost above the reference before it, and goes on over the batches since; when it has come back to 0, the drift has
-    cost less than a retrain and is over. With `gate = false` it asks for no confirmation, and compares with the loss at
-    training time.
+    cost less than a retrain and is over. Joined batches can only lower D. With `gate = false` it asks for no confirmation, and
+    compares with the loss at training time.
     """
 
     name: ClassVar[str] = "debt"

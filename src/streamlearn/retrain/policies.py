@@ -80,7 +80,10 @@ def _with_params(error: ConfigError, kind: type[Builtin]) -> str:
 def _import(settings: PolicySettings, key: str) -> Policy:
     path = settings.name
     try:
-        made = call(path, find(path, "class", "the class of a policy"), settings.params)
+        kind = find(path, "class")
+        if not callable(kind):
+            raise ModelError(f"{path} is a {type(kind).__name__}, not a class; name the class of a policy")
+        made = call(path, kind, settings.params)
     except ModelError as error:
         problem, _, fix = str(error).partition("; ")
         raise ConfigErrors([ConfigError(f"{key}.name", problem, fix[:1].upper() + fix[1:] or "Mend it")]) from error

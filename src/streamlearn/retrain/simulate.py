@@ -82,12 +82,11 @@ def replay(policy: Policy, past: Past, kappa: float, start: int = 0, seed: int =
 
 
 def oracle(past: Past, kappa: float, start: int = 0) -> Best:
-    """The best retrains in hindsight, exactly, by dynamic programming in the setting of `replay`; of equals, the fewest early
-    ones.
+    """The best retrains in hindsight, exactly, by dynamic programming in the setting of `replay`.
 
     With Ψ[m, t] the lost events of model m in batch t: V_t(m) = Ψ[m, t] + min{V_{t+1}(m), κ + V_{t+1}(t)}. Quadratic in the
-    length (Regol et al., arXiv 2505.14903, and Mahadevan & Mathioudakis, arXiv 2310.04216, compare with the like; the formula
-    is checked here against trying all subsets).
+    length. Mahadevan & Mathioudakis, arXiv 2310.04216, compare with an oracle by dynamic programming as well; theirs was not
+    read, this one is tested against all subsets.
     """
     width = len(past.n)
     value = np.zeros(width)  # of serving from the batch at hand to the end, for each model made before it
@@ -107,7 +106,7 @@ def oracle(past: Past, kappa: float, start: int = 0) -> Best:
     return Best(float(value[start]) if width > start else 0.0, retrains)
 
 
-def cheapest(candidates: Sequence[P], past: Past, kappa: float, gate: Gate | None = None) -> P:
+def cheapest(candidates: Sequence[P], past: Past, kappa: float) -> P:
     """The candidate whose replay costs least; of equals the first."""
-    costs = [replay(candidate, past, kappa, gate=gate).cost for candidate in candidates]
+    costs = [replay(candidate, past, kappa).cost for candidate in candidates]
     return candidates[int(np.argmin(costs))]

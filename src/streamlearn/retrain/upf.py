@@ -2,9 +2,9 @@
 
 Regol et al., "When to retrain a machine learning model", ICML 2025, arXiv 2505.14903: minimise κ·#retrains + the losses, by a
 forecast of the loss of each model at each later time. What is forecast from what, by which regression and which distribution,
-comes from a secondary source; the rule that decides comes from memory. Neither was checked against the paper. Of this project
-are: times by the clock, since a policy is not told how many batches there ever were; the measure of the shift; that the shift
-of the model stays as it is, and that of a new one is 0; and H, which is chosen on the past.
+comes from secondary sources, which also name a rule on quantiles; the rule as it stands here comes from memory. None of it was
+checked against the paper. Of this project are: times by the clock, since a policy is not told how many batches there ever were;
+the measure of the shift; that the shift of the model stays as it is, and that of a new one is 0; and H, chosen on the past.
 
 It is of use only where its past holds drift: without, it forecasts no growth and never retrains.
 """
@@ -33,6 +33,7 @@ FITTED: Final = ("origin", "span", "step", "batch", "coefficients", "intercept",
 LEAST: Final = 6  # batches of a past that may be fitted
 EDGE: Final = 1e-3  # a forecast stays so far within (0, 1)
 SURE: Final = 1e6  # k at most
+FARTHEST: Final = 64  # batches ahead, of those that are tried
 
 
 class Upf(Builtin):
@@ -119,7 +120,7 @@ class Upf(Builtin):
 
 
 def fitted(past: Past, kappa: float, quantile: float = 0.95) -> Upf:
-    """The forecast of what the models of `past` did, with the H that would have cost least there.
+    """The forecast of what the models of `past` did, with the H, of 1, 2, 4, … 64, that would have cost least there.
 
     Raises ModelError without scikit-learn, and for a past of fewer than 6 batches or of no duration.
     """
@@ -151,7 +152,7 @@ def fitted(past: Past, kappa: float, quantile: float = 0.95) -> Upf:
         "coefficients": _four(coefficients), "intercept": intercept, "means": _four(means), "scales": _four(scales),
         "variance": float(residuals.var()), "quantile": quantile, "growth": float(coefficients @ ((aged - fresh) / scales)),
     }  # fmt: skip
-    horizons = sorted({min(width, 2**power) for power in range(width.bit_length() + 1)})
+    horizons = [ahead for ahead in (2**power for power in range(width.bit_length())) if ahead <= FARTHEST]
     return cheapest([Upf(**params, ahead=ahead) for ahead in horizons], past, kappa)
 
 
