@@ -92,8 +92,8 @@ def test_a_drift_makes_retrains_worth_their_price(config: Path, csv: Path, tmp_p
     assert (len(costs), costs[3], costs[0], costs[-1]) == (7, 20.0, 0.63, 630.0)
     found = {one["name"]: one for one in report["costs"][3]["policies"]}
     assert set(found) | set(report["costs"][3]["missing"]) == {
-        "oracle", "never", "always", "periodic", "debt", "debt without the gate", "floor loss 0.4, events 200", "cara_t",
-        "cara_ct", "cara_p", "upf",
+        "all that are configured", "oracle", "never", "always", "periodic", "debt", "debt without the gate",
+        "floor loss 0.4, events 200", "cara_t", "cara_ct", "cara_p", "upf",
     }  # fmt: skip
     assert [name for name, one in found.items() if one["configured"]] == [
         name for name in found if name in ("debt", "floor loss 0.4, events 200")

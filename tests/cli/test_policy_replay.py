@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from streamlearn.cli.policy_replay import BESIDE, ORACLE, Gate, Result, compare, head, on_loss, stretch
+from streamlearn.cli.policy_replay import BESIDE, ORACLE, TOGETHER, Gate, Result, compare, head, on_loss, stretch
 from streamlearn.config import DetectorSettings, DriftSettings
 from streamlearn.config_errors import ConfigErrors
 from streamlearn.config_retrain import PolicySettings
@@ -122,6 +122,9 @@ def test_configured_policies_run_as_they_are() -> None:
     assert found["periodic every 5"].settings == configured["periodic every 5"]
     assert found["labels"].retrains == [12, 19]
     assert "debt" not in found, "it is the configured one, which stands there once"
+    together = found[TOGETHER]
+    assert together.retrains == [10, 15, 20], "the period is always the first of these, and counts from every retrain"
+    assert together.settings is None
     with pytest.raises(ConfigErrors, match="there is no policy 'dept'"):
         compare(ledger, Gate(ledger, DRIFT), {"dept": policy("dept")}, 20.0, 6)
 
@@ -143,7 +146,9 @@ class Mine:
 def test_a_policy_of_ones_own_is_compared_too() -> None:
     ledger = made([12])
     mine = {"mine": policy(f"{__name__}:Mine")}
-    assert by_name(compare(ledger, Gate(ledger, DRIFT), mine, 20.0, 6).results)["mine"].retrains == [6]
+    found = by_name(compare(ledger, Gate(ledger, DRIFT), mine, 20.0, 6).results)
+    assert found["mine"].retrains == [6]
+    assert TOGETHER not in found, "it is alone"
 
 
 def test_what_goes_by_the_clock_needs_times() -> None:

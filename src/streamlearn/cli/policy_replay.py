@@ -21,6 +21,7 @@ from ..retrain.policy import Confirmed, Past, Policy, Tunable
 
 LEAST_STRETCH: Final = 4  # batches of a calibration
 ORACLE: Final = "oracle"
+TOGETHER: Final = "all that are configured"
 UPF: Final = "upf"
 TIMED: Final = ("cron", UPF)  # what goes by the clock
 
@@ -72,7 +73,7 @@ def on_loss(drift: DriftSettings) -> DriftSettings:
 
 
 class Result(NamedTuple):
-    """One policy at one κ: its title and settings (None: not one of the configuration), what it cost on the rest of the stream,
+    """One policy at one κ: its title and settings (None: the oracle, or several together), what it cost on the rest of the stream,
     its retrains (batches), and the lost events that are part of the cost."""
 
     name: str
@@ -149,6 +150,9 @@ def compare(
         if isinstance(policy, Tunable) and title not in configured:
             settings = PolicySettings(name=settings.name, params=policy.params())
         found.append(Result(title, settings, done.cost, done.retrains, float(done.losses.sum())))
+    if len(configured) > 1:
+        done = simulate.replay([policies.build(one) for one in configured.values()], past, kappa, stretch - 1, seed, gate)
+        found.append(Result(TOGETHER, None, done.cost, done.retrains, float(done.losses.sum())))
     return Compared(kappa, [oracle, *sorted(found, key=lambda one: one.cost)], missing)
 
 

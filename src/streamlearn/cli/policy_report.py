@@ -189,7 +189,7 @@ def draw(report: Report, path: Path) -> None:
     shown = [one for one in report.compared if one.kappa > 0]
     here = report.here
     chosen = recommended(here).chosen.name
-    names = [one.name for one in here.results if one.settings is not None]
+    names = [one.name for one in here.results if one is not here.oracle]
     figure = matplotlib.figure.Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.subplots()
     most = 0.0
