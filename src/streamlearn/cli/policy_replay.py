@@ -73,7 +73,7 @@ def on_loss(drift: DriftSettings) -> DriftSettings:
 
 
 class Result(NamedTuple):
-    """One policy at one κ: its title and settings (None: the oracle, or several together), what it cost on the rest of the stream,
+    """One policy at one κ: its title and settings (None: the oracle, or several together), what it cost on the rest,
     its retrains (batches), and the lost events that are part of the cost."""
 
     name: str
