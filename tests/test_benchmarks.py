@@ -289,6 +289,7 @@ def test_policies_quickly(tmp_path: Path) -> None:
     debt, never = (rows[f"circles, frozen, κ 20: {policy}"]["value"] for policy in ("debt", "never"))
     assert debt < 1.3 < 1.8 < never
     assert rows["circles, frozen: default (debt) / never or always"]["value"] <= 1.1
+    assert rows["static, logistic: default (debt), needless retrains"]["value"] == 0
     nothing_is_left(folder)
 
 

@@ -86,7 +86,8 @@ def show(report: Report) -> None:
     say(
         "Cost over the oracle's, and retrains in brackets. κ: what a retrain costs in lost events; * as configured"
         f" ({report.cost.retrain:g} / {report.cost.loss:g} {report.cost.unit}). Cost: events lost, plus κ a retrain. The oracle"
-        " knows what will come, and retrains at the best times. Every new model serves at once; in service it must win a trial."
+        " knows what will come, so nobody reaches it, also where nothing drifts. Every new model serves at once; in service it"
+        " must win a trial."
     )
     for title, why in here.missing.items():
         say(f"Without {title}: {why}")
