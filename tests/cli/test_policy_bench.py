@@ -185,6 +185,11 @@ def test_a_policy_that_is_none_is_told_before_the_long_work(config: Path, short:
     assert "there is no policy 'dept'" in run(config, "m", short, *FILE, code=78).stderr
 
 
+def test_detectors_that_cannot_be_played_are_told(config: Path, short: Path) -> None:
+    config.write_text(CONFIG.replace("[models.m.drift]", '[models.m.drift]\ndetectors = [{name = "adwin", on = "score"}]'))
+    assert "only those on the loss were played" in run(config, "m", short, *FILE).stderr
+
+
 def test_costs_lie_three_decades_around_the_configured_one() -> None:
     assert kappas(20.0, []) == [0.63, 2.0, 6.3, 20.0, 63.0, 200.0, 630.0]
     assert kappas(7.0, [3.0, 50.0, 3.0]) == [3.0, 7.0, 50.0]

@@ -65,7 +65,10 @@ def policy_bench(
     json: benches.Json = None,
     plot: benches.Plot = None,
 ) -> None:  # fmt: skip
-    """Replay every retrain policy on a file or on the log, at several costs of a retrain, and recommend one."""
+    """Replay every retrain policy on a file or on the log, at several costs of a retrain, and recommend one.
+
+    The work grows with the labelled events times half the batches: of a long stream take a part, or larger batches.
+    """
     from . import rows
 
     settings = benches.read_settings(config, model, plot)
@@ -152,6 +155,8 @@ def measure(
         for cost in costs:
             compared.append(policy_replay.compare(made, gate, configured, cost, stretch, model.seed))
             bar.advance(replaying)
+    if policy_replay.on_loss(model.drift) is not model.drift:
+        warn("Of the model's detectors only those on the loss were played, or the default ones where there are none")
     if collected.refused:
         count, (offset, reason, detail) = counted(len(collected.refused), "record"), collected.refused[0]
         warn(f"{count} could not be learned; the first, at {offset}: {reason}, {detail}")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .policy_replay import Compared, Result
 
 TIE: Final = 0.03  # policies whose cost is within this share of the least are alike
+COLORS: Final = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")  # C7 is grey
+MARKERS: Final = "os^Dv<>PX*"
+PLAIN: Final = {"never": "black", "always": "0.55"}  # colours of what all is to be compared with
 FEW: Final = 3  # retrains, below which the order may be luck
 
 # Of policies that cost alike, the one to take: first what a person need not tune, then what is easily said.
@@ -193,13 +196,15 @@ def draw(report: Report, path: Path) -> None:
     names = [one.name for one in here.results if one is not here.oracle]
     figure = matplotlib.figure.Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.subplots()
+    others = [name for name in names if name not in PLAIN]
+    colors = PLAIN | {name: COLORS[place % len(COLORS)] for place, name in enumerate(others)}
     most = 0.0
     for index, name in enumerate(names):
         points = [(one.kappa, 100 * (one.over(result) - 1)) for one in shown if (result := one.named(name)) is not None]
         most = max([most, *(y for _, y in points)])
         axes.plot(
-            [x for x, _ in points], [y for _, y in points], color=f"C{index % 10}",
-            marker="os^Dv<>PX*"[index % 10], markersize=5,
+            [x for x, _ in points], [y for _, y in points], color=colors[name],
+            marker=MARKERS[(index + index // len(MARKERS)) % len(MARKERS)], markersize=5,
             linestyle="-" if name == chosen or index % 2 == 0 else (0, (4, 3)), linewidth=3 if name == chosen else 1.5,
             zorder=4 if name == chosen else 3, label=f"{name}{' (recommended)' if name == chosen else ''}",
         )  # fmt: skip
