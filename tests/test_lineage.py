@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamlearn.config import Settings, parse
 from streamlearn.config_errors import ConfigErrors
-from streamlearn.lineage import Backfill, asked, changes, recipe_of, recipe_of_fit, recipe_of_search, told
+from streamlearn.lineage import (
+    MAX_LETTERS,
+    MAX_NAMES,
+    Backfill,
+    asked,
+    changes,
+    known,
+    recipe_of,
+    recipe_of_fit,
+    recipe_of_search,
+    told,
+)
 
 
 def settings(**model: object) -> Settings:
@@ -90,3 +103,18 @@ def test_another_start_is_refused_with_its_fix(start: object, problem: str) -> N
     [error] = caught.value.errors
     assert error.key == "models.m.start"
     assert problem in str(error)
+
+
+@given(st.dictionaries(st.text(max_size=9), st.sampled_from(["number", "string"])), st.integers(0, 50))
+def test_of_features_names_and_number_are_kept(types: dict[str, str], in_all: int) -> None:
+    told = known(types, in_all)
+    assert list(told["types"].items()) == sorted(types.items())
+    assert told["features"] == max(len(types), in_all)
+
+
+@pytest.mark.parametrize(("letters", "kept"), [(4, MAX_NAMES), (1000, MAX_LETTERS // 1000), (30_000, 0)])
+def test_of_many_features_or_long_names_the_first_are_kept(letters: int, kept: int) -> None:
+    names = [f"{n:04}".ljust(letters, "x") for n in range(1000)]
+    told = known(dict.fromkeys(reversed(names), "number"))
+    assert list(told["types"]) == names[:kept]
+    assert told["features"] == 1000

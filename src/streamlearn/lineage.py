@@ -8,6 +8,7 @@ answered, and is no other than the file's until the file changes.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from .config import ModelSettings
 RECIPE: Final = ("pipeline", "params", "seed")
 ASKED: Final = "asked"
 REBUILT: Final = "rebuilt"  # the reason of the reset that ends a rebuild
+MAX_NAMES: Final = 300
+MAX_LETTERS: Final = 20_000
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
 
@@ -90,3 +93,16 @@ def _about(seconds: float) -> str:
     if seconds < MINUTE_S:
         return "less than a minute"
     return f"about {seconds / MINUTE_S:.0f} min" if seconds < 2 * HOUR_S else f"about {seconds / HOUR_S:.0f} h"
+
+
+def known(types: Mapping[str, str], in_all: int = 0) -> dict[str, Any]:
+    """What is kept of the features that a model knows: how many `features` (`in_all`, where that is more than are given), and
+    the `types` ("number" or "string") of the first of them by name: MAX_NAMES, and MAX_LETTERS of names, at most."""
+    kept: dict[str, str] = {}
+    letters = 0
+    for name in heapq.nsmallest(MAX_NAMES, types):
+        letters += len(name)
+        if letters > MAX_LETTERS:
+            break
+        kept[name] = types[name]
+    return {"features": max(len(types), in_all), "types": kept}

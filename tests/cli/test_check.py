@@ -154,6 +154,52 @@ def test_an_address_that_others_reach_needs_a_key(write) -> None:
     assert found(file, open_to_all, STREAMLEARN_API_KEYS="app:0123456789abcdef") == []
 
 
+DASK = '[executor]\nbackend = "dask"\n'
+HOST = 'dask.scheduler = "{}"\n'
+
+
+@pytest.mark.usefixtures("same")
+@pytest.mark.parametrize(
+    ("address", "workers", "words"),
+    [
+        ("tcp://127.0.0.1:8786", 2, []),
+        ("tcp://localhost:8786", 0, ["has no worker, so none retrains. Start one"]),
+        ("tcp://[::1]:8786", 1, []),
+        ("tls://10.0.0.7:8786", 2, ["run all of them on this machine, or take log.backend"]),
+        ("tcp://dask.internal:8786", 2, ["run all of them on this machine", "in the clear, and whoever reaches it runs code"]),
+    ],
+)
+def test_a_cluster_that_is_there(write, monkeypatch: pytest.MonkeyPatch, address: str, workers: int, words: list[str]) -> None:
+    from streamlearn.retrain import cluster
+
+    monkeypatch.setattr(cluster, "ask", lambda asked: {address: workers}[asked])
+    findings = found(*write(MODEL + DASK + HOST.format(address)))
+    assert len(findings) == len(words)
+    for finding, some in zip(findings, words, strict=True):
+        assert (finding.level, finding.key.partition(".")[0]) == ("warning", "executor")
+        assert some in finding.text
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("same")
+def test_a_cluster_that_does_not_answer_is_an_error(write) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"tcp://127.0.0.1:{deaf.getsockname()[1]}"
+        [finding] = found(*write(MODEL + DASK + HOST.format(address)))
+    assert (finding.level, finding.key) == ("error", "executor.dask.scheduler")
+    assert f"the Dask scheduler at {address} does not answer" in finding.text
+    assert "Start it, or write where it is" in finding.text
+
+
+@pytest.mark.usefixtures("same")
+def test_dask_that_is_not_installed_is_an_error(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "streamlearn.retrain.cluster", raising=False)
+    [finding] = found(*write(MODEL + DASK))
+    assert (finding.level, finding.key) == ("error", "executor.backend")
+    assert "pip install 'streamlearn[dask]'" in finding.text
+
+
 @pytest.mark.usefixtures("same")
 def test_a_port_that_is_taken_is_a_warning(write) -> None:
     file, settings = write(MODEL)

@@ -386,3 +386,33 @@ def test_the_decisions_alone_give_the_state_again(make: Any) -> None:
     values = [record.value for record in stage.log.read(CONTROL, 0, 0, 100_000)]
     decided = [one for value in values if isinstance(one := decode_control(value), Decision)]
     assert sum(one.numbers.get("kind") == "contract" for one in decided) == 1
+
+
+def test_what_a_person_accepted_under_an_older_build_opens_no_case_by_hindsight(make: Any) -> None:
+    """Its command does not say that other features were accepted, so no learner ever took them."""
+    stage = make()
+    go(stage, 3, a="text")
+    held = next(d for d in stage.decisions() if d.kind == "held")
+    request = stage.request("resume")
+    resumed = Decision(
+        "m", "resumed", stage.clock(), n=held.n, signal=held.signal, by="ann", why="resumed",
+        numbers={"command": {"verb": "resume", "mode": "skip"}, "request": stage.log.bounds(CONTROL, 0)[1] - 1},
+    )  # fmt: skip
+    stage.log.append(CONTROL, [Entry(b"m", msgspec.json.encode(resumed), partition=0)]).result()
+    stage.settle()
+    assert request.action == "resume"
+    assert stage.state().held is None
+    go(stage, 10, a="text")
+    assert not cases(stage)
+
+
+def test_a_type_is_known_until_the_feature_is_gone(make: Any) -> None:
+    stage = make(contract="follow")
+    go(stage, 5, a="text")
+    stage.until("promoted")
+    stage.settle()
+    go(stage, 6, a="text")
+    assert stage.state().types == {"a": "string"}
+    go(stage, 5, a=GONE)
+    assert len(cases(stage)) == 2
+    assert stage.state().types == {}

@@ -49,15 +49,27 @@ def copied(model: Any) -> Any:
     return pickle.loads(pickling.dumps(model))
 
 
-def kept_of(model: Any, index: int) -> str:
-    """The digest of all that the ensemble keeps of a member, but for the generator that they share."""
+def ensemble_in(model: Any) -> Any:
     last = list(model.steps.values())[-1]
-    inner: Any = getattr(last, "classifier", getattr(last, "regressor", last))
+    return getattr(last, "classifier", getattr(last, "regressor", last))
+
+
+def beside(model: Any, index: int) -> list[Any]:
+    """All that the ensemble keeps of a member besides its model."""
+    inner = ensemble_in(model)
     names = ("_metrics", "_drift_detectors", "_warning_detectors", "_background", "_drift_norm")
-    beside = [getattr(inner, name)[index] for name in names if hasattr(inner, name)]
-    member = inner.data[index]
-    parts = vars(member) if hasattr(member, "idx_original") else {"member": member}
-    return digest([{name: part for name, part in parts.items() if name != "rng"}, beside])
+    found = [getattr(inner, name)[index] for name in names if hasattr(inner, name)]
+    for name in ("_drift_tracker", "_warning_tracker"):
+        found += [getattr(inner, name).get(index, 0)] if hasattr(inner, name) else []
+    own = ("metric", "drift_detector", "warning_detector", "_background_learner", "n_drifts_detected", "n_warnings_detected")
+    return [*found, *(getattr(inner.data[index], name) for name in own if hasattr(inner.data[index], "idx_original"))]
+
+
+def kept_of(model: Any, index: int) -> str:
+    """The digest of a member and all that is kept of it, but for the generator that they share."""
+    member = ensemble_in(model).data[index]
+    inside = digest([member.model, member.features]) if hasattr(member, "idx_original") else digest(member)
+    return digest([inside, beside(model, index)])
 
 
 @pytest.mark.parametrize(("name", "task"), ENSEMBLES)
@@ -68,6 +80,11 @@ def test_those_renewed_are_as_new_and_the_others_as_they_were(name: str, task: s
     renew(model, [1, 3])
     after = [kept_of(model, index) for index in range(4)]
     assert [before[index] == after[index] for index in range(4)] == [True, False, True, False]
+    start = build(name, task, SMALL, 5)
+    if name != "leveraging_bagging":  # which has its members from the beginning
+        ensemble_in(start)._init_ensemble(list("abcd"))
+    assert all(digest(beside(model, index)) == digest(beside(start, index)) for index in (1, 3))
+    assert any(digest(beside(model, index)) != digest(beside(start, index)) for index in (0, 2))
     again = taught(name, task)
     renew(again, [1, 3])
     assert digest(again) == digest(model)
@@ -111,6 +128,23 @@ def test_members_are_measured_each_for_itself_and_learn_nothing(name: str, task:
             else:
                 total += answer != (last.numbers[y] if task == "multiclass" else y)
         assert mean == pytest.approx(total / 80)
+
+
+def test_a_background_learner_goes_with_its_member() -> None:
+    """It would take the place of the new one at the next drift, with what it learned before."""
+    trees = taught("adaptive_random_forest", "binary")
+    inner = ensemble_in(trees)
+    for index in (0, 1):
+        inner._background[index] = inner._new_base_model()
+    renew(trees, [1])
+    assert inner._background[0] is not None
+    assert inner._background[1] is None
+    patches = taught("streaming_random_patches", "binary")
+    member = ensemble_in(patches).data[2]
+    member._trigger_warning(list("abcd"), 360)
+    assert member._background_learner is not None
+    renew(patches, [2])
+    assert ensemble_in(patches).data[2]._background_learner is None
 
 
 def test_a_member_that_knows_the_new_world_is_kept() -> None:

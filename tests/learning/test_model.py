@@ -362,3 +362,18 @@ def test_a_model_pickled_before_there_was_leniency_is_strict() -> None:
     old = Model.__new__(Model)
     old.__setstate__({name: value for name, value in state.items() if name not in ("follows", "accepted")})
     assert not old.lenient
+
+
+def test_a_string_that_becomes_a_number_is_seen_also_after_many_events_of_the_same_features() -> None:
+    model = knowing({"a": "number", "b": "string"})
+    for _ in range(3):
+        assert model.check({"a": 1.0, "b": "u"})[1] == {}
+        assert refused(model.check, {"a": 1.0, "b": 2.0}) == ("feature_type", "x.b")
+        assert refused(model.check, {"a": "u", "b": "u"}) == ("feature_type", "x.a")
+
+
+def test_types_that_were_adopted_rule_over_what_was_seen_last() -> None:
+    former, new = knowing({"a": "string"}), knowing({"a": "number"})
+    assert new.check({"a": 1.0})[1] == {}
+    new.adopt(former)
+    assert refused(new.check, {"a": 1.0}) == ("feature_type", "x.a")

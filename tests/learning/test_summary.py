@@ -14,7 +14,8 @@ from streamlearn.learning.digest import digest
 from streamlearn.learning.model import Model
 from streamlearn.learning.recipes import RECIPES
 from streamlearn.learning.replay import limits_of
-from streamlearn.learning.summary import INTERCEPT, MAX_NAMES, MAX_WEIGHTS, known_features, summarize
+from streamlearn.learning.summary import INTERCEPT, MAX_WEIGHTS, known_features, summarize
+from streamlearn.lineage import MAX_LETTERS, MAX_NAMES
 
 LINEAR = {"logistic", "softmax", "linear", "passive_aggressive", "alma"}
 TREES = {"hoeffding_tree", "hoeffding_adaptive_tree"}
@@ -91,3 +92,7 @@ def test_of_many_features_the_first_are_named() -> None:
     assert told["features"] == 1003
     assert list(told["types"]) == sorted(model.types)[:MAX_NAMES]
     assert summarize(model)["types"] == told["types"]
+    model.accept({f"a{'x' * 900}{n}": "number" for n in range(100)})
+    told = known_features(model)
+    assert told["features"] == 1103
+    assert sum(map(len, told["types"])) <= MAX_LETTERS < sum(map(len, list(model.types)[:MAX_NAMES])) + 900 * 100

@@ -21,7 +21,7 @@ from streamlearn.learning.members import losses
 from streamlearn.learning.trainer import Trainer
 from streamlearn.log import Entry, Log, Record
 from streamlearn.log.sqlite import SqliteLog
-from streamlearn.retrain.job import BATCH, Base, FitSpec, Jobs, base_blob, fit
+from streamlearn.retrain.job import BATCH, WARM, Base, FitSpec, Jobs, base_blob, fit
 from streamlearn.store import Retention
 from streamlearn.store.codec import Sealed, encode, open_blob
 from streamlearn.store.sqlite import SqliteStore
@@ -309,6 +309,40 @@ def test_jobs_fit_in_another_process_to_the_same_bytes(opener: Callable[[], Log]
         assert jobs.submit(wanted, 60, 2048).result() == job.result()
     finally:
         jobs.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_jobs_fit_on_a_cluster_to_the_same_bytes(opener: Callable[[], Log], tmp_path: Path) -> None:
+    """Two at once, and also when the worker of one is killed in the middle."""
+    from dask_bench import Processes
+    from executor_bench import wait_for
+
+    from streamlearn.retrain.cluster import Cluster
+
+    here = Processes(tmp_path)
+    here.start_scheduler()
+    wanted = [
+        spec(2800, stop=2900, model_settings={"pipeline": pipeline}) for pipeline in ("logistic", "hoeffding_tree")
+    ]  # fmt: skip
+    try:
+        here.start_worker()
+        jobs = Jobs(opener, KEYS, executor=Cluster(here.address, 2, WARM))
+        try:
+            both = [jobs.submit(one, 100, 2048) for one in wanted]
+            assert [job.result() for job in both] == [fit(one, opener, KEYS, lambda done, total: None) for one in wanted]
+            wait_for(lambda: [job.progress() for job in both] == [(2900, 2900)] * 2, 5)
+            long = msgspec.structs.replace(wanted[1], epochs=30)
+            killed = jobs.submit(long, 200, 2048)
+            wait_for(lambda: killed.progress()[0] > 5000, 60)
+            here.start_worker()
+            here.workers[0].kill()
+            wait_for(lambda: 0 < killed.progress()[0] < 5000, 60)
+            assert killed.result() == fit(long, opener, KEYS, lambda done, total: None)
+        finally:
+            jobs.close()
+    finally:
+        here.close()
 
 
 # A base, and what is passed over.

@@ -6,16 +6,18 @@ as they are. An error: the service would not start or not work. A warning: it wo
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from ..config import ModelSettings, Settings
 from ..config_errors import ConfigErrors
-from ..errors import ConfigError, ModelError, StreamlearnError
+from ..errors import ConfigError, ModelError, RetrainError, StreamlearnError
 from ..log import INTERNAL
 from .console import console, counted, say, table, warn
 from .roles import Config
@@ -71,6 +73,7 @@ def findings(config: Path, settings: Settings, environ: Mapping[str, str]) -> It
     yield from _address(settings, environ)
     yield from _log(settings)
     yield from _store(settings)
+    yield from _executor(settings)
     yield from _contradictions(settings)
 
 
@@ -250,6 +253,47 @@ def _store(settings: Settings) -> Iterator[Finding]:
             store.close()
     except StreamlearnError as error:
         yield Finding("error", "store.redis", str(error))
+
+
+def _executor(settings: Settings) -> Iterator[Finding]:
+    from . import wiring
+
+    if settings.executor.backend != "dask":
+        return
+    address = settings.executor.dask.scheduler
+    try:
+        from ..retrain.cluster import ask
+    except ImportError as error:
+        problem = wiring.without_dask(error)
+        yield Finding("error", problem.key, f"{problem.problem}. {problem.fix}")
+        return
+    try:
+        if not ask(address):
+            yield Finding("warning", "executor.dask", f"the scheduler at {address} has no worker, so none retrains. Start one")
+    except RetrainError as error:
+        yield Finding("error", "executor.dask.scheduler", f"{error.detail}. Start it, or write where it is")
+    if not _loopback(address):
+        if "sqlite" in (settings.log.backend, settings.store.backend):
+            yield Finding(
+                "warning", "executor.dask.scheduler",
+                f"{address} is not of this machine alone, but workers read log and store in {settings.data_dir}: run all of "
+                'them on this machine, or take log.backend = "kafka" and store.backend = "redis"',
+            )  # fmt: skip
+        if not address.startswith("tls://"):
+            yield Finding(
+                "warning", "executor.dask.scheduler",
+                f"the keys that sign models go to {address} in the clear, and whoever reaches it runs code there. "
+                "Write tls://, and give Dask its certificates (distributed.comm.tls)",
+            )  # fmt: skip
+
+
+def _loopback(address: str) -> bool:
+    """Whether only this machine can reach it: by its number, or as localhost."""
+    host = urlsplit(address).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _contradictions(settings: Settings) -> Iterator[Finding]:

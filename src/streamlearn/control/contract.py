@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..config import ModelSettings
-from ..drift.contract import APPEARED, NUMBER, SCHEMA, STRING, Agreed, change_of
+from ..drift.contract import APPEARED, SCHEMA, Agreed, change_of
 from ..drift.features import Finding
 from ..records import Decision
 from .seen import Inputs
@@ -80,13 +80,6 @@ def accepts(state: State) -> bool:
     return any(one["what"] in SCHEMA or (one["what"], one["feature"]) == ("dead_letters", REFUSED) for one in found)
 
 
-def knew(told: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the shards told of the features of the champion that they let go, as a decision has it; {} where none did."""
-    types = {name: type_ for _, one in sorted(told.items(), reverse=True) for name, type_ in one["types"].items()}
-    in_all = max((one["features"] for one in told.values()), default=0)
-    return {"knew": {"types": dict(sorted(types.items())), "features": in_all}} if told else {}
-
-
 # The fold.
 
 
@@ -97,12 +90,16 @@ def opened(state: State, case: Case, numbers: Mapping[str, Any]) -> None:
     case.change_n = int(numbers["change_n"])
     state.accepted = None
     state.contract |= {_key(change) for change in case.changes}
-    state.types |= {change["feature"]: change["is"] for change in case.changes if change["is"] in (NUMBER, STRING)}
+    for change in case.changes:
+        if change["what"] == "vanished":
+            state.types.pop(change["feature"], None)
+        else:
+            state.types[change["feature"]] = change["is"]
 
 
 def resumed(state: State, decided: Decision) -> None:
     """A person has resumed a model that was held for broken input: what changed in its features is meant."""
-    broken = state.broken
+    broken = state.broken if decided.numbers.get("command", {}).get("accepts") else None
     found = [] if broken is None else [change_of(Finding(**finding)) for finding in broken.get("findings", ())]
     changes = [change.doc() for change in found if change is not None]
     if broken is not None and changes:

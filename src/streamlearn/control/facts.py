@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from .. import __version__
+from ..lineage import known
 from ..records import Status
 from ..store.codec import Header, river_version
 from .world import World
@@ -76,6 +77,20 @@ def strategy_told(facts: Mapping[int, Mapping[str, Any]]) -> str:
         if told:
             words.append((f"shard {shard}: " if several else "") + ", ".join(told))
     return "".join(f"; {one}" for one in words)
+
+
+def knows(told: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """The decision's field `knows`: what models of all shards say together of their features, see `lineage.known`; {} where
+    none does. The first shard's word counts."""
+    said = [one for _, one in sorted(told.items(), reverse=True) if one.get("types") is not None]
+    types = {name: type_ for one in said for name, type_ in one["types"].items()}
+    return {"knows": known(types, max(one["features"] for one in said))} if said else {}
+
+
+def shards_of(told: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """The decision's fields `shards`, facts of each blob, and `knows`: the features of all of them, once."""
+    each = {shard: {name: value for name, value in one.items() if name != "types"} for shard, one in told.items()}
+    return {"shards": by_shard(each), **knows(told)}
 
 
 def window_times(world: World, starts: Mapping[int, int], until: Mapping[int, int]) -> dict[str, dict[str, float | None]]:

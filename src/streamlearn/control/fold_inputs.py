@@ -23,8 +23,7 @@ def held(state: State, offset: int, decision: Decision) -> None:
 def resumed(state: State, offset: int, decision: Decision) -> None:
     """Healed: the reference is good still, unless it would have begun in what was broken. Else a person accepts what comes."""
     state.held = state.held_by_learner = None
-    if not decision.numbers.get("healed"):
-        contract.resumed(state, decision)
+    contract.resumed(state, decision)
     if state.broken is not None:
         if not decision.numbers.get("healed") or state.input_since > state.broken["since"]:
             begins_anew(state, decision)

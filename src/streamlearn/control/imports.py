@@ -12,7 +12,7 @@ import msgspec
 
 from ..config import ModelSettings
 from ..records import Decision, Request
-from .facts import by_shard
+from .facts import by_shard, shards_of
 from .state import State
 from .steps import decision
 from .world import World
@@ -54,7 +54,8 @@ def judge_import(state: State, request: Request, world: World) -> Decision | str
         bounds[shard][0] <= offset <= bounds[shard][1] for shard, offset in offer.trained_to.items()
     )
     numbers = {
-        "origin": offer.origin, "settings": offer.settings, "made_with": offer.made_with, "shards": offer.shards,
+        "origin": offer.origin, "settings": offer.settings, "made_with": offer.made_with,
+        **shards_of({int(shard): facts for shard, facts in offer.shards.items()}),
         "trained_to": offer.trained_to if follows else {shard: end for shard, (_, end) in bounds.items()},
         "rebased": not follows,
     }  # fmt: skip

@@ -24,8 +24,8 @@ from .canary import judge_canary, judge_promotion, win_trial
 from .changes import answer_rebuild, open_change
 from .choosing import judge_drift, open_policy
 from .confirming import GRACE_S, WINDOWS, came, judge_alarm
-from .contract import explains, knew, types_now
-from .facts import by_shard, made_with, strategy_told, window_times
+from .contract import explains, types_now
+from .facts import by_shard, knows, made_with, shards_of, strategy_told, window_times
 from .fold import RESETS
 from .inputs import judge_inputs
 from .requests import judge_request
@@ -171,7 +171,7 @@ def _fitted(state: State, case: Case, world: World, settings: ModelSettings) -> 
     if outcome.reason:
         return retrain_failed(state, case, world, settings, outcome.reason, outcome.detail)
     trained_to = {str(shard): offset for shard, offset in sorted(outcome.trained_to.items())}
-    numbers = {"run": case.run, "trained_to": trained_to, "took_s": world.now - state.since, "shards": by_shard(outcome.facts)}
+    numbers = {"run": case.run, "trained_to": trained_to, "took_s": world.now - state.since, **shards_of(outcome.facts)}
     why = "the fit ended near the log's head" + strategy_told(outcome.facts)
     if outcome.search is not None:
         numbers["search"] = dict(outcome.search)
@@ -262,7 +262,7 @@ def _promote(state: State, case: Case, world: World) -> Decision | None:
     if order.refused:
         return lose_trial(state, case, world, f"the promotion was refused: {told(order)}", promoted=order.applied)
     scores = {shard: world.scores(shard) for shard in state.shards}
-    numbers = {"previous": state.version, "at": by_shard(order.at), "scores": by_shard(scores), **knew(order.knew)}
+    numbers = {"previous": state.version, "at": by_shard(order.at), "scores": by_shard(scores), **knows(order.knew)}
     return decision(state, world, "promoted", version=case.version, why="every shard serves it", numbers=numbers)
 
 
@@ -324,7 +324,7 @@ def _roll_back(state: State, world: World) -> Decision | None:
             return decision(state, world, "rollback_failed", case=state.story, version=state.previous, why=why, numbers=numbers)
         numbers["request"] = state.rolling_back_for
         return decision(state, world, "request_refused", case=state.story, why=why, numbers=numbers)
-    back: dict[str, Any] = {"from": state.version, "at": by_shard(order.at), **knew(order.knew)}
+    back: dict[str, Any] = {"from": state.version, "at": by_shard(order.at), **knows(order.knew)}
     why = f"version {state.previous} serves again instead of version {state.version}"
     return decision(state, world, "rolled_back", case=state.story, version=state.previous, why=why, numbers=back)
 

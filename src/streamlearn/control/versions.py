@@ -1,6 +1,6 @@
 """The registry: what each version is, and what served when; documents folded from the decisions that took effect, and no more.
 
-    version  by model@version  what it was made from and with, how it was tried, who decided, what became of it
+    version  by model@version  what it was made from and with, the features it knows, how it was tried, who decided, its fate
     history  by model          which version served from when to when, by control's log, the clock and the learners' positions
 
 Never a source of truth: a store that lost them gets the same ones again. Facts that older decisions lack are null.
@@ -107,11 +107,11 @@ def _changed(doc: Doc, version: int, offset: int, decision: Decision, decided: t
         case "promoted" if version == decision.version:
             doc |= {"fate": "champion", "promoted": _promoted(decision, *decided)}
         case "promoted":
-            doc |= {"fate": "previous"} | _knew(numbers)
+            doc |= {"fate": "previous"} | _knows(numbers)
         case "rolled_back" if version == decision.version:
             doc["fate"] = "champion"
         case "rolled_back":
-            doc |= {"fate": "rolled_back"} | _knew(numbers)
+            doc |= {"fate": "rolled_back"} | _knows(numbers)
     return doc
 
 
@@ -123,23 +123,19 @@ def _settings(numbers: Mapping[str, Any]) -> Doc | None:
 
 def _fitted(numbers: Mapping[str, Any], times: Doc | None) -> Doc:
     """What is known of a version whose blobs are in the store."""
-    blobs = {shard: dict(blob) for shard, blob in numbers.get("shards", {}).items()}
-    types = [found for _, blob in sorted(blobs.items(), reverse=True) if (found := blob.pop("types", None)) is not None]
-    known = {name: type_ for one in types for name, type_ in one.items()}  # the first shard's word counts
+    blobs = numbers.get("shards", {})
     sums = {name: _sum(blob.get(name) for blob in blobs.values()) for name in ("learned", "skipped")}
     read_to = {shard: blob.get("read_to") for shard, blob in blobs.items()}
     return {
-        "trained_to": numbers["trained_to"], "blobs": blobs, **sums,
-        "features": dict(sorted(known.items())) if types else None,
-        "features_in_all": max((blob["features"] for blob in blobs.values() if blob.get("features") is not None), default=None),
+        "trained_to": numbers["trained_to"], "blobs": blobs, **sums, **_knows(numbers),
         "times": {**times, "trained_to": read_to} if times and blobs else times,
     }  # fmt: skip
 
 
-def _knew(numbers: Mapping[str, Any]) -> Doc:
-    """What a version that no longer serves has come to know of features while it did."""
-    knew = numbers.get("knew")
-    return {} if knew is None else {"features": knew["types"], "features_in_all": knew["features"]}
+def _knows(numbers: Mapping[str, Any]) -> Doc:
+    """What a version that was made, or that no longer serves, knows of features."""
+    knows = numbers.get("knows")
+    return {} if knows is None else {"features": knows["types"], "features_in_all": knows["features"]}
 
 
 def _sum(values: Iterator[int | None]) -> int | None:

@@ -1,7 +1,8 @@
 """What people see of control: documents folded from the control log, plus what is going on right now. Never a source of truth.
 
     model    by model           state, version, previous, shadow, canary (version, share, salt), case, degraded, held, features,
-                                since, and how the file differs from what serves
+                                since, contract (the open case of features that are other ones), and how the file differs from
+                                what serves
     case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far; how it ended
     version  by model@version   what it was made from and with, how it was tried, who decided, fate: see `versions`
     history  by model           which version served from when to when: see `versions`
@@ -30,7 +31,7 @@ ENDINGS: Final = frozenset(
     {"rejected", "expired", "broken_input", "retrain_failed", "retrain_kept", "trial_lost", "recovered", "not_recovered",
      "rollback_started"}
 )
-HIDDEN: Final = frozenset({"knew", "fit", "reference", "command", "then", "settings", "search"})  # of a step's numbers
+HIDDEN: Final = frozenset({"knows", "fit", "reference", "command", "then", "settings", "search"})  # of a step's numbers
 SHOWN: Final = {
     Phase.STEADY: "steady", Phase.CONFIRM: "case", Phase.CONFIRMED: "confirmed", Phase.RETRAINING: "retraining",
     Phase.FITTED: "retraining", Phase.TRIAL: "trial", Phase.CANARY: "canary", Phase.PROMOTING: "trial",

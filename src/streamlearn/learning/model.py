@@ -92,14 +92,16 @@ class Model:
             return x, {}
         if len(x) > self.max_features:
             raise EventError("too_many_features", "x", f"has {len(x)} features, more than {self.max_features}")
-        types, nulls = self.types, False
+        types, nulls, floats = self.types, False, True
         try:
             for name, value in x.items():
                 kind = type(value)
                 if kind is float:
                     if types[name] is not NUMBER:
                         break
-                elif kind is str:
+                    continue
+                floats = False
+                if kind is str:
                     if types[name] is not STRING or len(value) > self.max_string:  # type: ignore[arg-type]  # a str, as above
                         break
                 elif kind is int:
@@ -110,7 +112,8 @@ class Model:
                 elif types[name] is not NUMBER:
                     break
             else:
-                self._names, self._floats = list(x), [float] * len(x)
+                if floats:
+                    self._names, self._floats = list(x), [float] * len(x)
                 return ({k: v for k, v in x.items() if v is not None} if nulls else x), {}
         except KeyError:
             pass
@@ -144,6 +147,8 @@ class Model:
 
     def own(self, x: Features) -> Features:
         """Of a checked `x` what this model takes: `x` itself, or without the features of another type than it knows."""
+        if list(map(type, x.values())) == self._floats and list(x) == self._names:  # as in `check`
+            return x
         types = self.types
         for name, value in x.items():
             known = types.get(name)
@@ -166,6 +171,7 @@ class Model:
         """
         if not (self.lenient or former.lenient):
             self.accept(former.types)
+            self._names, self._floats = [], []
         self.label_type = former.label_type or self.label_type
 
     def label(self, y: Scalar) -> Any:

@@ -6,16 +6,15 @@ model, and must never fail: pipelines are the user's own.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import Any, Final
 
+from ..lineage import known
 from .batch import Batch
 from .model import NUMBER, Model
 
 MAX_WEIGHTS: Final = 300
-MAX_NAMES: Final = 300
 INTERCEPT: Final = "(intercept)"
 _INNER: Final = ("regressor", "classifier")  # what an estimator around another one calls it
 _ADDED: Final = ("n_nodes", "n_leaves")
@@ -23,7 +22,7 @@ _ADDED: Final = ("n_nodes", "n_leaves")
 
 def summarize(model: Model) -> dict[str, Any]:
     """JSON-able: `estimator` (the last step's class), `features` seen with `numbers` and `strings`, their `types` ("number" or
-    "string") by name, the first MAX_NAMES in order, `members` of an ensemble, `nodes`, `leaves` and `height` of trees, and the
+    "string") by name, see `lineage.known`, `members` of an ensemble, `nodes`, `leaves` and `height` of trees, and the
     `weights` of linear models by name, the MAX_WEIGHTS largest of `weights_in_all`. Of a batch estimator its own class, how it
     `serves` ("frozen" or "residual"), and that it was `fitted_to` so many of the `gathered` events; the weights are those of
     the online model on top. What does not apply is left out."""
@@ -57,9 +56,8 @@ def _on_top(estimator: Batch) -> Any:
 
 
 def known_features(model: Model) -> dict[str, Any]:
-    """How many `features` it has seen, and the `types` of the first MAX_NAMES of them by name, in order."""
-    names = heapq.nsmallest(MAX_NAMES, model.types)
-    return {"features": len(model.types), "types": {name: model.types[name] for name in names}}
+    """How many `features` it has seen, and the `types` of the first of them by name; see `lineage.known`."""
+    return known(model.types)
 
 
 def _last(estimator: Any) -> Any:

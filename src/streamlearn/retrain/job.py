@@ -20,9 +20,10 @@ from streamlearn.keys import KeyRing
 from streamlearn.log import Log, read_below
 from streamlearn.store import Store, codec
 
+from .executor import Call, Executor
 from .frozen import FrozenSpec, ask
 from .limits import report
-from .pool import Job, Pool
+from .pool import Pool
 from .renewal import MEASURED, MEASURED_RECORDS, renew_worst
 from .scoring import ScoreSpec, score
 
@@ -124,40 +125,42 @@ def fit(
 
 
 class Jobs:
-    """Fits, questions to models as they were, and the scores of a search, in worker processes, at most `max_workers` at once.
+    """Fits, questions to models as they were, and the scores of a search, in the workers of `executor`: a pool of one process
+    if none is given.
 
-    The workers are started at once and kept warm.
+    The workers are started at once and kept warm. Closing this closes the executor.
     """
 
     def __init__(
         self,
         open_log: Callable[[], Log],
         keys: KeyRing,
-        max_workers: int = 1,
         open_store: Callable[[], Store] | None = None,
+        executor: Executor | None = None,
     ) -> None:
         self._open_log, self._keys, self._open_store = open_log, keys, open_store
-        self._pool = Pool(max_workers, WARM)
-        self._pool.warm()
+        self._executor = executor or Pool(1, WARM)
+        self._executor.warm()
 
-    def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
+    def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> Call:
         """Begin a fit, or queue it behind others; the result is the sealed version. Raises RetrainError."""
         call = _fit_here, spec.to_bytes(), self._open_log, self._keys, self._open_store
-        return self._pool.submit(time_limit_s, memory_limit_mb, *call)
+        return self._executor.submit(time_limit_s, memory_limit_mb, *call)
 
-    def ask(self, spec: FrozenSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
+    def ask(self, spec: FrozenSpec, time_limit_s: float, memory_limit_mb: float) -> Call:
         """Begin to take a model as it was through records, or queue that; the result is its losses. Raises RetrainError."""
         if self._open_store is None:
             raise RetrainError("failed", "no store was given to find a checkpoint in")
-        return self._pool.submit(time_limit_s, memory_limit_mb, ask, spec, self._open_log, self._keys, self._open_store, report)
+        call = ask, spec, self._open_log, self._keys, self._open_store, report
+        return self._executor.submit(time_limit_s, memory_limit_mb, *call)
 
-    def score(self, spec: ScoreSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
+    def score(self, spec: ScoreSpec, time_limit_s: float, memory_limit_mb: float) -> Call:
         """Begin to score a candidate of a search, or queue that; the result is `Scored`. Raises RetrainError."""
-        return self._pool.submit(time_limit_s, memory_limit_mb, score, spec, self._open_log, report)
+        return self._executor.submit(time_limit_s, memory_limit_mb, score, spec, self._open_log, report)
 
     def close(self) -> None:
         """Cancel what runs, and let the workers go."""
-        self._pool.close()
+        self._executor.close()
 
 
 class _Base(NamedTuple):
