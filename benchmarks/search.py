@@ -22,7 +22,8 @@ from streamlearn.keys import KeyRing
 from streamlearn.learning.model import Model
 from streamlearn.log import Entry, Log
 from streamlearn.log.sqlite import SqliteLog
-from streamlearn.retrain.job import FitSpec, Jobs
+from streamlearn.retrain.job import WARM, FitSpec, Jobs
+from streamlearn.retrain.pool import Pool
 from streamlearn.retrain.search import Search
 
 from .harness import Rows, electricity, main, quiet
@@ -83,7 +84,7 @@ def measure(rows: Rows, quick: bool) -> None:
     what, stream = electricity()
     pairs = stream[SKIP : SKIP + events]
     with quiet(), tempfile.TemporaryDirectory() as folder:
-        jobs = Jobs(filled(Path(folder), pairs), KeyRing({"k1": b"0123456789abcdef"}), WORKERS)
+        jobs = Jobs(filled(Path(folder), pairs), KeyRing({"k1": b"0123456789abcdef"}), executor=Pool(WORKERS, WARM))
         try:
             searched(jobs, 1000, 1)  # the workers start, and import what they need
             wall, report = searched(jobs, events, 3)

@@ -21,7 +21,8 @@ from streamlearn.errors import RetrainError
 from streamlearn.keys import KeyRing
 from streamlearn.log import Entry, Log
 from streamlearn.log.sqlite import SqliteLog
-from streamlearn.retrain.job import FitSpec, Jobs
+from streamlearn.retrain.job import WARM, FitSpec, Jobs
+from streamlearn.retrain.pool import Pool
 from streamlearn.retrain.scoring import Scored, ScoreSpec, part_of
 from streamlearn.retrain.search import BLOCKS, Search, difference
 from streamlearn.testing import DoneJob
@@ -302,7 +303,7 @@ def test_in_two_workers_one_raises_and_one_hangs_and_boosting_wins(tmp_path: Pat
     ]  # fmt: skip
     one = spec(3000, "logistic", 100, candidates=given)
     one.settings["retrain"]["time_limit_s"] = 20.0  # 4 s each
-    jobs = Jobs(open_log, KeyRing({"k1": b"0123456789abcdef"}), 2)
+    jobs = Jobs(open_log, KeyRing({"k1": b"0123456789abcdef"}), executor=Pool(2, WARM))
     try:
         search = Search(jobs.score, one)
         deadline, shown = time.monotonic() + 100, set()
