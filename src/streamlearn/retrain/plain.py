@@ -110,8 +110,8 @@ def periodic(seen: Seen, every: int, after: int) -> Choice:
 
 
 def grid(length: int) -> list[tuple[int, int]]:
-    """Periods and offsets to try on a past of `length` batches, longest first: one that is as good as never, for a past in which
-    no retrain was worth its price, then up to 16 periods, and 8 offsets of each."""
+    """Periods and offsets to try on a past of `length` batches, longest first: one that is as good as never, since it may hold
+    no retrain that was worth its price, then up to 16 periods, and 8 offsets of each."""
     periods = sorted({round(length ** (step / 15)) for step in range(16)} | {1, max(1, length)}, reverse=True)
     return [(NEVER * max(1, length), 0)] + [
         (every, after) for every in periods for after in sorted({-(-every * part // 8) for part in range(1, 9)}, reverse=True)
