@@ -17,6 +17,7 @@ from streamlearn.config import Settings
 from streamlearn.control.loop import Control
 from streamlearn.drift.offline import Recorder
 from streamlearn.drift.watch import DriftWatch
+from streamlearn.errors import RetrainError
 from streamlearn.events import Event, Features, encode, unit_of
 from streamlearn.keys import KeyRing
 from streamlearn.learning.protocols import WatchMaker
@@ -26,7 +27,8 @@ from streamlearn.learning.waiting import Entry as Question
 from streamlearn.log import CONTROL, SIGNALS, Entry
 from streamlearn.records import Command, Decision, Status, decode_control
 from streamlearn.retrain.job import FitSpec, fit
-from streamlearn.testing import FakeClock, MemoryLog, MemoryStore
+from streamlearn.retrain.scoring import ScoreSpec, score
+from streamlearn.testing import DoneJob, FakeClock, MemoryLog, MemoryStore
 
 KEYS: Final = KeyRing({"bench": b"0123456789abcdef"})
 MODEL: Final = "m"
@@ -152,6 +154,16 @@ class Loop(Alone):
     def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> Fit:
         """Begin a fit: this is control's `Jobs`."""
         return Fit(self, spec)
+
+    def score(self, spec: ScoreSpec, time_limit_s: float, memory_limit_mb: float) -> DoneJob:
+        """Score a candidate of a search, at once. Its CPU counts as a fit's."""
+        started = time.process_time()
+        try:
+            return DoneJob(score(spec, self.log.reopen, lambda done, total: None))
+        except RetrainError as error:
+            return DoneJob(error)
+        finally:
+            self.fit_s += time.process_time() - started
 
     def decisions(self) -> list[Decision]:
         """All that control decided, in order."""

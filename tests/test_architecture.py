@@ -48,6 +48,8 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "typer": ("cli",),
     "rich": ("cli",),
     "pyarrow": ("cli",),
+    "dask": ("retrain.cluster",),
+    "distributed": ("retrain.cluster",),
     "prometheus_client": ("telemetry",),
 }
 

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamlearn.config import Settings, parse
 from streamlearn.config_errors import ConfigErrors
-from streamlearn.lineage import Backfill, changes, recipe_of, recipe_of_fit, told
+from streamlearn.lineage import (
+    MAX_LETTERS,
+    MAX_NAMES,
+    Backfill,
+    asked,
+    changes,
+    known,
+    recipe_of,
+    recipe_of_fit,
+    recipe_of_search,
+    told,
+)
 
 
 def settings(**model: object) -> Settings:
@@ -28,6 +41,18 @@ def test_a_fit_that_goes_on_from_a_version_is_made_of_what_that_one_was() -> Non
     assert recipe_of_fit({"fit": fit, "bases": {"0": {"kind": "version", "id": 2}}}, known) == known[2]
     assert recipe_of_fit({"fit": fit, "bases": {"0": {"kind": "checkpoint", "id": 2, "version": 1}}}, known) == known[1]
     assert recipe_of_fit({"fit": fit, "bases": {"0": {"kind": "version", "id": 9}}}, known) == {}
+
+
+def test_a_searched_version_is_made_of_what_was_found_and_answers_what_the_file_said() -> None:
+    wanted, found = recipe_of(settings().models["m"]), {"pipeline": "naive_bayes", "params": {}, "seed": 42}
+    made = recipe_of_search({"search": {"recipe": found, "report": {}}}, wanted)
+    assert made == {**found, "asked": wanted}
+    assert (asked(made), asked(wanted)) == (wanted, wanted)
+    assert recipe_of_search({}, made) == made
+    assert recipe_of(made) == found
+    assert recipe_of_fit({"fit": {"settings": found}, "asked": wanted}, {}) == made
+    assert recipe_of_search({"search": {"recipe": wanted}}, made)["asked"] == wanted
+    assert recipe_of_fit({"fit": {}, "bases": {"0": {"kind": "version", "id": 2}}}, {2: made}) == made
 
 
 def test_what_differs_is_named_and_what_is_not_told_is_the_same() -> None:
@@ -78,3 +103,18 @@ def test_another_start_is_refused_with_its_fix(start: object, problem: str) -> N
     [error] = caught.value.errors
     assert error.key == "models.m.start"
     assert problem in str(error)
+
+
+@given(st.dictionaries(st.text(max_size=9), st.sampled_from(["number", "string"])), st.integers(0, 50))
+def test_of_features_names_and_number_are_kept(types: dict[str, str], in_all: int) -> None:
+    told = known(types, in_all)
+    assert list(told["types"].items()) == sorted(types.items())
+    assert told["features"] == max(len(types), in_all)
+
+
+@pytest.mark.parametrize(("letters", "kept"), [(4, MAX_NAMES), (1000, MAX_LETTERS // 1000), (30_000, 0)])
+def test_of_many_features_or_long_names_the_first_are_kept(letters: int, kept: int) -> None:
+    names = [f"{n:04}".ljust(letters, "x") for n in range(1000)]
+    told = known(dict.fromkeys(reversed(names), "number"))
+    assert list(told["types"]) == names[:kept]
+    assert told["features"] == 1000

@@ -71,6 +71,7 @@ class RetrainSettings(BaseModel):
     attempts: Count = 3
     backoff_s: NotNegative = 5
     batch: Annotated[int, Field(ge=10, strict=True)] = 500
+    sample: Annotated[int, Field(ge=0, le=200, strict=True)] = 0
     policies: Annotated[tuple[PolicySettings, ...], Field(max_length=8)] = (PolicySettings(name="debt"),)
     cost: CostSettings = CostSettings()
     strategy: StrategySettings = StrategySettings()

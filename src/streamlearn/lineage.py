@@ -2,11 +2,13 @@
 
 A *recipe* is what makes an estimator: the pipeline, its params and its seed. A learner's first claim of a model carries the one
 of version 1, and each retrain that of its version, so the control log tells of every version what it was made with, whatever
-the configuration says today.
+the configuration says today. A version that a search found remembers under `asked` which recipe the file had then: that one was
+answered, and is no other than the file's until the file changes.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -15,7 +17,10 @@ import msgspec
 from .config import ModelSettings
 
 RECIPE: Final = ("pipeline", "params", "seed")
+ASKED: Final = "asked"
 REBUILT: Final = "rebuilt"  # the reason of the reset that ends a rebuild
+MAX_NAMES: Final = 300
+MAX_LETTERS: Final = 20_000
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
 
@@ -46,7 +51,24 @@ def recipe_of_fit(numbers: Mapping[str, Any], known: Mapping[int, Recipe]) -> Re
     goes on from another version, what that one was made of. `known`: the recipes of the versions before it."""
     for base in numbers.get("bases", {}).values():
         return known.get(base["id"] if base["kind"] == "version" else base["version"], {})
-    return recipe_of(numbers["fit"].get("settings", {}))
+    return searched(recipe_of(numbers["fit"].get("settings", {})), numbers.get(ASKED))
+
+
+def recipe_of_search(numbers: Mapping[str, Any], recipe: Recipe) -> Recipe:
+    """What a version is made of by its `retrained`, whose fit began with `recipe`: what a search found, where there was one."""
+    found = numbers.get("search")
+    return recipe if found is None else searched(recipe_of(found["recipe"]), asked(recipe))
+
+
+def searched(recipe: Recipe, by: Recipe | None) -> Recipe:
+    """The recipe that was found for the file's recipe `by`; itself where that is None."""
+    return recipe if by is None else {**recipe, ASKED: recipe_of(by)}
+
+
+def asked(recipe: Recipe) -> Recipe:
+    """The file's recipe that this one answers."""
+    found: Recipe = recipe.get(ASKED, recipe)
+    return found
 
 
 def changes(recipe: Recipe, wanted: Recipe) -> list[str]:
@@ -71,3 +93,16 @@ def _about(seconds: float) -> str:
     if seconds < MINUTE_S:
         return "less than a minute"
     return f"about {seconds / MINUTE_S:.0f} min" if seconds < 2 * HOUR_S else f"about {seconds / HOUR_S:.0f} h"
+
+
+def known(types: Mapping[str, str], in_all: int = 0) -> dict[str, Any]:
+    """What is kept of the features that a model knows: how many `features` (`in_all`, where that is more than are given), and
+    the `types` ("number" or "string") of the first of them by name: MAX_NAMES, and MAX_LETTERS of names, at most."""
+    kept: dict[str, str] = {}
+    letters = 0
+    for name in heapq.nsmallest(MAX_NAMES, types):
+        letters += len(name)
+        if letters > MAX_LETTERS:
+            break
+        kept[name] = types[name]
+    return {"features": max(len(types), in_all), "types": kept}

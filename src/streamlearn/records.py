@@ -15,6 +15,7 @@ from .errors import BadSignature
 from .keys import KeyRing
 from .lineage import Backfill
 
+LEFT_OUT: Final = "features_left_out"  # counts events taken without a feature that had another type than the champion's
 RESUME_MODES: Final = ("skip", "learn", "repair")
 
 
@@ -26,8 +27,11 @@ class Signal(msgspec.Struct, omit_defaults=True):
     window      tag ("fresh" after an alarm, "recovery" after a promotion), loss ("binary" | "bounded"),
                 ref {n, sum, blocks?}, fresh {n, sum, blocks?}, from_n, to_n; blocks: means of consecutive losses; of a fresh
                 one also look [losses at the look before, now, in all]: it is told at each of `drift.confirm.look_sizes`
+    batch       n, loss: the mean loss of so many labelled events of the serving version (`retrain.batch`); with
+                `retrain.sample` also sample [(loss, features), ...] of some of them
     applied     verb, seq_of (the command's seq), version (now champion), shadow (version or null), offset; when a hold ended
-                with it, held ([from, to): offsets) and mode ("skip" unless a resume said otherwise)
+                with it, held ([from, to): offsets) and mode ("skip" unless a resume said otherwise); when another champion
+                serves with it, knew {features, types {name: type}}: the former one's, see `learning.summary.known_features`
     refused     verb, seq_of, reason ("gap" | "unknown_version" | "not_in_trial" | ...), detail
     block       trial (seq of its Try or Promote command), block (number from 0), n, champion (loss sum), challenger (loss sum);
                 while a canary is on also canary {step (seq of its command), champion, challenger}, see `learning.canary`;
@@ -59,7 +63,8 @@ class Command(msgspec.Struct, omit_defaults=True):
     rollback    version                the champion before the last promotion, which is this version, serves again
     hold        reason                 read, predict and score, but do not learn
     resume      mode                   learn again; what was held is skipped and recorded ("skip", the default), learned now
-                                       ("learn"), or forgotten, so that its events can be sent again ("repair")
+                                       ("learn"), or forgotten, so that its events can be sent again ("repair"). With `accepts`
+                                       the champion goes on without the features that have come to have another type
     reset       confirmed (bool)       start the detectors afresh; if confirmed, forget the reference before the change.
                                        With the reason "rebuilt" it comes from a learner that made its state again by replay
     """
@@ -73,6 +78,7 @@ class Command(msgspec.Struct, omit_defaults=True):
     confirmed: bool = False
     reason: str = ""
     mode: str = "skip"
+    accepts: bool = False
     share: float = 0.0
     salt: str = ""
 
@@ -151,11 +157,15 @@ class Request(msgspec.Struct, tag="request", tag_field="type", omit_defaults=Tru
 class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=True):
     """One step of control's state machine: what was decided, why, by which numbers. `case` joins the steps of one story.
 
-    `kind`: registered, case_opened, confirmed, rejected, expired, retrain_started, retrained, retrain_failed, trial_started,
+    `kind`: registered, case_opened, confirmed, rejected, expired, retrain_started, retrain_kept (by the policies;
+    `final` when the case ends with it), retrain_asked (for all that), retrained, retrain_failed, trial_started,
     canary_started, trial_won, trial_lost, promoted, recovered, not_recovered, rollback_started, rollback_failed, rolled_back,
     detached, held, resumed, range_skipped, imported, request_refused; feature_drift (once for a feature and episode),
     broken_input (the case ends, no retrain), detectors_reset (after broken input has healed), rebuilt (a learner of another
     build has read everything again: its detectors are reset). `held` and `resumed` by "diagnosis" are control's.
+
+    `case_opened` has the case's kind in `numbers["kind"]`: drift, manual, changed (the recipe), contract (features came, went
+    or changed their type: `changes` [{feature, what, was, is}], `since`, `starts` by shard), rewind, restore.
 
     `signal`: the newest offset of `_signals` that had been read. `numbers` also hold what is to be done:
     `command` (sent with this record's offset as its seq), `then` (commands after it), `request` (the offset it settles).

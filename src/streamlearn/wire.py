@@ -138,13 +138,16 @@ class Page(msgspec.Struct):
 class VersionView(msgspec.Struct):
     """A version of a model; what is not known is null or empty. Offsets, times and blobs are by shard.
 
-    `reason`: "registered", "import", "rewind", "restore", or the case in which it was made. `bases`: what its fit went on from,
-    `skip`: the ranges ([from, to)) that it passed over. `window`: the offsets it was fitted from (`starts`)
-    and at least to (`until`); `trained_to`: the next one to be read at the fit's end; `times`: their append times. `learned`
-    and `skipped` count labelled events, `fit_s` seconds. `made_with`: libraries, and the digest of the `settings`. `blobs`:
-    bytes, SHA-256 and more. `trial` and `promoted`: how it was tried and promoted, with the numbers and who decided.
-    `decisions`: every one about it, in order. `kept`: whether the store has it; `unusable`: why a kept blob cannot be used.
-    `fitted` and `serving`: what its models say of themselves, as fitted and as they serve now.
+    `reason`: "registered", "import", "rewind", "restore", or the case in which it was made. `bases`: what its fit went on
+    from or, with a warm start, whose champion learned the window; `skip`: the ranges ([from, to)) that it passed over.
+    `window`: the offsets it was fitted from (`starts`) and at least to (`until`); `trained_to`: the next one to be read at
+    the fit's end; `times`: their append times. `features`: "number" or "string" by name, the first 300 of `features_in_all`,
+    as they were known when it was fitted, when it was let go, or now, while it serves. `learned` and `skipped` count labelled
+    events, `fit_s` seconds. `made_with`: libraries, and the digest of the `settings`. `blobs`: bytes, SHA-256 and more.
+    `trial` and `promoted`: how it was tried and promoted, with the numbers and who decided. `decisions`: every one about it,
+    in order. `search`: the candidates that were compared for it, each with how it did, and why this one. `kept`: whether the
+    store has it; `unusable`: why a kept blob cannot be used. `fitted` and `serving`: what its models say of themselves, as
+    fitted and as they serve now.
     """
 
     id: str
@@ -168,6 +171,9 @@ class VersionView(msgspec.Struct):
     skipped: int | None = None
     settings: dict[str, Any] | None = None
     made_with: dict[str, Any] | None = None
+    features: dict[str, str] | None = None
+    features_in_all: int | None = None
+    search: dict[str, Any] | None = None
     blobs: dict[str, dict[str, Any]] = {}
     trial: dict[str, Any] | None = None
     promoted: dict[str, Any] | None = None

@@ -67,6 +67,14 @@ def test_a_sound_configuration_has_nothing_to_say(write) -> None:
             MODEL + "retrain.window_s = 3600\n[log]\nretention_hours = 48.5", {},
             "warning", "log.retention_hours", "may read 1 h before that again (retrain.window_s). Write at least 49, or 0",
         ),
+        (
+            MODEL + 'retrain.strategy = {window = "days", days = 9.5}', {},
+            "warning", "models.m.retrain.strategy.days", "for 168 h (retrain.window_s): of older records a fit learns those",
+        ),
+        (
+            MODEL + 'retrain.strategy = {window = "days", days = 9.5}', {},
+            "warning", "models.m.retrain.strategy.days", "Write window_s = 820800",
+        ),
         (MODEL + "[models.m.retrain]\ncatch_up_records = 30000", {}, "error", "models.m.retrain.catch_up_records", "20000"),
         (
             MODEL.replace("[models.m]", "allowed_lateness_s = 1e9\n[models.m]"), {},
@@ -75,6 +83,14 @@ def test_a_sound_configuration_has_nothing_to_say(write) -> None:
         (
             MODEL + 'drift.detectors = [{name = "adwin", params = {detla = 1}}]', {},
             "error", "models.m.drift.detectors.adwin.params.detla", "no such parameter. Use some of delta",
+        ),
+        (
+            MODEL + 'retrain.strategy.how = "search"\nretrain.search.candidates = [{pipeline = "logistc"}]', {},
+            "error", "models.m.retrain.search.candidates[0]", "did you mean logistic?",
+        ),
+        (
+            MODEL + 'retrain.strategy.how = "search"\nretrain.search.batch_only = "refresh"', {},
+            "warning", "models.m.retrain.search.batch_only", "add a schedule to retrain.policies",
         ),
         (
             MODEL + 'retrain.policies = [{name = "debt"}, {name = "dept"}]', {},
@@ -99,6 +115,13 @@ def test_each_fault_has_its_key_and_its_fix(
     [finding] = found(*write(text), **environ)
     assert (finding.level, finding.key) == (level, key)
     assert words in finding.text
+
+
+def test_a_pipeline_that_learns_a_window_at_once_is_refused_with_the_way_out(write) -> None:
+    _, settings = write(MODEL.replace("logistic", "sklearn.linear_model:LogisticRegression"))
+    told = rehearse(settings, "m", [])
+    assert not told.built
+    assert "name it among the candidates of a search" in told.problem
 
 
 @pytest.mark.usefixtures("same")
@@ -129,6 +152,52 @@ def test_an_address_that_others_reach_needs_a_key(write) -> None:
     assert (finding.level, finding.key) == ("error", "serve.host")
     assert "STREAMLEARN_API_KEYS" in finding.text
     assert found(file, open_to_all, STREAMLEARN_API_KEYS="app:0123456789abcdef") == []
+
+
+DASK = '[executor]\nbackend = "dask"\n'
+HOST = 'dask.scheduler = "{}"\n'
+
+
+@pytest.mark.usefixtures("same")
+@pytest.mark.parametrize(
+    ("address", "workers", "words"),
+    [
+        ("tcp://127.0.0.1:8786", 2, []),
+        ("tcp://localhost:8786", 0, ["has no worker, so none retrains. Start one"]),
+        ("tcp://[::1]:8786", 1, []),
+        ("tls://10.0.0.7:8786", 2, ["run all of them on this machine, or take log.backend"]),
+        ("tcp://dask.internal:8786", 2, ["run all of them on this machine", "in the clear, and whoever reaches it runs code"]),
+    ],
+)
+def test_a_cluster_that_is_there(write, monkeypatch: pytest.MonkeyPatch, address: str, workers: int, words: list[str]) -> None:
+    from streamlearn.retrain import cluster
+
+    monkeypatch.setattr(cluster, "ask", lambda asked: {address: workers}[asked])
+    findings = found(*write(MODEL + DASK + HOST.format(address)))
+    assert len(findings) == len(words)
+    for finding, some in zip(findings, words, strict=True):
+        assert (finding.level, finding.key.partition(".")[0]) == ("warning", "executor")
+        assert some in finding.text
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("same")
+def test_a_cluster_that_does_not_answer_is_an_error(write) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"tcp://127.0.0.1:{deaf.getsockname()[1]}"
+        [finding] = found(*write(MODEL + DASK + HOST.format(address)))
+    assert (finding.level, finding.key) == ("error", "executor.dask.scheduler")
+    assert f"the Dask scheduler at {address} does not answer" in finding.text
+    assert "Start it, or write where it is" in finding.text
+
+
+@pytest.mark.usefixtures("same")
+def test_dask_that_is_not_installed_is_an_error(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "streamlearn.retrain.cluster", raising=False)
+    [finding] = found(*write(MODEL + DASK))
+    assert (finding.level, finding.key) == ("error", "executor.backend")
+    assert "pip install 'streamlearn[dask]'" in finding.text
 
 
 @pytest.mark.usefixtures("same")

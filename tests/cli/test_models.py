@@ -209,3 +209,19 @@ def test_export_and_import_need_a_configuration_that_fits(tmp_path: Path, monkey
     assert "is not an exported version" in run("import", tmp_path / "odd.zip", "-c", config, code=1).stderr
     missing = run("import", tmp_path / "odd.zip", "-c", config, "--keys", tmp_path / "no.key", code=78).stderr
     assert "--keys: there is no file" in missing
+
+
+def test_which_version_knows_which_features(running: Running) -> None:
+    assert lines(run("features", "delay")) == [
+        ["feature", "version", "2"], ["carrier", "string"], ["distance", "number"],
+    ]  # fmt: skip
+    more = {"id": "delay@3", "version": 3, "features": {"carrier": "number", "distance": "number"}}
+    running.view("version", "delay@3", VERSION | more)
+    assert lines(run("features", "delay"))[1] == ["carrier", "string", "number"]
+    assert json.loads(run("features", "delay", "--last", 1, "--json").stdout) == {
+        "versions": [3], "features": {"carrier": ["number"], "distance": ["number"]},
+    }  # fmt: skip
+    assert ["features", "carrier", "string", "number"] in lines(run("diff", "delay", 2, 3))
+    running.view("version", "delay@2", FIRST | {"id": "delay@2", "version": 2})
+    running.view("version", "delay@3", FIRST | {"id": "delay@3", "version": 3})
+    assert run("features", "delay").stdout.startswith("nothing is known yet of the features of delay")

@@ -7,7 +7,17 @@ from typing import Any
 
 from rich.console import Console
 
-from streamlearn.cli.registry import TOP, Difference, difference_table, differing, in_full, listing
+from streamlearn.cli.registry import (
+    TOP,
+    Difference,
+    difference_table,
+    differing,
+    feature_type,
+    features_by_version,
+    features_table,
+    in_full,
+    listing,
+)
 
 
 def version(**changes: Any) -> dict[str, Any]:
@@ -103,6 +113,67 @@ def test_a_version_that_grew_from_a_base_says_which() -> None:
     assert "4,000–4,100" in text
 
 
+def test_a_searched_version_shows_its_candidates_the_winner_first_and_how_it_serves() -> None:
+    candidate = {"name": "logistic", "loss": 0.31, "difference": [0.2, 0.1, 0.3], "rungs": 1, "fitted": 93, "seconds": 0.5,
+                 "bytes": 1700, "serves": "", "dropped": "not among the best 1 of 2"}  # fmt: skip
+    winner = {**candidate, "name": "boost", "loss": 0.11, "difference": [0.0, 0.0, 0.0], "rungs": 3, "fitted": 800,
+              "serves": "refresh", "dropped": ""}  # fmt: skip
+    failed = {**candidate, "name": "own", "loss": None, "difference": None, "rungs": 0, "dropped": "timeout: not done"}
+    report = {"scored": 200, "why": "the lowest mean loss", "winner": winner["name"], "candidates": [candidate, failed, winner],
+              "batch": {"serves": "refresh", "why": "mean loss 0.1 frozen"}}  # fmt: skip
+    text = told(in_full(version(search=report)))
+    assert "Search, scored on 200 events: the lowest mean loss" in text
+    assert text.index("boost") < text.index("0.31") < text.index("timeout")
+    assert "0.2000 (0.1000 to 0.3000)" in text
+    assert "refresh: mean loss 0.1 frozen" in text
+    assert "Search" not in told(in_full(version(search=None)))
+
+
 def test_a_version_that_is_being_fitted_has_no_end_yet() -> None:
     text = told(listing([version(window={"starts": {"0": 5, "1": 7}, "until": {"0": 9, "1": 9}}, fate="fitting")]))
     assert "0: 5–…, 1: 7–…" in " ".join(text.split())
+
+
+def knows(number: int, features: dict[str, str] | None, in_all: int | None = None, **more: Any) -> dict[str, Any]:
+    return version(version=number, features=features, features_in_all=in_all or (features and len(features)), **more)
+
+
+def test_which_features_appeared_vanished_or_changed_their_type() -> None:
+    a = knows(1, {"a": "number", "b": "string", "c": "number"})
+    b = knows(2, {"b": "number", "c": "number", "d": "string"})
+    assert differing(a, b) == [
+        Difference("features", "a", "number", None), Difference("features", "b", "string", "number"),
+        Difference("features", "d", None, "string"),
+    ]  # fmt: skip
+    assert differing(a, knows(2, None)) == []
+
+
+def test_a_feature_that_is_not_among_those_named_is_not_called_gone() -> None:
+    a, b = knows(1, {"a": "number", "b": "number", "m": "number", "z": "number"}), knows(2, {"a": "number", "m": "number"}, 900)
+    assert [feature_type(b, name) for name in ("a", "b", "z")] == ["number", None, "?"]
+    assert [row.what for row in differing(a, b)] == ["b"]
+
+
+def test_the_table_of_features_by_version() -> None:
+    items = [
+        knows(3, {"a": "string", "c": "number"}), knows(1, {"a": "number", "b": "number"}), knows(4, None),
+        knows(2, {"a": "number", "b": "number", "c": "number"}),
+    ]  # fmt: skip
+    versions, rows = features_by_version(items, 2)
+    assert versions == [2, 3]
+    assert list(rows.items()) == [("a", ["number", "string"]), ("b", ["number", None]), ("c", ["number", "number"])]
+    lines = [line.split() for line in told(features_table(*features_by_version(items, 9))).splitlines()]
+    assert lines == [
+        ["feature", "version", "1", "version", "2", "version", "3"], ["a", "number", "number", "string"],
+        ["b", "number", "number", "–"], ["c", "–", "number", "number"],
+    ]  # fmt: skip
+
+
+def test_a_version_shows_its_features() -> None:
+    text = told(in_full(knows(2, {"b": "string", "a": "number"}, 900)))
+    assert "900, of which the first 2 by name" in text
+    assert [line.split() for line in text.splitlines() if line.split()[:1] in (["numbers"], ["strings"])] == [
+        ["numbers", "a"], ["strings", "b"],
+    ]  # fmt: skip
+    shown = told(in_full(version(fitted=fitted({"x": 1.0}, types={"secret": "number"}))))
+    assert "secret" not in shown, "they stand in lines of their own, once for all shards"

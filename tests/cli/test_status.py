@@ -151,6 +151,20 @@ def test_what_control_says_of_the_features_is_told_in_words(tmp_path: Path, caps
     assert from_api(view(said(), control={**control, "held": None})).inputs == line.inputs[1:]
 
 
+def test_a_changed_contract_is_told_in_words(tmp_path: Path) -> None:
+    changes = [{"feature": "c", "what": "appeared", "was": "", "is": "number"}]
+    control = {"features": {"drifted": {}, "broken": None}, "contract": {"case": "m-4", "changes": changes}}
+    made = settings(tmp_path)
+    store = open_store(made)
+    store.put_views({("model", "m"): msgspec.json.encode(control)}, 1)
+    store.close()
+    case = "features came, went or changed their type; case m-4 brings in a version for that: 'c'"
+    assert from_store(made, 0.0)[0].inputs == [case]
+    left_out = "1,200 events were taken without a feature, which had another type than the model knows"
+    counted = msgspec.structs.replace(view(said(), control=control), counters={"features_left_out": 1200})
+    assert from_api(counted).inputs == [case, left_out]
+
+
 def test_no_models(capsys: pytest.CaptureFixture[str]) -> None:
     show([])
     assert capsys.readouterr().out.splitlines()[-1] == "The configuration has no models"

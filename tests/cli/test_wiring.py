@@ -25,6 +25,7 @@ from streamlearn.log import INTERNAL, Entry
 from streamlearn.log.sqlite import SqliteLog
 from streamlearn.records import Command
 from streamlearn.retrain.job import Base, FitSpec, fit
+from streamlearn.retrain.pool import Pool
 from streamlearn.store.codec import open_blob
 
 CONFIG = """
@@ -49,6 +50,24 @@ def test_the_configurations_folder_is_where_pipelines_are_found_too(settings: Se
     assert sys.path[-1] == str(tmp_path)
     wiring.read_settings(tmp_path / "s.toml", {})
     assert sys.path.count(str(tmp_path)) == 1
+
+
+def test_where_retrains_run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many at once as is written; and Dask is asked for by whoever wants it alone."""
+
+    def of(**changes: Any) -> Settings:
+        return settings.model_copy(update={"executor": settings.executor.model_copy(update=changes)})
+
+    executor = wiring.open_executor(of(workers=3))
+    try:
+        assert isinstance(executor, Pool)
+        assert executor._workers == 3
+    finally:
+        executor.close()
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "streamlearn.retrain.cluster", raising=False)
+    with pytest.raises(ConfigError, match=r"executor.backend: \"dask\" needs Dask .* pip install 'streamlearn\[dask\]'"):
+        wiring.open_executor(of(backend="dask"))
 
 
 def test_opening_makes_what_is_missing_and_closes_it_again(settings: Settings) -> None:

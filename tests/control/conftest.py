@@ -77,6 +77,11 @@ class FakeLearner:
         more: dict[str, Any] = {"ref": REFERENCE, "look": [before, size, WINDOW]} if tag == "fresh" else {"ref": {}}
         self.tell("window", tag=tag, loss="binary", **more, fresh=fresh, from_n=self.n, to_n=self.n + size)
 
+    def batch(self, loss: float, n: int = 100) -> None:
+        """So many more labelled events arrive, of that mean loss."""
+        self.post(n)
+        self.tell("batch", n=n, loss=loss)
+
     def drift(self) -> None:
         self.alarm()
         self.window()
@@ -416,11 +421,11 @@ def survive(stage: Any) -> None:
         stage.kill()
 
 
-def checkpoint(stage: Any, position: int, shard: int = 0, generation: int = 0) -> int:
+def checkpoint(stage: Any, position: int, shard: int = 0, generation: int = 0, version: int = 1) -> int:
     """The store has a checkpoint of the shard that has read to `position`."""
     place = Position(stage.log.identity("clicks"), "clicks", shard, position)
     blob = encode(
-        kind="checkpoint", model="m", version=1, shard=shard, generation=generation, positions=[place], created=0.0,
+        kind="checkpoint", model="m", version=version, shard=shard, generation=generation, positions=[place], created=0.0,
         parts={"champion": b"c", "join": b"j"}, keys=KEYS,
     )  # fmt: skip
     id: int = stage.store.put_checkpoint("m", shard, generation, blob, Retention(100, 0, 0))

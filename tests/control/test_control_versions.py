@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import sys
 from typing import Any
 
 import msgspec
@@ -205,3 +206,56 @@ def test_stretches_never_leave_a_gap(kinds: list[str]) -> None:
     assert len(items) == len(kinds) + 1
     assert [item["until"] for item in items] == [*(item["since"] for item in items[1:]), None]
     assert [item["version"] for item in items] == list(range(1, len(items) + 1))
+
+
+def test_a_version_says_which_features_it_knows(make_stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was fitted, over all shards; and once it no longer serves, as the learners told when they let it go."""
+    summaries = {
+        0: {"features": 2, "types": {"a": "number", "z": "string"}},
+        1: {"features": 3, "types": {"a": "string", "b": "number"}},
+    }
+    stage = make_stage(shards=2)
+    fitted = fits_that_say(stage, summaries, monkeypatch)
+    for learner in stage.learners:
+        told = learner.tell
+        knew = {"features": 7, "types": {"a": "number", f"own{learner.shard}": "string"}}
+
+        def tell(kind: str, told: Any = told, knew: Any = knew, **data: Any) -> None:
+            told(kind, **data, **({"knew": knew} if data.get("verb") in ("promote", "rollback") else {}))
+
+        monkeypatch.setattr(learner, "tell", tell)
+    stage.turn()
+    assert (stage.view("version", "m@1")["features"], stage.view("version", "m@1")["features_in_all"]) == (None, None)
+    stage.learner.drift()
+    stage.until("recovered")
+    stage.turn()
+    one, two = stage.view("version", "m@1"), stage.view("version", "m@2")
+    assert sorted(fitted) == [0, 1]
+    assert (two["features"], two["features_in_all"]) == ({"a": "number", "b": "number", "z": "string"}, 3)
+    assert all("types" not in blob for blob in two["blobs"].values())
+    assert (one["features"], one["features_in_all"]) == ({"a": "number", "own0": "string", "own1": "string"}, 7)
+    stage.ask("rollback")
+    stage.until("rolled_back")
+    stage.turn()
+    assert stage.view("version", "m@2")["features"] == one["features"]
+    views = stage.views()
+    stage.store.clear_views()
+    stage.kill()
+    stage.settle()
+    assert {key: doc for key, doc in stage.views().items() if key[0] == "version"} == {
+        key: doc for key, doc in views.items() if key[0] == "version"
+    }
+
+
+def fits_that_say(stage: Any, summaries: dict[int, Any], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have the fake fits write these summaries; the shards for which they did."""
+    seen: list[int] = []
+    module = sys.modules[type(stage.jobs).__module__]
+    plain = module.encode
+
+    def encode(**fields: Any) -> Any:
+        seen.append(fields["shard"])
+        return plain(**fields | {"extra": {**fields["extra"], "summary": summaries[fields["shard"]]}})
+
+    monkeypatch.setattr(module, "encode", encode)
+    return seen

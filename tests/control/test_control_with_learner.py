@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import pickle
 import random
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +14,16 @@ from streamlearn.config import parse
 from streamlearn.control.loop import Control
 from streamlearn.drift.watch import DriftWatch
 from streamlearn.errors import RetrainError
+from streamlearn.events import Position
 from streamlearn.learning import checkpoint
 from streamlearn.learning.digest import digest
 from streamlearn.learning.replay import advance, new_learner, replay
 from streamlearn.log import CONTROL, SIGNALS, Entry
 from streamlearn.records import Command, Decision, Request, Status, decode_control
-from streamlearn.retrain.job import FitSpec, fit
+from streamlearn.retrain.job import FitSpec, base_blob, fit
+from streamlearn.retrain.scoring import ScoreSpec, score
+from streamlearn.store import Retention
+from streamlearn.store.codec import encode, open_blob
 from streamlearn.testing import DoneJob, FakeClock, MemoryLog, MemoryStore
 
 TREE: dict[str, Any] = {
@@ -49,13 +55,24 @@ class World:
         self.flipped = False
         self.mangle: Callable[[dict[str, Any]], dict[str, Any]] = lambda x: x
         self.count = 0
+        self.scored: list[str] = []
 
     def restarted(self) -> Control:
         return Control(self.settings, self.log.reopen(), self.store.reopen(), self.keys, self, self.clock, timer=self.clock)
 
     def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> DoneJob:
         try:
-            return DoneJob(fit(spec, self.log.reopen, self.keys, lambda done, total: None))
+            return DoneJob(self.fitted(spec))
+        except RetrainError as error:
+            return DoneJob(error)
+
+    def fitted(self, spec: FitSpec) -> bytes:
+        return fit(spec, self.log.reopen, self.keys, lambda done, total: None, functools.partial(base_blob, self.store))
+
+    def score(self, spec: ScoreSpec, time_limit_s: float, memory_limit_mb: float) -> DoneJob:
+        self.scored.append(spec.settings["pipeline"])
+        try:
+            return DoneJob(score(spec, self.log.reopen, lambda done, total: None))
         except RetrainError as error:
             return DoneJob(error)
 
@@ -63,6 +80,19 @@ class World:
         blob = self.store.version("m", command.version or 0, shard)
         assert blob is not None
         return blob
+
+    def made_again(self, command: Command, shard: int) -> bytes:
+        """The version of a store that has lost it, from the spec in the command alone."""
+        spec = FitSpec.from_bytes(msgspec.json.encode(command.spec))
+        return self.fitted(msgspec.structs.replace(spec, stop=command.trained_to[str(shard)]))
+
+    def checkpoint(self) -> None:
+        place = Position(self.log.identity("clicks"), "clicks", 0, self.learner.position)
+        blob = encode(
+            kind="checkpoint", model="m", version=self.learner.version, shard=0, generation=0, positions=[place],
+            created=self.clock(), parts=checkpoint.parts(self.learner), keys=self.keys,
+        )  # fmt: skip
+        self.store.put_checkpoint("m", 0, 0, blob, Retention(100, 0, 0))
 
     def turn(self) -> None:
         entries = []
@@ -103,6 +133,17 @@ class World:
                 return found[-1]
             self.turn()
         raise AssertionError(f"no {kind} after {[decision.kind for decision in self.decisions()]}")
+
+    def view(self, kind: str, id: str) -> Any:
+        return msgspec.json.decode(self.store.views(kind, [id])[id])
+
+    def until_kind_of_case(self, kind: str) -> Decision:
+        for _ in range(50):
+            for decision in self.decisions():
+                if decision.kind == "case_opened" and decision.numbers["kind"] == kind:
+                    return decision
+            self.turn()
+        raise AssertionError(f"no case of the kind {kind}")
 
 
 def assert_replayed(world: World) -> None:
@@ -175,6 +216,36 @@ def test_a_version_that_turns_bad_after_its_promotion_is_rolled_back_by_control(
     world.until("rolled_back", turns=5)
     assert (world.learner.version, world.learner.parked_version, world.learner.shadow_version) == (1, 2, None)
     assert_replayed(world)
+
+
+SLOW: dict[str, Any] = {"pipeline": "logistic", "params": {"learning_rate": 0.002}}
+
+
+def test_a_champion_that_unlearns_slowly_is_helped_on_by_a_warm_start(keys: Any) -> None:
+    """A copy of it passes over the window some times more, and both its making and the story can be done again."""
+    strategy = {"how": "warm", "half_life": 2000.0}
+    world = World(keys, **SLOW, retrain={"min_events": 100, "catch_up_records": 50, "epochs": 8, "strategy": strategy})
+    for _ in range(20):
+        world.turn()
+        world.checkpoint()
+    world.flipped = True
+    position = world.learner.position
+    world.until("confirmed")
+    world.checkpoint()
+    started = world.until("retrain_started")
+    assert started.numbers["strategy"] == {"how": "warm", "window": "change", "half_life": 2000.0}
+    assert started.numbers["bases"]["0"]["version"] == 1
+    assert started.numbers["starts"]["0"] < position + 300
+    assert "by a copy of version 1 as it was at offset" in started.why
+    fitted = world.until("retrained")
+    assert "labelled events were thinned out for their age" in fitted.why
+    assert 0 < fitted.numbers["shards"]["0"]["thinned"] < fitted.numbers["shards"]["0"]["learned"]
+    world.control = world.restarted()
+    world.until("promoted")
+    world.until("recovered")
+    assert_replayed(world)
+    again = replay(world.settings, "m", 0, world.log, world.keys, DriftWatch, world.made_again, world.learner.position)
+    assert checkpoint.digest(again) == checkpoint.digest(world.learner)
 
 
 FEATURES: dict[str, Any] = {
@@ -266,3 +337,240 @@ def test_a_loss_that_rises_alone_is_a_concept_drift_and_is_retrained_for(keys: A
     assert confirmed.numbers["diagnosis"]["kind"] == "concept_drift"
     world.until("promoted")
     assert not {"held", "feature_drift"} & set(kinds(world))
+
+
+def contract(**features: Any) -> dict[str, Any]:
+    """Settings under which features are looked at often."""
+    watched = {**FEATURES["drift"]["features"], "reference": 600, **features}
+    return {"drift": {**FEATURES["drift"], "features": watched}, "trial": {"min_events": 300, "watch_events": 600}}
+
+
+def opened(world: World) -> Decision:
+    """The one contract case, which is promoted in the end, and then all is quiet."""
+    world.until("promoted")
+    world.until("recovered")
+    for _ in range(40):
+        world.turn()
+    [case] = [one for one in world.decisions() if one.kind == "case_opened" and one.numbers["kind"] == "contract"]
+    assert [one.case for one in world.decisions() if one.kind == "promoted"] == [case.case]
+    return case
+
+
+def dead(world: World) -> list[str]:
+    return [letter.reason for letter in world.learner.dead]
+
+
+def test_a_feature_appears_and_a_version_that_knows_it_comes_into_service(keys: Any) -> None:
+    world = World(keys, **contract())
+    for _ in range(15):
+        world.turn()
+    start = world.learner.position
+    world.mangle = lambda x: {**x, "c": 2 * x["a"], f"word{world.count % 90}": 1.0}
+    case = opened(world)
+    assert case.numbers["changes"] == [{"feature": "c", "what": "appeared", "was": "", "is": "number"}]
+    assert "'c' came, a number" in case.why
+    assert start <= case.numbers["starts"]["0"] <= start + 100
+    started = next(one for one in world.decisions() if one.kind == "retrain_started")
+    assert started.numbers["starts"] == case.numbers["starts"]
+    assert world.learner.version == 2
+    assert world.learner.champion.types["c"] == "number"
+    documents = {id: msgspec.json.decode(doc) for id, doc in world.store.views("version").items()}
+    assert {name: documents["m@2"]["features"][name] for name in "abc"} == dict.fromkeys("abc", "number")
+    assert {"a", "b", "c"} <= set(documents["m@1"]["features"]), "it has come to know the name too, before it was let go"
+    assert documents["m@2"]["features_in_all"] == len(documents["m@2"]["features"])
+    assert dead(world) == []
+    assert_replayed(world)
+
+
+def test_a_type_changes_and_is_followed_without_an_event_refused(keys: Any) -> None:
+    world = World(keys, **contract(contract="follow"))
+    for _ in range(15):
+        world.turn()
+    model, before = world.learner.champion, world.learner.n
+    world.mangle = lambda x: {**x, "a": "high" if x["a"] > 0 else "low"}
+    start = world.learner.position
+    world.turn()
+    assert world.learner.n == before + 100, "every event was predicted and learned"
+    assert world.learner.counters["features_left_out"] == 100
+    assert model.answer({"a": "high", "b": 0.5}) == model.answer({"b": 0.5})
+    case = opened(world)
+    assert case.numbers["changes"] == [{"feature": "a", "what": "type", "was": "number", "is": "string"}]
+    assert case.numbers["starts"] == {"0": start}
+    assert "held" not in kinds(world)
+    assert dead(world) == []
+    assert world.learner.champion.types == {"a": "string", "b": "number"}
+    answers = [world.learner.champion.answer({"a": a, "b": 0.1}).y for a in ("high", "low")]
+    assert answers == [True, False], "the new version has learned from the new type"
+    documents = {id: msgspec.json.decode(doc) for id, doc in world.store.views("version").items()}
+    assert documents["m@1"]["features"] == {"a": "number", "b": "number"}
+    assert documents["m@2"]["features"] == {"a": "string", "b": "number"}
+    assert_replayed(world)
+
+
+def test_a_followed_type_is_learned_wherever_the_window_begins(keys: Any) -> None:
+    """Every later fit goes by the types that features have now, also where its window begins with the old ones."""
+    world = World(keys, **contract(contract="follow"))
+    for _ in range(15):
+        world.turn()
+    world.mangle = lambda x: {**x, "a": str(x["a"] > 0)}
+    opened(world)
+    request = Request("r1", "m", "retrain", "ann", world.clock())
+    world.log.append(CONTROL, [Entry(b"", msgspec.json.encode(request), partition=0)]).result()
+    world.turn()
+    [spec] = [one.numbers["fit"] for one in world.decisions() if one.kind == "retrain_started" and one.case == "m-2"]
+    assert spec["types"] == {"a": "string"}
+
+
+def test_a_person_accepts_that_a_feature_vanished(keys: Any) -> None:
+    world = World(keys, **contract())
+    for _ in range(15):
+        world.turn()
+    world.mangle = lambda x: {"a": x["a"]}
+    world.until("held", turns=6)
+    for _ in range(5):
+        world.turn()
+    assert "case_opened" not in kinds(world)[kinds(world).index("held"):]
+    ask_to_resume(world)
+    case = opened(world)
+    assert case.numbers["changes"] == [{"feature": "b", "what": "vanished", "was": "number", "is": ""}]
+    assert world.learner.champion.types == {"a": "number"}
+    assert world.learner.held is None
+    assert_replayed(world)
+
+
+def test_a_person_accepts_that_a_feature_has_another_type(keys: Any) -> None:
+    """The old champion goes on without it, and the new version serves as strictly as before."""
+    world = World(keys, **contract())
+    for _ in range(15):
+        world.turn()
+    world.mangle = lambda x: {**x, "a": "high" if x["a"] > 0 else "low"}
+    world.until("held", turns=6)
+    for _ in range(3):
+        world.turn()
+    refused, learned = len(dead(world)), world.learner.n
+    assert refused >= 300
+    ask_to_resume(world)
+    world.turn()
+    assert world.learner.n >= learned + 100
+    case = opened(world)
+    assert case.numbers["changes"] == [{"feature": "a", "what": "type", "was": "number", "is": "string"}]
+    assert len(dead(world)) <= refused + 100
+    champion = world.learner.champion
+    assert (champion.types, champion.lenient) == ({"a": "string", "b": "number"}, False)
+    assert_replayed(world)
+
+
+def ask_to_resume(world: World) -> None:
+    request = Request("r1", "m", "resume", "ann", world.clock())
+    world.log.append(CONTROL, [Entry(b"", msgspec.json.encode(request), partition=0)]).result()
+    world.until("resumed", turns=3)
+TREE_PATH = "sklearn.tree:DecisionTreeClassifier"
+SEARCHING: dict[str, Any] = {
+    "min_events": 100,
+    "catch_up_records": 50,
+    "strategy": {"how": "search"},
+    "search": {"candidates": [{"pipeline": TREE_PATH, "params": {"max_depth": 8}}, {"pipeline": "no_such"}]},
+}
+CROSSED = {"pipeline": "naive_bayes", "params": {}, "seed": 42}  # what the file says
+
+
+def crossed(x: dict[str, Any]) -> dict[str, Any]:
+    """The label, which was the sign of `a`, is now whether `a` and `b` have one sign: no champion of this test learns that."""
+    return {"a": x["a"] if x["b"] > 0 else -x["a"], "b": x["b"]}
+
+
+def searched(keys: Any, **retrain: Any) -> World:
+    world = World(keys, pipeline="naive_bayes", retrain={**SEARCHING, **retrain})
+    for _ in range(20):
+        world.turn()
+    world.mangle = crossed
+    return world
+
+
+def test_a_search_finds_another_recipe_which_is_fitted_tried_and_serves(keys: Any) -> None:
+    world = searched(keys)
+    world.until("retrain_started")
+    world.control = world.restarted()  # the search begins again
+    retrained = world.until("retrained")
+    found = retrained.numbers["search"]
+    assert found["recipe"]["pipeline"] == TREE_PATH
+    assert retrained.why.startswith(f"the search chose DecisionTreeClassifier(max_depth=8): {found['report']['why']}")
+    candidates = {one["pipeline"]: one for one in found["report"]["candidates"]}
+    assert candidates["no_such"]["dropped"].startswith("failed: there is no recipe")
+    assert candidates["naive_bayes"]["loss"] > candidates[TREE_PATH]["loss"] + 0.1
+    world.until("promoted")
+    world.until("recovered")
+    assert world.learner.champion.estimator.fitted is not None
+    assert [decision.kind for decision in world.decisions()].count("case_opened") == 1, "it passed for a changed file"
+    state = world.control.states()["m"]
+    assert state.recipes[2] == {**found["recipe"], "asked": CROSSED}
+    again = world.restarted()
+    again.tick()
+    assert again.states()["m"].recipes == state.recipes
+    views = {kind: world.view(kind, id) for kind, id in (("model", "m"), ("case", "m-1"), ("version", "m@2"))}
+    assert views["model"]["differs"] is None
+    assert views["case"]["search"] == views["version"]["search"] == found["report"]
+    assert views["version"]["settings"]["pipeline"] == TREE_PATH
+    assert_replayed(world)
+
+
+def test_the_spec_of_its_command_makes_the_very_same_version_again(keys: Any) -> None:
+    world = searched(keys)
+    command = world.until("trial_started").numbers["command"]
+    spec = msgspec.convert(command["specs"]["0"], FitSpec)
+    assert (spec.settings["pipeline"], spec.stop) == (TREE_PATH, command["trained_to"]["0"])
+    made = fit(spec, world.log.reopen, world.keys, lambda done, total: None)
+    models = [
+        pickle.loads(open_blob(blob, world.keys, kind="version", model="m", shard=0, version=2).part("model"))
+        for blob in (made, world.store.version("m", 2, 0))
+    ]
+    assert digest(models[0]) == digest(models[1])
+
+
+def test_a_file_that_is_changed_later_is_noticed_for_a_searched_version_too(keys: Any) -> None:
+    world = searched(keys)
+    world.until("recovered")
+    tree = {**TREE, "models": {"m": {**TREE["models"]["m"], "pipeline": "logistic", "retrain": SEARCHING}}}
+    world.settings = parse(tree, {})
+    world.control = world.restarted()
+    world.scored.clear()
+    opened = world.until_kind_of_case("changed")
+    assert opened.numbers["was"] == CROSSED
+    words = "pipeline is 'logistic' in the file and 'naive_bayes' when version 2 was searched for"
+    assert words in world.view("model", "m")["differs"]
+    while world.until("retrained").version != 3:
+        world.turn()
+    assert "logistic" in world.scored
+    assert world.scored[0] == TREE_PATH, "what serves is among the candidates"
+    assert world.control.states()["m"].recipes[3]["asked"]["pipeline"] == "logistic"
+
+
+def test_catching_up_fits_what_was_found_and_does_not_search_again(keys: Any) -> None:
+    world = searched(keys, max_gap_records=60)
+    world.until("retrained")
+    began = [decision for decision in world.decisions() if decision.kind == "retrain_started"]
+    assert began[0].numbers["fit"]["settings"]["pipeline"] == "naive_bayes"
+    world.log.append("clicks", [Entry(b"k", b"{}")] * 100).result()  # the head moves on before the trial
+    scored = len(world.scored)
+    world.control = world.restarted()
+    world.until("trial_started")
+    again = [decision for decision in world.decisions() if decision.kind == "retrain_started"][1:]
+    assert [decision.numbers["fit"]["settings"]["pipeline"] for decision in again] == [TREE_PATH] * len(again)
+    assert len(world.scored) == scored
+    assert world.control.states()["m"].recipes[2]["asked"] == CROSSED
+
+
+def test_when_every_candidate_fails_the_retrain_fails_with_the_reasons(keys: Any, monkeypatch: Any) -> None:
+    world = searched(keys, attempts=1)
+    monkeypatch.setattr(world, "score", lambda *_: DoneJob(RetrainError("memory", "needed more than 1 MiB")))
+    failed = world.until("retrain_failed")
+    assert "no candidate is left: naive_bayes: memory: needed more than 1 MiB; DecisionTree" in failed.why
+
+
+def test_a_search_and_a_fit_of_more_events_than_they_may_hold_take_an_even_sample_and_say_so(keys: Any) -> None:
+    world = searched(keys, strategy={"how": "search", "max_events": 400}, min_events=500)
+    retrained = world.until("retrained")
+    report, [shard] = retrained.numbers["search"]["report"], retrained.numbers["shards"].values()
+    assert 200 <= report["kept"] <= 400 < report["labelled"]
+    assert retrained.numbers["search"]["recipe"]["pipeline"] == TREE_PATH
+    assert f"it was fitted to {shard['fitted_to']} of {shard['gathered']} labelled events, evenly spread" in retrained.why

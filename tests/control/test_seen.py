@@ -65,4 +65,4 @@ def test_the_document_is_json_and_bounded() -> None:
     doc = seen(*[replaced(name=f"f{i}") for i in range(100)]).doc()
     assert len(doc["features"]) == SHOWN
     assert msgspec.json.decode(msgspec.json.encode(doc))["features"][0]["missing"] == [0.0, 0.0]
-    assert Inputs(None, (), 0.0, 2, ()).doc() == {"broken": [], "sound": 2}
+    assert Inputs(None, (), 0.0, 2, ()).doc() == {"broken": [], "sound": 2, "changes": []}

@@ -253,6 +253,39 @@ def test_a_failed_fit_is_repeated_with_backoff_and_the_third_failure_ends_the_ca
     assert stage.view("version", "m@2")["fate"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("reason", "detail"),
+    [
+        ("timeout", "not done after 3600 s"),
+        ("timeout", "not done 10 s after its limit of 3600 s: killed"),  # it hung, and heard no signal
+        ("memory", "needed more than 2048 MiB"),
+        ("failed", "the worker process died (terminated abruptly); out of memory, or killed"),
+    ],
+)
+def test_a_job_that_ends_badly_is_retried_within_its_budget_and_leaves_the_champion_alone(
+    stage: Any, reason: str, detail: str
+) -> None:
+    stage.jobs.errors.extend([RetrainError(reason, detail)] * 3)
+    stage.learner.drift()
+    stage.until("retrain_failed")
+    assert stage.state().case.not_before == stage.decisions()[-1].at + 5.0
+    assert (stage.learner.version, stage.learner.shadow, stage.learner.commands) == (1, None, [])
+    stage.settle()
+    failures = [d for d in stage.decisions() if d.kind == "retrain_failed"]
+    assert [(d.numbers["attempt"], d.numbers["final"]) for d in failures] == [(1, False), (2, False), (3, True)]
+    assert [d.numbers["reason"] for d in failures] == [reason] * 3
+    assert all(d.why.startswith(f"{reason}: {detail}; ") for d in failures)
+    assert failures[0].why.endswith("attempt 2 of 3 follows")
+    assert failures[-1].why.endswith("the case is closed")
+    assert [command.verb for command in stage.learner.commands] == ["reset"]
+    assert (stage.learner.version, stage.learner.shadow, stage.state().version) == (1, None, 1)
+    assert stage.store.version("m", 2, 0) is None
+    stage.jobs.errors.clear()
+    stage.learner.drift()
+    stage.until("recovered")
+    assert stage.learner.version == 3, "a later case begins afresh"
+
+
 def test_a_fit_that_found_too_few_events_waits_for_more(stage: Any) -> None:
     """An early confirmation may be ahead of late labels: that is no failure, and uses no attempt up."""
     reasons = ["empty"] * 5 + ["failed"] * 2

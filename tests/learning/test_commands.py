@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from learning_bench import Stage
 
 from streamlearn.keys import KeyRing
@@ -473,3 +477,130 @@ def test_a_refusal_says_why() -> None:
     refusal = Refusal("gap", "too far")
     assert (refusal.reason, refusal.detail, str(refusal)) == ("gap", "too far", "too far")
     assert set(commands._VERBS) == {"try", "detach", "canary", "promote", "rollback", "hold", "resume", "reset"}
+
+
+FOLLOWS: dict[str, Any] = {"drift": {"features": {"contract": "follow"}}}
+
+
+def lessons(stage: Stage, learner: Learner, who: str = "champion") -> list[dict[str, Any]]:
+    """What a side's spy was taught."""
+    return [ast.literal_eval(x) for x in taught(stage, learner, who)]
+
+
+def test_of_a_followed_change_each_model_takes_what_it_knows() -> None:
+    """The old champion goes on without the feature, the challenger, fitted on what came since, with it; also once they swap."""
+    stage = Stage(**FOLLOWS)
+    stage.xy("a", f=1.0)
+    stage.xy("b", f="u")
+    stage.command("try", version=2, trained_to={"0": stage.fit(2, start=1)})
+    stage.xy("c", f="v", g=3.0)
+    learner = stage.learn()
+    assert learner.counters == {"features_left_out": 2}
+    assert learner.champion.types == {"f": "number", "g": "number"}
+    assert learner.shadow is not None
+    assert learner.shadow.types == {"f": "string", "g": "number"}, "it checks no events, but meets them"
+    assert lessons(stage, learner) == [{"f": 1.0}, {}, {"g": 3.0}]
+    assert lessons(stage, learner, "shadow") == [{"f": "u"}, {"f": "v", "g": 3.0}]
+    stage.command("promote", version=2)
+    stage.xy("d", f="w")
+    stage.xy("e", f=2.0)
+    learner = stage.learn(learner)
+    assert lessons(stage, learner)[-2:] == [{"f": "w"}, {}]
+    assert lessons(stage, learner, "shadow")[-2:] == [{}, {"f": 2.0}]
+    assert learner.counters == {"features_left_out": 3}
+    assert not stage.dead
+    assert learner.n == 5
+
+
+def test_what_waits_for_its_label_across_a_swap_is_taken_by_either() -> None:
+    stage = Stage(**FOLLOWS)
+    stage.xy("a", f=1.0)
+    stage.xy("b", f="u")
+    stage.command("try", version=2, trained_to={"0": stage.fit(2, start=1)})
+    stage.x("waits", f="v")
+    stage.command("promote", version=2)
+    stage.y("waits")
+    learner = stage.learn()
+    assert lessons(stage, learner)[-1] == {"f": "v"}
+    assert lessons(stage, learner, "shadow")[-1] == {}
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_a_resume_may_accept_another_type(accepts: bool) -> None:
+    stage = Stage()
+    stage.xy("a", f=1.0)
+    stage.command("hold")
+    stage.xy("b", f="u")
+    stage.command("resume", accepts=accepts)
+    stage.xy("c", f="v")
+    learner = stage.learn()
+    assert lessons(stage, learner) == ([{"f": 1.0}, {}] if accepts else [{"f": 1.0}])
+    assert learner.counters == ({"feature_type": 1, "features_left_out": 1} if accepts else {"feature_type": 2})
+    stage.command("try", version=2, trained_to={"0": stage.fit(2, start=4)})
+    stage.command("promote", version=2)
+    stage.xy("d", f="w")
+    learner = stage.learn(learner)
+    assert learner.champion.types["f"] == ("string" if accepts else "number"), "a refused type outlives the swap, as ever"
+    assert not learner.champion.lenient
+    assert learner.counters.get("feature_type") == (1 if accepts else 3)
+    stage.command("rollback")
+    stage.xy("e", f="x")
+    learner = stage.learn(learner)
+    assert lessons(stage, learner)[-1] == ({} if accepts else {"f": 1.0}), "the old one is as it was"
+
+
+def test_what_was_held_is_learned_without_what_was_accepted() -> None:
+    stage = Stage()
+    stage.xy("a", f=1.0)
+    stage.command("hold")
+    stage.xy("b", f="u")
+    stage.command("resume", mode="learn", accepts=True)
+    stage.xy("c", f="v")
+    learner = stage.learn()
+    assert lessons(stage, learner) == [{"f": 1.0}, {}, {}]
+
+
+def test_a_swap_tells_what_the_former_champion_knew() -> None:
+    stage = Stage()
+    stage.xy("a", f=1.0)
+    stage.xy("b", g=2.0)
+    stage.command("try", version=2, trained_to={"0": stage.fit(2, start=1)})
+    stage.command("promote", version=2)
+    learner = stage.learn()
+    assert last(stage)["knew"] == {"features": 2, "types": {"f": "number", "g": "number"}}
+    assert all("knew" not in signal.data for signal in stage.signals[:-1])
+    stage.xy("c", z="u")
+    stage.command("rollback")
+    stage.learn(learner)
+    assert last(stage)["knew"]["types"] == {"f": "number", "g": "number", "z": "string"}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 999), st.sampled_from(["hold", "follow"]), st.integers(1, 9), st.integers(0, 90))
+def test_mixed_types_are_the_same_after_a_restart_and_in_a_replay(seed: int, contract: str, batch: int, cut: int) -> None:
+    draw = random.Random(seed)
+    stage = Stage(pipeline="logistic", drift={"features": {"contract": contract}})
+
+    def some(count: int, odd: float) -> None:
+        for _ in range(count):
+            value = draw.random()
+            x = {"f": str(value > 0.5) if draw.random() < odd else value, "g": draw.choice("uv")}
+            stage.xy(f"e{stage.end}", value > 0.5, **(x if draw.random() < 0.9 else {"h": value}))
+
+    some(20, 0.0)
+    stage.command("hold")
+    some(10, 0.8)
+    stage.command("resume", mode=draw.choice(["skip", "learn", "repair"]), accepts=draw.random() < 0.5)
+    some(20, 0.5)
+    stage.command("try", version=2, trained_to={"0": stage.fit(2, start=30)})
+    some(10, 0.5)
+    stage.command("promote", version=2)
+    some(10, 0.9)
+    stage.command("rollback")
+    some(10, 0.5)
+    whole = stage.learn()
+    if contract == "follow":
+        assert not stage.dead
+    pieces = stage.learn(until=min(cut, stage.end), batch=batch)
+    pieces = stage.learn(stage.again(pieces), batch=batch)
+    assert checkpoint.digest(pieces) == checkpoint.digest(whole) == checkpoint.digest(stage.replay())

@@ -267,7 +267,7 @@ def test_a_successor_adopts_the_types_of_the_stream() -> None:
 
 def test_other_limits_may_hold_from_now_on() -> None:
     model = made()
-    model.bound(Limits(max_features=1, max_string=3))
+    model.bound(Limits(max_features=1, max_string=3), ModelSettings(stream="s", task="binary", pipeline="logistic"))
     assert refused(model.check, {"a": 1, "b": 2})[0] == "too_many_features"
     assert refused(model.check, {"a": "long"})[0] == "too_long"
 
@@ -275,3 +275,105 @@ def test_other_limits_may_hold_from_now_on() -> None:
 def test_a_pipeline_that_ends_in_no_model_is_refused() -> None:
     with pytest.raises(ModelError, match="softmax"):
         made(pipeline="softmacs", task="multiclass")
+
+
+FOLLOWS: dict[str, Any] = {"drift": {"features": {"contract": "follow"}}}
+
+
+def knowing(types: dict[str, str], **more: Any) -> Model:
+    model = made(**more)
+    model.accept(types)
+    return model
+
+
+def test_a_strict_model_refuses_another_type_and_a_lenient_one_goes_on_without_it() -> None:
+    types = {"a": "number", "b": "string"}
+    odd = {"a": "high", "b": "u", "c": 1.0}
+    assert refused(knowing(types).check, odd) == ("feature_type", "x.a")
+    accepted = knowing(types)
+    accepted.accepted = True
+    for model in (knowing(types, **FOLLOWS), accepted):
+        assert model.lenient
+        assert model.check(odd) == (odd, {"c": "number"}), "another model may take what this one does not"
+        assert model.own(odd) == {"b": "u", "c": 1.0}
+        assert model.types == types
+
+
+def test_a_lenient_model_is_bound_by_all_other_rules() -> None:
+    model = knowing({"a": "number"}, **FOLLOWS)
+    assert refused(model.check, {"a": "x" * 11})[0] == "too_long"
+    assert refused(model.check, {f"f{n}": 1.0 for n in range(5)})[0] == "too_many_features"
+    assert refused(model.check, {"a": 2**70})[0] == "out_of_range"
+
+
+def test_a_lenient_model_answers_and_learns_without_what_it_does_not_take() -> None:
+    model = made(**FOLLOWS)
+    for n in range(40):
+        x, types = model.check({"a": float(n % 2), "b": "u"})
+        model.accept(types)
+        model.learn(model.own(x), n % 2 == 1)
+    before = digest(model.estimator)
+    assert model.answer({"a": "high", "b": "u"}) == model.answer({"b": "u"}) != model.answer({"a": 1.0, "b": "u"})
+    assert digest(model.estimator) == before
+
+
+NAMES = st.sampled_from("abcd")
+VALUES = st.one_of(st.floats(-1e6, 1e6), st.integers(-9, 9), st.booleans(), st.text("uv", max_size=3))
+
+
+@given(st.dictionaries(NAMES, st.sampled_from(["number", "string"])), st.dictionaries(NAMES, VALUES, max_size=4))
+def test_what_a_model_takes_of_an_event(types: dict[str, str], x: dict[str, Any]) -> None:
+    model = knowing(types, **FOLLOWS)
+    kinds = {name: "string" if isinstance(value, str) else "number" for name, value in x.items()}
+    own = model.own(x)
+    assert own == {name: value for name, value in x.items() if types.get(name, kinds[name]) == kinds[name]}
+    assert (own is x) == (len(own) == len(x)), "the same object where nothing is left out: what was prepared for it counts"
+    assert model.meet(x) == own
+    assert model.types == kinds | types
+    again, fresh = knowing(types | kinds).check(own)
+    assert (again, fresh) == (own, {}) or any(types[name] != kinds[name] for name in types.keys() & kinds.keys())
+
+
+def test_a_model_of_settings_that_follow_keeps_its_own_types() -> None:
+    former, new = knowing({"a": "number", "z": "number"}, **FOLLOWS), knowing({"a": "string"}, **FOLLOWS)
+    former.label_type = "bool"
+    new.adopt(former)
+    assert (new.types, new.label_type) == ({"a": "string"}, "bool")
+    strict, accepted = knowing({"a": "string"}), knowing({"a": "number"})
+    accepted.accepted = True
+    strict.adopt(accepted)
+    assert (strict.types, strict.lenient) == ({"a": "string"}, False)
+
+
+def test_leniency_survives_a_pickle_and_goes_by_the_settings_of_the_day() -> None:
+    model = knowing({"a": "number"}, **FOLLOWS)
+    kept = pickle.loads(pickle.dumps(model))
+    assert kept.lenient
+    kept.bound(LIMITS, ModelSettings(stream="s", task="binary", pipeline="logistic"))
+    assert not kept.lenient
+    assert refused(kept.check, {"a": "u"})[0] == "feature_type"
+    kept.accepted = True
+    kept.bound(LIMITS, ModelSettings(stream="s", task="binary", pipeline="logistic"))
+    assert pickle.loads(pickle.dumps(kept)).lenient, "what a person has accepted holds for as long as the model"
+
+
+def test_a_model_pickled_before_there_was_leniency_is_strict() -> None:
+    state = knowing({"a": "number"}).__getstate__()
+    old = Model.__new__(Model)
+    old.__setstate__({name: value for name, value in state.items() if name not in ("follows", "accepted")})
+    assert not old.lenient
+
+
+def test_a_string_that_becomes_a_number_is_seen_also_after_many_events_of_the_same_features() -> None:
+    model = knowing({"a": "number", "b": "string"})
+    for _ in range(3):
+        assert model.check({"a": 1.0, "b": "u"})[1] == {}
+        assert refused(model.check, {"a": 1.0, "b": 2.0}) == ("feature_type", "x.b")
+        assert refused(model.check, {"a": "u", "b": "u"}) == ("feature_type", "x.a")
+
+
+def test_types_that_were_adopted_rule_over_what_was_seen_last() -> None:
+    former, new = knowing({"a": "string"}), knowing({"a": "number"})
+    assert new.check({"a": 1.0})[1] == {}
+    new.adopt(former)
+    assert refused(new.check, {"a": 1.0}) == ("feature_type", "x.a")

@@ -10,7 +10,7 @@ from streamlearn.config import parse
 from streamlearn.drift.offline import Recorder
 from streamlearn.events import Kind
 from streamlearn.learning.digest import digest
-from streamlearn.learning.onlooker import Onlooker
+from streamlearn.learning.onlooker import Gatherer, Onlooker
 from streamlearn.learning.replay import limits_of, new_learner
 from streamlearn.log import Record
 
@@ -63,3 +63,18 @@ def test_what_cannot_be_predicted_makes_no_loss() -> None:
     frozen.feed([record(200, id="a", x={"v": "text"}, y=True), xy(201, 1.0, True), Record(202, 0.0, Kind.COMMAND, b"", b"x")])
     assert frozen.losses == [0.0]
     assert frozen.position == 203
+
+
+def test_the_last_labelled_events_are_gathered_and_the_model_is_as_it_was() -> None:
+    model = onlooker(0, 0).model
+    before, types = digest(model.estimator), dict(model.types)
+    about = SETTINGS.models["m"], SETTINGS.streams["s"], limits_of(SETTINGS), ("s", 0)
+    gatherer = Gatherer("m", *about, 200, model, 3)
+    gatherer.pass_over([(204, 205)])
+    records = [xy(200, 0.5, True), record(201, id="q", x={"v": 2.0, "new": "p", "none": None}), xy(202, 1.5, True)]
+    records += [xy(203, -1.0, False), xy(204, 9.0, True), record(205, id="q", y=False), record(206, id="w", x={"v": 3.0})]
+    gatherer.feed(records)
+    assert list(gatherer.pairs) == [({"v": 1.5}, True), ({"v": -1.0}, False), ({"v": 2.0, "new": "p"}, False)]
+    assert gatherer.position == 207
+    assert digest(model.estimator) == before
+    assert model.types == types

@@ -70,7 +70,7 @@ def whole() -> Stage:
 def test_the_story_is_all_there(whole: Stage) -> None:
     kinds = [signal.kind for signal in told(whole)]
     first = [kind for n, kind in enumerate(kinds) if kind not in kinds[:n]]
-    assert first == ["alarm", "window", "applied", "rehearsal", "block", "held"]
+    assert first == ["alarm", "batch", "window", "applied", "rehearsal", "block", "held"]
     assert "refused" not in kinds
     tags = [signal.data["tag"] for signal in whole.signals if signal.kind == "window"]
     assert tags[:2] == ["fresh", "recovery"]
@@ -175,6 +175,20 @@ def test_whatever_else_the_resolver_raises_refuses_the_command(error: Exception)
     stage.resolve = broken  # type: ignore[method-assign]
     stage.learn()
     assert stage.signals[-1].data["reason"] == "unknown_version"
+
+
+def test_a_version_that_runs_out_of_memory_on_its_way_to_the_command_is_refused_and_ends_no_learner() -> None:
+    stage = Stage()
+    stage.xy("a")
+    stage.fit(2)
+    stage.xy("b", huge=True)
+    stage.command("try", version=2, trained_to={"0": 1})
+    stage.xy("c")
+    learner = stage.learn()
+    refused = [signal.data for signal in stage.signals if signal.kind == "refused"]
+    assert [data["reason"] for data in refused] == ["unknown_version"]
+    assert "ran out of memory at 2" in refused[0]["detail"]
+    assert (learner.n, learner.shadow_version, learner.position) == (3, None, 4)
 
 
 def test_a_repeated_try_fetches_nothing() -> None:

@@ -14,7 +14,8 @@ from streamlearn.learning.digest import digest
 from streamlearn.learning.model import Model
 from streamlearn.learning.recipes import RECIPES
 from streamlearn.learning.replay import limits_of
-from streamlearn.learning.summary import INTERCEPT, MAX_WEIGHTS, summarize
+from streamlearn.learning.summary import INTERCEPT, MAX_WEIGHTS, known_features, summarize
+from streamlearn.lineage import MAX_LETTERS, MAX_NAMES
 
 LINEAR = {"logistic", "softmax", "linear", "passive_aggressive", "alma"}
 TREES = {"hoeffding_tree", "hoeffding_adaptive_tree"}
@@ -74,10 +75,24 @@ class Odd:
 def test_what_cannot_be_told_is_left_out() -> None:
     model = learned("logistic", "binary")
     model.estimator = Odd()
-    assert summarize(model) == {"estimator": "Odd", "features": 3, "numbers": 2, "strings": 1}
+    types = {"a": "number", "b": "number", "c": "string"}
+    assert summarize(model) == {"estimator": "Odd", "features": 3, "numbers": 2, "strings": 1, "types": types}
 
 
 def test_a_weight_that_is_not_finite_is_left_out() -> None:
     model = learned("logistic", "binary")
     model.estimator = type("Plain", (), {"weights": {"a": float("nan"), "b": 2.0}, "intercept": float("inf")})()
     assert summarize(model)["weights"] == {"b": 2.0}
+
+
+def test_of_many_features_the_first_are_named() -> None:
+    model = learned("logistic", "binary", 1)
+    model.accept({f"f{n:04}": "string" for n in range(1000)})
+    told = known_features(model)
+    assert told["features"] == 1003
+    assert list(told["types"]) == sorted(model.types)[:MAX_NAMES]
+    assert summarize(model)["types"] == told["types"]
+    model.accept({f"a{'x' * 900}{n}": "number" for n in range(100)})
+    told = known_features(model)
+    assert told["features"] == 1103
+    assert sum(map(len, told["types"])) <= MAX_LETTERS < sum(map(len, list(model.types)[:MAX_NAMES])) + 900 * 100

@@ -12,6 +12,7 @@ from learning_bench import Stage, scene
 from streamlearn.events import Kind
 from streamlearn.learning.digest import digest
 from streamlearn.learning.replay import limits_of
+from streamlearn.learning.sampling import Decay
 from streamlearn.learning.trainer import Trainer
 
 
@@ -178,3 +179,92 @@ def test_a_kept_trainer_obeys_the_limits_of_today() -> None:
     limits = limits_of(config)._replace(max_features=1)
     trainer = Trainer.restore("m", config.models["m"], config.streams["s"], limits, "s", 0, kept)
     assert trainer.model.max_features == 1
+
+
+# Further epochs, thinning, warm starts, memory.
+
+
+def epochs(count: int, most: int) -> dict[str, Any]:
+    return {"retrain": {"epochs": count, "strategy": {"max_events": most}}}
+
+
+@pytest.mark.parametrize("most", [5, 64, 1000])
+def test_further_epochs_pass_over_an_even_sample_that_is_bounded(most: int) -> None:
+    stage = busy(**epochs(2, most))
+    trainer = fed(stage)
+    once = taught(trainer.model)
+    kept, of = trainer.repeated
+    assert of == trainer.learned == len(once) > 100
+    assert min(most // 2, of) <= kept <= most
+    trainer.repeat()
+    again = taught(trainer.model)[len(once) :]
+    every = -(-of // kept) if most < of else 1
+    assert again == once[:: 1 << (every - 1).bit_length()]
+    assert len(again) == kept
+    trainer.forget_pairs()
+    assert trainer.repeated == (0, 0)
+
+
+def test_one_epoch_keeps_nothing() -> None:
+    trainer = fed(busy())
+    assert trainer.repeated == (0, 0)
+    before = taught(trainer.model)
+    trainer.repeat()
+    assert taught(trainer.model) == before
+
+
+def test_events_are_thinned_by_the_age_of_their_features_and_never_from_the_end_of_the_window_on() -> None:
+    stage = busy()
+    until, everything = stage.end // 2, taught(fed(stage).model)
+    trainer = stage.trainer()
+    trainer.decay = Decay(until, until / 4, 3)
+    feed(stage, trainer)
+    some = taught(trainer.model)
+    assert len(some) == trainer.learned
+    assert trainer.learned + trainer.thinned == len(everything)
+    assert some == [id for id in everything if id in set(some)], "the order is kept"
+    late = stage.trainer(until)
+    feed(stage, late)
+    assert set(taught(late.model)) <= set(some)
+    half = fed(stage, 0, until)
+    early = [id for id in taught(half.model) if id in set(some)]
+    assert 0 < len(early) < half.learned / 2
+    assert trainer.parts()["join"] == fed(stage).parts()["join"], "what is not learned was accepted all the same"
+
+
+def test_a_warm_start_goes_on_with_the_model_and_with_a_join_of_its_own() -> None:
+    stage = busy()
+    known = fed(stage, 0, stage.end // 2)
+    config, start = stage.settings, stage.end // 4
+    about = "m", config.models["m"], config.streams["s"], limits_of(config), "s", 0, start
+    warm = Trainer.warm(*about, known.parts()["model"])
+    assert warm.position == start
+    feed(stage, warm)
+    assert taught(warm.model) == taught(known.model) + taught(fed(stage, start).model)
+    assert warm.parts()["join"] == fed(stage, start).parts()["join"]
+    assert warm.model.types == fed(stage).model.types
+
+
+@pytest.mark.parametrize("x", [{"vast": True}, {"huge": True}])
+def test_memory_that_runs_out_is_no_event_that_cannot_be_learned(x: dict[str, bool]) -> None:
+    stage = Stage()
+    stage.xy("a")
+    trainer = fed(stage)
+    trainer.rehearse_from = 0
+    stage.xy("b", **x)
+    with pytest.raises(MemoryError):
+        feed(stage, trainer)
+    assert (trainer.learned, trainer.skipped) == (1, 0)
+
+
+def test_memory_that_runs_out_ends_a_further_epoch() -> None:
+    stage = Stage(**epochs(2, 10))
+    stage.xy("a")
+    trainer = fed(stage)
+
+    def starve(x: dict[str, Any], y: Any) -> None:
+        raise MemoryError
+
+    trainer.model.learn = starve  # type: ignore[method-assign]
+    with pytest.raises(MemoryError):
+        trainer.repeat()

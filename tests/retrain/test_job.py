@@ -17,10 +17,11 @@ from streamlearn.errors import LogUnavailable, RetrainError, Unexpected
 from streamlearn.events import Kind, Limits, Position
 from streamlearn.keys import KeyRing
 from streamlearn.learning.digest import digest
+from streamlearn.learning.members import losses
 from streamlearn.learning.trainer import Trainer
 from streamlearn.log import Entry, Log, Record
 from streamlearn.log.sqlite import SqliteLog
-from streamlearn.retrain.job import BATCH, Base, FitSpec, Jobs, base_blob, fit
+from streamlearn.retrain.job import BATCH, WARM, Base, FitSpec, Jobs, base_blob, fit
 from streamlearn.store import Retention
 from streamlearn.store.codec import Sealed, encode, open_blob
 from streamlearn.store.sqlite import SqliteStore
@@ -310,6 +311,40 @@ def test_jobs_fit_in_another_process_to_the_same_bytes(opener: Callable[[], Log]
         jobs.close()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_jobs_fit_on_a_cluster_to_the_same_bytes(opener: Callable[[], Log], tmp_path: Path) -> None:
+    """Two at once, and also when the worker of one is killed in the middle."""
+    from dask_bench import Processes
+    from executor_bench import wait_for
+
+    from streamlearn.retrain.cluster import Cluster
+
+    here = Processes(tmp_path)
+    here.start_scheduler()
+    wanted = [
+        spec(2800, stop=2900, model_settings={"pipeline": pipeline}) for pipeline in ("logistic", "hoeffding_tree")
+    ]  # fmt: skip
+    try:
+        here.start_worker()
+        jobs = Jobs(opener, KEYS, executor=Cluster(here.address, 2, WARM))
+        try:
+            both = [jobs.submit(one, 100, 2048) for one in wanted]
+            assert [job.result() for job in both] == [fit(one, opener, KEYS, lambda done, total: None) for one in wanted]
+            wait_for(lambda: [job.progress() for job in both] == [(2900, 2900)] * 2, 5)
+            long = msgspec.structs.replace(wanted[1], epochs=30)
+            killed = jobs.submit(long, 200, 2048)
+            wait_for(lambda: killed.progress()[0] > 5000, 60)
+            here.start_worker()
+            here.workers[0].kill()
+            wait_for(lambda: 0 < killed.progress()[0] < 5000, 60)
+            assert killed.result() == fit(long, opener, KEYS, lambda done, total: None)
+        finally:
+            jobs.close()
+    finally:
+        here.close()
+
+
 # A base, and what is passed over.
 
 
@@ -465,3 +500,244 @@ def test_a_worker_process_opens_the_store_for_a_base(tmp_path: Path) -> None:
     assert model_digest(opened[0]) == model_digest(opened[1])
     log.close()
     store.close()
+
+
+# Strategies: by age, warm, members, bounded epochs.
+
+
+def flipped(count: int, seed: int = 9, turned: bool = False) -> list[Entry]:
+    """Events whose label turns on `a` alone, the other way round when the world has turned."""
+    rng, entries = random.Random(seed), []
+    for number in range(count):
+        x = {"a": rng.uniform(-1, 1), "b": rng.uniform(-1, 1), "c": rng.uniform(-1, 1)}
+        event = {"stream": "s", "id": f"f{seed}-{number}", "x": x, "y": (x["a"] > 0) != turned}
+        entries.append(Entry(f"{number}".encode(), msgspec.json.encode(event), partition=0))
+    return entries
+
+
+SMALL = {"n_models": 4, "grace_period": 50, "lambda_value": 2}
+FOREST: dict[str, Any] = {"pipeline": "adaptive_random_forest", "params": SMALL}
+
+
+class Kept:
+    """A log whose world turned at 700, and a store with a checkpoint of a champion that had read to 900."""
+
+    def __init__(self, **model: Any) -> None:
+        self.log, self.store, self.model = MemoryLog(clock=FakeClock(1000.0)), MemoryStore(clock=FakeClock()), model
+        self.log.create({"s": 1})
+        self.log.append("s", [*flipped(700), *flipped(800, 10, turned=True)]).result()
+        settings = ModelSettings.model_validate(self.spec().settings)
+        self.champion = Trainer.new("m", settings, StreamSettings(), Limits(), "s", 0, 0)
+        self.champion.feed(self.log.read("s", 0, 0, 900))
+        parts = self.champion.parts()
+        blob = encode(
+            kind="checkpoint", model="m", version=1, shard=0, generation=1, created=5.0,
+            positions=[Position(self.log.identity("s"), "s", 0, 900)],
+            parts={"champion": parts["model"], "join": parts["join"], "rest": b""}, keys=KEYS,
+        )  # fmt: skip
+        self.base = Base("checkpoint", self.store.put_checkpoint("m", 0, 1, blob, Retention()))
+
+    def spec(self, **changes: Any) -> FitSpec:
+        until = changes.pop("until", 1300)
+        return spec(until, **{"start": 700, "stop": 1400, "model_settings": self.model, **changes})
+
+    def fit(self, **changes: Any) -> Sealed:
+        """The fit, made twice: a learner that lost a version makes the very same again."""
+        wanted = self.spec(**changes)
+        again = FitSpec.from_bytes(wanted.to_bytes())
+        first, second = fitted(self.log, self.store, wanted), fitted(self.log, self.store, again)
+        assert model_digest(first) == model_digest(second)
+        assert first.header.extra == second.header.extra
+        assert first.part("join") == second.part("join")
+        assert first.part("rehearsed") == second.part("rehearsed")
+        return first
+
+    def learned(self, records: list[Record], trainer: Trainer) -> str:
+        trainer.feed(records)
+        return digest(trainer.model.estimator)
+
+
+def test_a_warm_start_is_the_champion_that_learns_the_window_with_a_join_of_its_own() -> None:
+    kept = Kept()
+    sealed = kept.fit(how="warm", base=kept.base)
+    settings = ModelSettings.model_validate(kept.spec().settings)
+    pickled = kept.champion.parts()["model"]
+    trainer = Trainer.warm("m", settings, StreamSettings(), Limits(), "s", 0, 700, pickled)
+    assert model_digest(sealed) == kept.learned(kept.log.read("s", 0, 700, 700), trainer)
+    assert sealed.part("join") == run(kept.log, kept.spec()).part("join"), "of what waited beside the champion there is nothing"
+    assert sealed.header.extra["strategy"] == {"how": "warm"}
+    assert sealed.header.extra["base"] == ["checkpoint", kept.base.id]
+    assert sealed.header.extra["learned"] == 700
+    assert model_digest(sealed) != model_digest(run(kept.log, kept.spec()))
+
+
+def test_a_warm_start_rehearses_only_what_the_champion_had_not_learned() -> None:
+    kept = Kept()
+    rehearsed = msgspec.msgpack.decode(kept.fit(how="warm", base=kept.base, until=1300).part("rehearsed"))
+    assert [row[0] for row in rehearsed] == list(range(900, 1400))
+    full = msgspec.msgpack.decode(run(kept.log, kept.spec(until=1000, stop=1000)).part("rehearsed"))
+    warm = msgspec.msgpack.decode(kept.fit(how="warm", base=kept.base, until=1000, stop=1000).part("rehearsed"))
+    assert [row[0] for row in full] == list(range(700, 1000))
+    assert [row[0] for row in warm] == list(range(900, 1000))
+
+
+def test_a_warm_start_needs_a_base_and_enough_events() -> None:
+    kept = Kept()
+    with pytest.raises(RetrainError, match='the strategy "warm" needs a base'):
+        kept.fit(how="warm")
+    with pytest.raises(RetrainError, match=r"empty: 100 labelled events in offsets 1300 to 1400") as caught:
+        kept.fit(how="warm", base=kept.base, start=1300)
+    assert caught.value.reason == "empty"
+    gone = Base("checkpoint", 77)
+    with pytest.raises(RetrainError, match=r"checkpoint 77 of m, shard 0, .* is no longer in the store"):
+        kept.fit(how="warm", base=gone)
+
+
+def test_a_kept_version_can_be_warm_started_from_too() -> None:
+    kept = Kept()
+    kept.store.put_version("m", 4, 0, fit(spec(900, version=4, stop=900), kept.log.reopen, KEYS, lambda done, total: None))
+    by_version = kept.fit(how="warm", base=Base("version", 4))
+    assert model_digest(by_version) == model_digest(kept.fit(how="warm", base=kept.base))
+
+
+@pytest.mark.parametrize("pipeline", ["adaptive_random_forest", "leveraging_bagging", "streaming_random_patches"])
+def test_a_member_update_begins_the_worst_anew_and_lets_all_learn(pipeline: str) -> None:
+    kept = Kept(pipeline=pipeline, params=SMALL)
+    sealed = kept.fit(how="members", base=kept.base, share=0.5)
+    told = sealed.header.extra["strategy"]
+    assert (told["how"], told["events"]) == ("members", 600)
+    assert len(told["losses"]) == 4
+    worst = sorted(range(4), key=lambda index: (-told["losses"][index], index))[:2]
+    assert told["renewed"] == sorted(worst)
+    warm = kept.fit(how="warm", base=kept.base)
+    assert model_digest(sealed) != model_digest(warm)
+    model = pickle.loads(sealed.part("model"))
+    right = sum(model.answer({"a": a, "b": 0.1, "c": 0.1}).y == (a < 0) for a in (-0.9, -0.6, 0.6, 0.9))
+    assert right == 4
+    one = kept.fit(how="members", base=kept.base, share=0.01)
+    assert len(one.header.extra["strategy"]["renewed"]) == 1
+
+
+def test_members_are_measured_on_the_end_of_the_window_and_not_on_what_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Kept(**FOREST)
+    skipped = kept.fit(how="members", base=kept.base, skip=[(800, 1200)]).header.extra["strategy"]
+    assert skipped["events"] == 200
+    monkeypatch.setattr("streamlearn.retrain.job.MEASURED_RECORDS", 250)
+    assert kept.fit(how="members", base=kept.base).header.extra["strategy"]["events"] == 250
+    monkeypatch.setattr("streamlearn.retrain.job.MEASURED", 100)
+    told = kept.fit(how="members", base=kept.base).header.extra["strategy"]
+    assert told["events"] == 100
+    pairs = [msgspec.json.decode(record.value) for record in kept.log.read("s", 0, 1200, 100)]
+    found = losses(kept.champion.model.estimator, [(event["x"], event["y"]) for event in pairs])
+    assert found == (pytest.approx(told["losses"], abs=1e-6), 100)
+
+
+@pytest.mark.parametrize(
+    ("model", "skip", "why"),
+    [
+        ({}, [], "no ensemble whose members can be begun anew"),
+        (FOREST, [(700, 1300)], "no labelled event to measure the members on"),
+    ],
+)
+def test_where_no_member_can_be_chosen_a_warm_start_is_made_and_says_so(model: Any, skip: Any, why: str) -> None:
+    kept = Kept(**model, retrain={"min_events": 50})
+    sealed = kept.fit(how="members", base=kept.base, skip=skip)
+    told = sealed.header.extra["strategy"]
+    assert told["how"] == "warm"
+    assert why in told["instead"]
+    assert model_digest(sealed) == model_digest(kept.fit(how="warm", base=kept.base, skip=skip))
+
+
+@pytest.mark.parametrize("pipeline", ["logistic", "hoeffding_tree", "adaptive_random_forest"])
+def test_decay_thins_the_window_alone_for_every_pipeline(pipeline: str) -> None:
+    kept = Kept(pipeline=pipeline)
+    sealed = kept.fit(half_life=100.0)
+    extra = sealed.header.extra
+    assert extra["learned"] + extra["thinned"] == 700
+    assert 100 + 80 < extra["learned"] < 100 + 220, "the hundred after the window, and about 100/ln 2 of its 600"
+    assert model_digest(sealed) != model_digest(run(kept.log, kept.spec()))
+    other = kept.fit(half_life=100.0, seed=8)
+    assert other.header.extra["thinned"] != extra["thinned"] or model_digest(other) != model_digest(sealed)
+    longer = kept.fit(half_life=1000.0).header.extra
+    assert longer["thinned"] < extra["thinned"]
+
+
+def test_decay_goes_with_a_warm_start_and_with_further_epochs() -> None:
+    kept = Kept()
+    once, twice = (kept.fit(how="warm", base=kept.base, half_life=200.0, epochs=epochs) for epochs in (1, 2))
+    assert once.header.extra["thinned"] == twice.header.extra["thinned"] > 0
+    assert model_digest(once) != model_digest(twice)
+
+
+def test_what_was_thinned_out_came_all_the_same() -> None:
+    """A half-life that leaves few of the window is as it was asked for; too few events that came are not."""
+    kept = Kept()
+    assert kept.fit(half_life=5.0, stop=1300).header.extra["learned"] < 200
+    with pytest.raises(RetrainError, match="empty: 150 labelled events"):
+        kept.fit(half_life=5.0, until=850, stop=850)
+
+
+def test_further_epochs_of_a_long_window_pass_over_an_even_sample(log: MemoryLog) -> None:
+    wanted = spec(2000, epochs=3, stop=2100, max_events=300)
+    sealed = run(log, wanted)
+    assert sealed.header.extra["sample"] == {"kept": 250, "of": 2000}
+    settings = ModelSettings.model_validate({**spec(0).settings, "seed": 7})
+    trainer = Trainer.new("m", settings, StreamSettings(), Limits(), "s", 0, 0)
+    records = log.read("s", 0, 0, 2000)
+    trainer.feed(records)
+    pairs = [msgspec.json.decode(record.value) for record in records[::8]]
+    for _ in range(2):
+        for event in pairs:
+            trainer.model.learn(event["x"], event["y"])
+    trainer.feed(log.read("s", 0, 2000, 100))
+    assert model_digest(sealed) == digest(trainer.model.estimator)
+    assert "sample" not in run(log, spec(2000, epochs=3, stop=2100, max_events=2000)).header.extra
+    assert "sample" not in run(log, spec(2000, stop=2100, max_events=300)).header.extra
+
+
+@pytest.mark.slow
+def test_strategies_come_out_the_same_in_a_worker_process(tmp_path: Path) -> None:
+    kept = Kept(**FOREST)
+    open_log, open_store = functools.partial(SqliteLog, tmp_path / "log"), functools.partial(SqliteStore, tmp_path / "store")
+    log, store = open_log(), open_store()
+    log.create({"s": 1})
+    log.append("s", [Entry(r.key, r.value, partition=0) for r in kept.log.read("s", 0, 0, 10_000)]).result(30)
+    trained = fit(kept.spec(start=0, until=900, version=1, stop=900), open_log, KEYS, lambda done, total: None)
+    store.put_version("m", 1, 0, trained)
+    jobs = Jobs(open_log, KEYS, open_store=open_store)
+    wanted = kept.spec(how="members", base=Base("version", 1), half_life=300.0, epochs=2, max_events=100)
+    try:
+        there = jobs.submit(wanted, 60, 1000).result()
+    finally:
+        jobs.close()
+    here = fit(wanted, open_log, KEYS, lambda done, total: None, functools.partial(base_blob, store))
+    opened = [open_blob(one, KEYS, kind="version", model="m", shard=0) for one in (there, here)]
+    assert opened[0].header.extra == opened[1].header.extra
+    assert set(opened[0].header.extra) >= {"strategy", "sample", "thinned", "base"}
+    assert model_digest(opened[0]) == model_digest(opened[1])
+    log.close()
+    store.close()
+
+
+def test_a_fit_goes_by_the_types_that_it_is_told(log: MemoryLog) -> None:
+    """The window begins with numbers; what is told is that the feature is a text by now."""
+    for n in range(400):
+        x = {"a": "high" if n % 2 else "low", "b": 0.0, "kind": "p"}
+        event = {"stream": "s", "id": f"late-{n}", "x": x, "y": n % 2 == 1}
+        log.append("s", [Entry(b"k", msgspec.json.encode(event), partition=0)]).result()
+    end = log.bounds("s", 0)[1]
+    for contract in ("hold", "follow"):
+        settings = {"drift": {"features": {"contract": contract}}}
+        plain = run(log, spec(end, start=end - 600, model_settings=settings))
+        told = run(log, spec(end, start=end - 600, model_settings=settings, types={"a": "string"}))
+        old, new = (pickle.loads(one.part("model")) for one in (plain, told))
+        assert (old.types["a"], new.types["a"]) == ("number", "string")
+        assert [new.answer({"a": a, "b": 0.0, "kind": "p"}).y for a in ("high", "low")] == [True, False]
+        # One that follows learns the other events too, without the feature; a strict one refuses them.
+        assert told.header.extra["learned"] == (600 if contract == "follow" else 400)
+        assert told.header.extra["summary"]["types"] == {"a": "string", "b": "number", "kind": "string"}
+
+
+def test_a_spec_without_types_is_what_it_was() -> None:
+    assert b"types" not in spec(10).to_bytes()
+    assert FitSpec.from_bytes(spec(10, types={"a": "string"}).to_bytes()).types == {"a": "string"}

@@ -8,111 +8,32 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+import pool_work as work
 import psutil
 import pytest
+from executor_bench import reason_of, wait_for
 
 from streamlearn.errors import RetrainError
 from streamlearn.retrain import limits, pool
-from streamlearn.retrain.pool import Job, Pool
-
-WORK = '''
-import os, signal, time
-from streamlearn.errors import RetrainError
-from streamlearn.retrain.limits import report
-
-
-def whoami():
-    return os.getpid(), os.getppid(), os.nice(0)
-
-
-def add(a, b):
-    return a + b
-
-
-def count(steps, pause):
-    for step in range(steps):
-        report(step, steps)
-        time.sleep(pause)
-    return steps
-
-
-def take(mebibytes):
-    return len(bytearray(mebibytes << 20))
-
-
-def stubborn():
-    while True:
-        try:
-            time.sleep(60)
-        except Exception:
-            pass
-
-
-def deaf():
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGUSR1})
-    time.sleep(60)
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def refuse():
-    raise RetrainError("empty", "nothing to learn")
-
-
-def fail():
-    raise ZeroDivisionError("by nought")
-
-
-def unpicklable():
-    return lambda: None
-'''
+from streamlearn.retrain.pool import Pool
 
 ROOMY = 1024.0
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """Module-level functions that a worker can import: it is given the parent's sys.path."""
-    folder = tmp_path_factory.mktemp("work")
-    (folder / "pool_work.py").write_text(WORK)
-    sys.path.insert(0, str(folder))
-    import pool_work
-
-    yield pool_work
-    sys.path.remove(str(folder))
-    del sys.modules["pool_work"]
-
-
-@pytest.fixture(scope="module")
-def warm(work: object) -> Iterator[Pool]:
+def warm() -> Iterator[Pool]:
     with Pool(1, ("pool_work",)) as made:
         made.warm()
         yield made
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> float:
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < seconds, "not in time"
-        time.sleep(0.02)
-    return time.monotonic() - start
-
-
-def reason_of(job: Job) -> str:
-    with pytest.raises(RetrainError) as caught:
-        job.result()
-    return caught.value.reason
-
-
 pytestmark = pytest.mark.slow
 
 
-def test_a_function_runs_in_one_warm_process_at_low_priority(warm: Pool, work: object) -> None:
+def test_a_function_runs_in_one_warm_process_at_low_priority(warm: Pool) -> None:
     job = warm.submit(60, ROOMY, work.whoami)
     pid, parent, niceness = job.result()
     assert pid != os.getpid() == parent
@@ -122,81 +43,7 @@ def test_a_function_runs_in_one_warm_process_at_low_priority(warm: Pool, work: o
     assert job.done()
 
 
-def test_progress_is_seen_while_it_runs_and_after(warm: Pool, work: object) -> None:
-    job = warm.submit(60, ROOMY, work.count, 40, 0.05)
-    wait_for(lambda: job.progress()[0] >= 3, 10)
-    assert job.progress()[1] == 40
-    assert not job.done()
-    assert job.result() == 40
-    assert job.progress() == (39, 40)
-    following = warm.submit(60, ROOMY, work.add, 1, 2)
-    assert following.result() == 3
-    assert following.progress() == (0, 0)
-    assert job.progress() == (39, 40)
-
-
-def test_cancel_stops_what_runs_and_spares_what_follows(warm: Pool, work: object) -> None:
-    job = warm.submit(60, ROOMY, work.stubborn)
-    following = warm.submit(60, ROOMY, work.add, 1, 2)
-    wait_for(lambda: bool(job._board[job._row + limits.PID]), 10)
-    job.cancel()
-    assert wait_for(job.done, 5) < 3
-    assert reason_of(job) == "cancelled"
-    assert following.result() == 3
-    job.cancel()
-    assert warm.submit(60, ROOMY, work.add, 2, 2).result() == 4
-
-
-def test_cancel_of_a_waiting_job_is_done_at_once(warm: Pool, work: object) -> None:
-    running = warm.submit(60, ROOMY, work.count, 20, 0.05)
-    waiting = warm.submit(60, ROOMY, work.add, 1, 2)
-    wait_for(lambda: running.progress()[0] > 0, 10)
-    waiting.cancel()
-    assert waiting.done()
-    assert reason_of(waiting) == "cancelled"
-    assert running.result() == 20
-    assert reason_of(waiting) == "cancelled"
-
-
-def test_the_time_limit(warm: Pool, work: object) -> None:
-    start = time.monotonic()
-    job = warm.submit(0.5, ROOMY, work.stubborn)
-    assert reason_of(job) == "timeout"
-    assert time.monotonic() - start < 5
-    assert warm.submit(60, ROOMY, work.add, 1, 2).result() == 3
-
-
-def test_the_memory_limit(warm: Pool, work: object) -> None:
-    pid = warm.submit(60, ROOMY, work.whoami).result()[0]
-    assert warm.submit(60, 200, work.take, 100).result() == 100 << 20
-    assert reason_of(warm.submit(60, 200, work.take, 400)) == "memory"
-    assert warm.submit(60, 1000, work.take, 400).result() == 400 << 20
-    assert warm.submit(60, ROOMY, work.whoami).result()[0] == pid
-
-
-def test_reasons_of_the_function_itself(warm: Pool, work: object) -> None:
-    with pytest.raises(RetrainError, match="nothing to learn") as caught:
-        warm.submit(60, ROOMY, work.refuse).result()
-    assert caught.value.reason == "empty"
-    with pytest.raises(RetrainError, match=r"failed: ZeroDivisionError: by nought \(pool_work.py:\d+\)"):
-        warm.submit(60, ROOMY, work.fail).result()
-    with pytest.raises(RetrainError, match="pickle"):
-        warm.submit(60, ROOMY, work.unpicklable).result()
-    with pytest.raises(RetrainError, match="pickle"):
-        warm.submit(60, ROOMY, work.add, lambda: None, 1).result()
-    assert warm.submit(60, ROOMY, work.add, 1, 2).result() == 3
-
-
-def test_no_more_than_a_bounded_number_waits(warm: Pool, work: object) -> None:
-    jobs = [warm.submit(60, ROOMY, work.count, 40, 0.05)]
-    jobs += [warm.submit(60, ROOMY, work.add, number, 0) for number in range(limits.SLOTS - 1)]
-    with pytest.raises(RetrainError, match="64 jobs are waiting"):
-        warm.submit(60, ROOMY, work.add, 1, 2)
-    assert [job.result() for job in jobs[1:]] == list(range(limits.SLOTS - 1))
-    assert warm.submit(60, ROOMY, work.add, 1, 2).result() == 3
-
-
-def test_a_worker_that_dies_fails_its_jobs_and_the_pool_is_rebuilt(work: object) -> None:
+def test_a_worker_that_dies_fails_its_jobs_and_the_pool_is_rebuilt() -> None:
     with Pool(1) as mortal:
         first = mortal.submit(60, ROOMY, work.whoami).result()[0]
         dying = mortal.submit(60, ROOMY, work.die)
@@ -210,7 +57,53 @@ def test_a_worker_that_dies_fails_its_jobs_and_the_pool_is_rebuilt(work: object)
         assert mortal.submit(60, ROOMY, work.add, 1, 2).result() == 3
 
 
-def test_a_worker_that_hears_no_signal_is_killed(work: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_takes_its_own_job_alone(tmp_path: Path) -> None:
+    """What ran beside it begins again, what waited is run; nothing else is said to have failed."""
+    with Pool(2) as mortal:
+        assert [mortal.submit(60, ROOMY, work.add, number, 0).result() for number in range(2)] == [0, 1]
+        beside = mortal.submit(60, ROOMY, work.slowly, str(tmp_path), 20, 0.05)
+        wait_for(lambda: beside.progress()[0] > 0, 20)
+        dying = mortal.submit(60, ROOMY, work.die)
+        waiting = [mortal.submit(60, ROOMY, work.add, number, 1) for number in range(5)]
+        with pytest.raises(RetrainError, match="the worker process died"):
+            dying.result()
+        assert [job.result() for job in waiting] == [1, 2, 3, 4, 5]
+        assert beside.result() == 20
+        assert len(list(tmp_path.iterdir())) == 2, "it began twice, in two processes"
+        assert mortal.submit(60, ROOMY, work.add, 1, 2).result() == 3
+
+
+def test_what_waits_while_an_idle_or_busy_worker_is_killed_from_outside(tmp_path: Path) -> None:
+    with Pool(1) as mortal:
+        busy = mortal.submit(60, ROOMY, work.slowly, str(tmp_path), 1000, 0.05)
+        waiting = mortal.submit(60, ROOMY, work.add, 1, 2)
+        gone = mortal.submit(60, ROOMY, work.add, 1, 2)
+        wait_for(lambda: busy.progress()[0] > 0, 20)
+        gone.cancel()
+        os.kill(int(next(tmp_path.iterdir()).name), signal.SIGKILL)
+        assert (reason_of(busy), reason_of(gone)) == ("failed", "cancelled")
+        assert waiting.result() == 3
+
+
+def test_a_job_is_not_begun_for_ever_beside_workers_that_die(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pool, "TRIES", 2)
+    with Pool(2) as mortal:
+        beside = mortal.submit(60, ROOMY, work.slowly, str(tmp_path), 1000, 0.05)
+        for begun in (1, 2):
+            wait_for(lambda begun=begun: len(list(tmp_path.iterdir())) == begun or beside.done(), 20)  # type: ignore[misc]
+            assert reason_of(mortal.submit(60, ROOMY, work.die)) == "failed"
+        with pytest.raises(RetrainError, match="worker processes died, its own or another, each of the 2 times it began"):
+            beside.result()
+
+
+def test_numpy_uses_one_core_in_a_worker_and_its_process_is_a_batch(warm: Pool) -> None:
+    threads, scheduled = warm.submit(60, 4 * ROOMY, work.threads).result()
+    assert threads
+    assert set(threads) == {1}
+    assert scheduled == os.SCHED_BATCH
+
+
+def test_a_worker_that_hears_no_signal_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "GRACE_S", 0.5)
     with Pool(1) as mortal:
         assert mortal.submit(60, ROOMY, work.add, 1, 2).result() == 3
@@ -223,7 +116,7 @@ def test_a_worker_that_hears_no_signal_is_killed(work: object, monkeypatch: pyte
         assert mortal.submit(60, ROOMY, work.add, 1, 2).result() == 3
 
 
-def test_closing_ends_what_runs(work: object) -> None:
+def test_closing_ends_what_runs() -> None:
     closing = Pool(1)
     pid = closing.submit(60, ROOMY, work.whoami).result()[0]
     jobs = [closing.submit(60, ROOMY, work.stubborn) for _ in range(3)]
@@ -237,7 +130,7 @@ def test_closing_ends_what_runs(work: object) -> None:
         closing.submit(60, ROOMY, work.whoami)
 
 
-def test_the_worker_goes_when_its_parent_is_killed(work: object, tmp_path: Path) -> None:
+def test_the_worker_goes_when_its_parent_is_killed(tmp_path: Path) -> None:
     """Busy or idle, within two seconds of a kill -9 of the parent."""
     script = tmp_path / "parent.py"
     script.write_text(

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from streamlearn.config import parse
 from streamlearn.errors import LogUnavailable
 from streamlearn.events import Kind, decode_prediction, partition_of
+from streamlearn.learning.model import Model
+from streamlearn.learning.replay import limits_of
 
 X = {"carrier": "WN", "distance": 239}
 
@@ -281,3 +284,29 @@ def test_degraded_reasons_are_in_every_answer(world: Any) -> None:
         assert (await http.post("/v1/predict/delay", json={"x": X})).json()["degraded"] is None
 
     world.run(story)
+
+
+@pytest.mark.parametrize("contract", ["hold", "follow"])
+def test_a_feature_of_another_type_is_left_out_where_the_model_follows_its_features(world: Any, contract: str) -> None:
+    """What is published says so itself: serving asks no settings for it."""
+    world.tree["models"]["delay"]["drift"] = {"features": {"contract": contract}}
+    settings = parse(world.tree, {})
+    model = Model(settings.models["delay"], limits_of(settings))
+    for n in range(60):
+        x, types = model.check({"distance": float(n), "carrier": "WN"})
+        model.accept(types)
+        model.learn(x, n > 30)
+    world.tree["models"]["delay"].pop("drift")
+    world.memory_log.create({"flights": 1})
+    world.publish(content=model)
+    answers: list[Any] = []
+
+    async def story(http: Any) -> None:
+        for features in ({"distance": "far", "carrier": "WN"}, {"carrier": "WN"}, {"distance": 55.0, "carrier": "WN"}):
+            found = await http.post("/v1/predict/delay", json={"x": features})
+            answers.append((found.status_code, found.json().get("probabilities")))
+
+    world.run(story)
+    odd, without, usual = answers
+    assert without[0] == usual[0] == 200
+    assert odd == without != usual if contract == "follow" else odd[0] == 422

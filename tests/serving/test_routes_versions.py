@@ -130,3 +130,22 @@ def test_a_model_that_was_never_registered_has_no_history(world: Any) -> None:
 
 def test_the_examples_hold_every_field() -> None:
     assert set(wire.Stretch.__struct_fields__) == set(HISTORY["items"][0])
+
+
+def test_the_version_that_serves_says_which_features_it_knows_by_now(world: Any) -> None:
+    """Others as control has them."""
+    old = {"model": "delay", "version": 1, "features": {"x": "number"}, "features_in_all": 1}
+    world.view("version", "delay@1", old)
+    world.view("version", "delay@2", {**old, "version": 2})
+    world.memory_log.create({"flights": 1})
+    world.publish(version=2, offset=90, n=50, content=fitted(world))
+    now = {"carrier": "string", "distance": "number"}
+    seen: list[Any] = []
+
+    async def story(http: Any) -> None:
+        for path in ("", "/1", "/2"):
+            seen.append((await http.get(f"/v1/models/delay/versions{path}")).json())
+
+    world.run(story)
+    for docs in (seen[0]["items"], seen[1:]):
+        assert [(doc["features"], doc["features_in_all"]) for doc in docs] == [({"x": "number"}, 1), (now, 2)]

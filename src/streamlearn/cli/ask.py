@@ -34,6 +34,7 @@ ENDINGS: Final = {
     "resumed": "it learns again",
     "rolled_back": "the version before serves again",
     "trial_lost": "the new version was not better; the old one goes on serving",
+    "retrain_kept": "a retrain was not worth its price; the model goes on serving",
     "retrain_failed": "no new version came of it; the old one goes on serving",
     "survived": "the world changed, and the model has unlearned it by itself",
     "rejected": "the change was not confirmed",

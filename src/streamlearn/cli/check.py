@@ -6,16 +6,18 @@ as they are. An error: the service would not start or not work. A warning: it wo
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from ..config import ModelSettings, Settings
 from ..config_errors import ConfigErrors
-from ..errors import ConfigError, ModelError, StreamlearnError
+from ..errors import ConfigError, ModelError, RetrainError, StreamlearnError
 from ..log import INTERNAL
 from .console import console, counted, say, table, warn
 from .roles import Config
@@ -71,6 +73,7 @@ def findings(config: Path, settings: Settings, environ: Mapping[str, str]) -> It
     yield from _address(settings, environ)
     yield from _log(settings)
     yield from _store(settings)
+    yield from _executor(settings)
     yield from _contradictions(settings)
 
 
@@ -88,7 +91,8 @@ def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iter
                 build(detector)
             except ConfigError as error:
                 yield Finding("error", f"models.{name}.{error.key}", f"{error.problem}. {error.fix}")
-        yield from _policies(f"models.{name}.retrain.policies", model)
+        yield from _policies(f"models.{name}.retrain", model)
+        yield from _candidates(name, model)
     try:
         first, second = rehearse_twice(config, environ)
     except ModelError as error:
@@ -111,20 +115,40 @@ def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iter
             )  # fmt: skip
 
 
-def _policies(key: str, model: ModelSettings) -> Iterator[Finding]:
-    from ..retrain import policies
-    from ..retrain.cron import Cron
+def _candidates(name: str, model: ModelSettings) -> Iterator[Finding]:
+    """What a search would stumble over: candidates that cannot be built, and winners that nothing would ever refresh."""
+    from ..learning.recipes import build
 
-    for place, one in enumerate(model.retrain.policies):
+    search = model.retrain.search
+    if model.retrain.strategy.how != "search":
+        return
+    for number, one in enumerate(() if search.candidates == "auto" else search.candidates):
         try:
-            policy = policies.build(one, f"{key}[{place}]")
-        except ConfigErrors as found:
-            for error in found.errors:
-                yield Finding("error", error.key, f"{error.problem}. {error.fix}")
-            continue
+            build(one.pipeline, model.task, one.params, model.seed)
+        except ModelError as error:
+            yield Finding("error", f"models.{name}.retrain.search.candidates[{number}]", str(error))
+    if search.batch_only == "refresh" and all(policy.name != "cron" for policy in model.retrain.policies):
+        yield Finding(
+            "warning", f"models.{name}.retrain.search.batch_only",
+            'is "refresh", and a winner that cannot learn online then serves as it is until a retrain: add a schedule to '
+            'retrain.policies, such as {name = "cron", ...}, or write "auto" or "residual"',
+        )  # fmt: skip
+
+
+def _policies(key: str, model: ModelSettings) -> Iterator[Finding]:
+    from ..retrain.cron import Cron
+    from ..retrain.policies import policies_of
+
+    try:
+        policies = policies_of(model.retrain, key)
+    except ConfigErrors as found:
+        for error in found.errors:
+            yield Finding("error", error.key, f"{error.problem}. {error.fix}")
+        return
+    for place, policy in enumerate(policies):
         if isinstance(policy, Cron):
             coming = policy.local(policy.next(time.time()))
-            yield Finding("note", f"{key}[{place}]", f"the next moment of {policy.schedule} is {coming}")
+            yield Finding("note", f"{key}.policies[{place}]", f"the next moment of {policy.schedule} is {coming}")
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:
@@ -231,6 +255,47 @@ def _store(settings: Settings) -> Iterator[Finding]:
         yield Finding("error", "store.redis", str(error))
 
 
+def _executor(settings: Settings) -> Iterator[Finding]:
+    from . import wiring
+
+    if settings.executor.backend != "dask":
+        return
+    address = settings.executor.dask.scheduler
+    try:
+        from ..retrain.cluster import ask
+    except ImportError as error:
+        problem = wiring.without_dask(error)
+        yield Finding("error", problem.key, f"{problem.problem}. {problem.fix}")
+        return
+    try:
+        if not ask(address):
+            yield Finding("warning", "executor.dask", f"the scheduler at {address} has no worker, so none retrains. Start one")
+    except RetrainError as error:
+        yield Finding("error", "executor.dask.scheduler", f"{error.detail}. Start it, or write where it is")
+    if not _loopback(address):
+        if "sqlite" in (settings.log.backend, settings.store.backend):
+            yield Finding(
+                "warning", "executor.dask.scheduler",
+                f"{address} is not of this machine alone, but workers read log and store in {settings.data_dir}: run all of "
+                'them on this machine, or take log.backend = "kafka" and store.backend = "redis"',
+            )  # fmt: skip
+        if not address.startswith("tls://"):
+            yield Finding(
+                "warning", "executor.dask.scheduler",
+                f"the keys that sign models go to {address} in the clear, and whoever reaches it runs code there. "
+                "Write tls://, and give Dask its certificates (distributed.comm.tls)",
+            )  # fmt: skip
+
+
+def _loopback(address: str) -> bool:
+    """Whether only this machine can reach it: by its number, or as localhost."""
+    host = urlsplit(address).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _contradictions(settings: Settings) -> Iterator[Finding]:
     hours = settings.log.retention_hours
     read = {model.stream for model in settings.models.values()}
@@ -247,6 +312,14 @@ def _contradictions(settings: Settings) -> Iterator[Finding]:
                 f"is {hours:g}, but models.{name}.label_wait_s keeps events waiting for {model.label_wait_s / HOUR_S:g} h, and "
                 f"a retrain may read {model.retrain.window_s / HOUR_S:g} h before that again (retrain.window_s). "
                 f"Write at least {_least_hours(model):g}, or 0 to keep everything",
+            )  # fmt: skip
+        strategy, window_s = model.retrain.strategy, model.retrain.window_s
+        if strategy.window == "days" and strategy.days * 24 * HOUR_S > window_s:
+            yield Finding(
+                "warning", f"models.{name}.retrain.strategy.days",
+                f"is {strategy.days:g}, but the log is only sure to keep what retrains read for {window_s / HOUR_S:g} h "
+                "(retrain.window_s): of older records a fit learns those that are left. "
+                f"Write window_s = {strategy.days * 24 * HOUR_S:.0f}",
             )  # fmt: skip
         if model.retrain.catch_up_records > model.retrain.max_gap_records:
             yield Finding(

@@ -28,6 +28,7 @@ NAMES: Final[Mapping[str, str]] = {
     "canary_started": "canary",
     "trial_won": "trial won",
     "trial_lost": "trial lost",
+    "retrain_kept": "kept",
     "retrain_failed": "retrain failed",
     "not_recovered": "not recovered",
 }

@@ -13,7 +13,16 @@ import typer
 from . import carry
 from .ask import Model, Reason, ask
 from .console import Commands, console, say
-from .registry import difference_table, differing, history_table, in_full, listing, overview
+from .registry import (
+    difference_table,
+    differing,
+    features_by_version,
+    features_table,
+    history_table,
+    in_full,
+    listing,
+    overview,
+)
 from .remote import URL, ApiKey, Url, connected
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="The registry: versions, what served when; promote, export, import.")
@@ -91,6 +100,24 @@ def diff(
         say(f"nothing that is known of versions {a} and {b} differs")
     else:
         _print(None, difference_table(found, a, b), as_json)
+
+
+@app.command()
+def features(
+    model: Model,
+    last: Annotated[int, typer.Option(min=1, help="Of so many versions, the newest.")] = 6,
+    url: Url = URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell which version of MODEL knows which features, as what; those that are not the same to all come first."""
+    with connected(url, api_key) as client:
+        items = client.versions(model)
+    versions, rows = features_by_version(items, last)
+    if not versions and not as_json:
+        say(f"nothing is known yet of the features of {model}: no version of it serves, or was fitted")
+        return
+    _print({"versions": versions, "features": rows}, features_table(versions, rows), as_json)
 
 
 @app.command()

@@ -19,7 +19,9 @@ NONE: Final = "–"
 SECONDS: Final = "%Y-%m-%d %H:%M:%SZ"
 MINUTES: Final = "%Y-%m-%d %H:%MZ"
 TOP: Final = 15  # weights shown of those that differ
-NOT_COMPARED: Final = frozenset({"position", "n", "weights"})
+NOT_COMPARED: Final = frozenset({"position", "n", "weights", "types"})
+NOT_SHOWN: Final = frozenset({"weights", "types"})
+UNKNOWN: Final = "?"
 TRIAL: Final = ("events", "e", "threshold", "champion_loss", "challenger_loss", "mean_difference", "interval", "ended")
 
 
@@ -69,7 +71,7 @@ def history_table(history: History) -> Table:
 
 
 def in_full(doc: Mapping[str, Any]) -> RenderableType:
-    """One version: its facts, then every decision about it."""
+    """One version: its facts, the candidates of its search, then every decision about it."""
     facts = table("", "")
     facts.show_header = False
     for name, value in _facts(doc):
@@ -77,7 +79,24 @@ def in_full(doc: Mapping[str, Any]) -> RenderableType:
     told = table("when", "decision", "by", "why", title="Decisions")
     for one in doc.get("decisions", ()):
         told.add_row(_time(one["at"]), str(one["kind"]).replace("_", " "), one["by"], one["why"])
-    return Group(facts, "", told)
+    search = doc.get("search")
+    return Group(facts, "", *((candidates_table(search), "") if search else ()), told)
+
+
+def candidates_table(report: Mapping[str, Any]) -> Table:
+    """A line a candidate, the winner first, then by how far each came; see `retrain.search`."""
+    title = f"Search, scored on {report['scored']:,} events: {report['why']}"
+    made = table("candidate", ">loss", "worse by", ">fitted to", ">CPU s", "", title=title)
+    rows = sorted(report["candidates"], key=lambda one: (one["name"] != report["winner"], -one["rungs"], one["loss"] or 0.0))
+    for one in rows:
+        apart = one["difference"]
+        worse = NONE if apart is None else f"{apart[0]:.4f} ({apart[1]:.4f} to {apart[2]:.4f})"
+        serves = f"serves {one['serves']}" if one["serves"] else ""
+        made.add_row(
+            one["name"], _plain(one["loss"]), worse, _plain(one["fitted"]), f"{one['seconds']:.2f}",
+            "; ".join(filter(None, [serves if one["name"] == report["winner"] else "", one["dropped"]])),
+        )  # fmt: skip
+    return made
 
 
 def _facts(doc: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -94,6 +113,9 @@ def _facts(doc: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     origin = doc.get("origin")
     if origin:
         yield "imported", f"version {origin.get('version')} of {origin.get('model')} on log {origin.get('log')}"
+    batch = (doc.get("search") or {}).get("batch")
+    if batch:
+        yield "serves", f"{batch['serves']}: {batch['why']}"
     yield "records", _span(doc)
     for shard, base in (doc.get("bases") or {}).items():
         read_to = _plain(base.get("position"))
@@ -107,6 +129,7 @@ def _facts(doc: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if doc.get("learned") is not None:
         took = f" in {doc['fit_s']:.1f} s" if doc.get("fit_s") is not None else ""
         yield "fitted", f"{doc['learned']:,} labelled events{took}, {doc.get('skipped') or 0:,} skipped"
+    yield from _features(doc)
     trial = doc.get("trial")
     if trial:
         known = [f"{name.replace('_', ' ')} {_plain(trial[name])}" for name in TRIAL if trial.get(name) is not None]
@@ -125,9 +148,21 @@ def _facts(doc: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"unusable, shard {shard}", why
 
 
+def _features(doc: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    features = doc.get("features")
+    if features is None:
+        return
+    in_all = doc.get("features_in_all") or len(features)
+    yield "features", f"{in_all:,}" + (f", of which the first {len(features):,} by name" if in_all > len(features) else "")
+    for type_, words in (("number", "numbers"), ("string", "strings")):
+        names = [name for name, found in features.items() if found == type_]
+        if names:
+            yield words, ", ".join(names)
+
+
 def _summary(summary: Mapping[str, Any]) -> str:
     weights = summary.get("weights") or {}
-    numbers = [f"{name.replace('_', ' ')} {_plain(value)}" for name, value in summary.items() if name != "weights"]
+    numbers = [f"{name.replace('_', ' ')} {_plain(value)}" for name, value in summary.items() if name not in NOT_SHOWN]
     largest = sorted(weights, key=lambda name: -abs(weights[name]))[:5]
     most = [f"{name} {weights[name]:+.3g}" for name in largest]
     return ", ".join(numbers) + (f"; the largest weights: {', '.join(most)}" if most else "")
@@ -148,10 +183,42 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Differen
             for name in dict.fromkeys([*left, *right])
             if left.get(name) != right.get(name)
         ]
+    for name in sorted({*(one.get("features") or ()), *(other.get("features") or ())}):
+        a, b = feature_type(one, name), feature_type(other, name)
+        if UNKNOWN not in (a, b) and a != b:
+            found.append(Difference("features", name, a, b))
     models, others = _models(one), _models(other)
     for shard in sorted({*models, *others}, key=int):
         found += _between(shard, models.get(shard, {}), others.get(shard, {}))
     return found
+
+
+def feature_type(doc: Mapping[str, Any], name: str) -> str | None:
+    """What the feature is to a version: "number" or "string", None where it does not know it, UNKNOWN where nobody can tell."""
+    features = doc.get("features")
+    if features is None:
+        return UNKNOWN
+    told = len(features) >= (doc.get("features_in_all") or 0) or name <= max(features, default="")
+    found: str | None = features.get(name, None if told else UNKNOWN)
+    return found
+
+
+def features_by_version(items: Sequence[Mapping[str, Any]], last: int) -> tuple[list[int], dict[str, list[str | None]]]:
+    """(versions, {feature: what it is to each}) for the newest `last` versions of which that is known, oldest first; features
+    that are not the same to all come first."""
+    known = sorted((doc for doc in items if doc.get("features") is not None), key=lambda doc: int(doc["version"]))[-last:]
+    names = sorted({name for doc in known for name in doc["features"]})
+    rows = {name: [feature_type(doc, name) for doc in known] for name in names}
+    order = sorted(names, key=lambda name: (len(set(rows[name])) == 1, name))
+    return [doc["version"] for doc in known], {name: rows[name] for name in order}
+
+
+def features_table(versions: Sequence[int], rows: Mapping[str, Sequence[str | None]]) -> Table:
+    """A line a feature, a column a version."""
+    made = table("feature", *(f"version {version}" for version in versions))
+    for name, types in rows.items():
+        made.add_row(name, *(NONE if type_ is None else type_ for type_ in types))
+    return made
 
 
 def _between(shard: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:

@@ -14,7 +14,7 @@ import typer
 from ..config import Settings
 from ..events import REASONS
 from ..lineage import told
-from ..records import Status
+from ..records import LEFT_OUT, Status
 from ..wire import ModelView
 from .console import console, say, table
 from .remote import URL, ApiKey, Url, connected
@@ -79,7 +79,7 @@ def from_api(view: ModelView) -> Line:
     return Line(
         view.name, view.task, view.version, view.state, view.n, view.lag, view.rate, view.dead,
         _worst(status.get("freshness_ms", {}) for status in statuses), max(reported, default=None),
-        view.case, view.degraded or (), view.scores or {}, view.control.get("canary"), inputs(view.control),
+        view.case, view.degraded or (), view.scores or {}, view.control.get("canary"), inputs(view.control, view.counters),
         _differs(view.control, view.version),
     )  # fmt: skip
 
@@ -124,7 +124,7 @@ def from_store(settings: Settings, now: float) -> list[Line]:
                 reasons,
                 shards[0].scores if len(shards) == 1 else {},
                 view.get("canary"),
-                inputs(view),
+                inputs(view, {LEFT_OUT: sum(one.counters.get(LEFT_OUT, 0) for one in shards)}),
                 _differs(view, max((one.version for one in shards), default=None)),
             )
         )
@@ -151,14 +151,20 @@ def show(lines: Iterable[Line]) -> None:
         say("The configuration has no models")
 
 
-def inputs(control: Mapping[str, Any]) -> list[str]:
-    """What a model's document says of its features, in words."""
+def inputs(control: Mapping[str, Any], counters: Mapping[str, int]) -> list[str]:
+    """What a model's document and its learners' counters say of its features, in words."""
     features, told = control.get("features") or {}, []
     if control.get("held") and features.get("broken"):
         told.append("held by a diagnosis; it learns again by itself once its input is as it was, or when a person resumes it")
     if features.get("drifted"):
         names = ", ".join(map(repr, sorted(features["drifted"])))
         told.append(f"features have drifted, for which alone it is not retrained: {names}")
+    changed = control.get("contract")
+    if changed:
+        names = ", ".join(repr(one["feature"]) for one in changed["changes"])
+        told.append(f"features came, went or changed their type; case {changed['case']} brings in a version for that: {names}")
+    if counters.get(LEFT_OUT):
+        told.append(f"{counters[LEFT_OUT]:,} events were taken without a feature, which had another type than the model knows")
     return told
 
 

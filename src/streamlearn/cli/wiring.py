@@ -6,6 +6,7 @@ Heavy libraries are imported when a role needs them, so that a command that only
 from __future__ import annotations
 
 import functools
+import logging
 import socket
 import sys
 import threading
@@ -25,6 +26,7 @@ from ..store import Store
 if TYPE_CHECKING:
     from ..learning.protocols import ResolveVersion
     from ..records import Command
+    from ..retrain.executor import Executor
 
 LOG_FILE = "log.sqlite"
 STORE_FILE = "store.sqlite"
@@ -213,17 +215,43 @@ def run_learner(settings: Settings, environ: Mapping[str, str], stop: threading.
 
 
 def run_control(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -> None:
-    """The control role until `stop` is set; its retrains run in a pool of one process."""
+    """The control role until `stop` is set; its retrains run where the settings say."""
     from ..control.loop import Control
     from ..retrain.job import Jobs
 
     with opened(settings, environ) as world:
-        jobs = Jobs(log_opener(settings), world.keys, open_store=functools.partial(open_store, settings))
+        store_opener = functools.partial(open_store, settings)
+        jobs = Jobs(log_opener(settings), world.keys, store_opener, open_executor(settings))
         try:
             leadership = world.log.join("control", [CONTROL])
             Control(settings, world.log, world.store, world.keys, jobs, membership=leadership).run(stop)
         finally:
             jobs.close()
+
+
+def open_executor(settings: Settings) -> Executor:
+    """Where retrains run. A cluster is connected to later, by itself. Raises ConfigError when Dask is not installed."""
+    from ..retrain.job import WARM
+
+    executor = settings.executor
+    if executor.backend == "processes":
+        from ..retrain.pool import Pool
+
+        return Pool(executor.workers, WARM)
+    try:
+        from ..retrain.cluster import Cluster
+    except ImportError as error:
+        raise without_dask(error) from None
+    for name in ("distributed", "distributed.client"):  # Dask would write to stderr as it likes: it speaks as we do
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    return Cluster(executor.dask.scheduler, executor.workers, WARM)
+
+
+def without_dask(error: ImportError) -> ConfigError:
+    """What to tell when Dask is asked for and is not there."""
+    return ConfigError("executor.backend", f'"dask" needs Dask ({error})', "Install it with: pip install 'streamlearn[dask]'")
 
 
 def run_api(

@@ -3,14 +3,14 @@
 A version keeps the estimator that it was made with, so a pipeline, params or seed changed in the file makes another model. It
 comes into service as every other: a case of the kind "changed" fits a version with it, tries it on the same events, and
 promotes it when it is not worse. Until then the model's document says that file and service differ. Nothing here is remembered
-but by decisions.
+but by decisions. A version that a search found answers the file's recipe of that time, whatever it was made of itself.
 """
 
 from __future__ import annotations
 
 from ..config import ModelSettings
 from ..events import parse_time
-from ..lineage import REBUILT, changes, recipe_of
+from ..lineage import REBUILT, asked, changes, recipe_of
 from ..records import Decision
 from .state import State
 from .steps import decision, labelled
@@ -19,14 +19,15 @@ from .world import World
 
 def differs(state: State) -> str | None:
     """How the recipe in the file differs from that of the version that serves, None when it does not, or nobody can tell."""
-    found = state.recipes.get(state.version)
-    if state.settings is None or found is None:
+    made = state.recipes.get(state.version)
+    if state.settings is None or made is None:
         return None
-    wanted = recipe_of(state.settings)
+    found, wanted = asked(made), recipe_of(state.settings)
     names = changes(found, wanted)
     if not names:
         return None
-    what = "; ".join(f"{name} is {wanted[name]!r} in the file and {found[name]!r} in version {state.version}" for name in names)
+    where = f"in version {state.version}" if found is made else f"when version {state.version} was searched for"
+    what = "; ".join(f"{name} is {wanted[name]!r} in the file and {found[name]!r} {where}" for name in names)
     return f"{what}, which serves; {_fate(state, state.settings)}"
 
 
@@ -43,7 +44,7 @@ def _fate(state: State, settings: ModelSettings) -> str:
 def _other(state: State, version: int, settings: ModelSettings) -> bool:
     """Whether the version was made with another recipe than the file's."""
     found = state.recipes.get(version)
-    return found is not None and bool(changes(found, recipe_of(settings)))
+    return found is not None and bool(changes(asked(found), recipe_of(settings)))
 
 
 def open_change(state: State, world: World, settings: ModelSettings) -> Decision | None:
@@ -52,7 +53,7 @@ def open_change(state: State, world: World, settings: ModelSettings) -> Decision
         return None
     if labelled(state, world) < settings.retrain.min_events:
         return None
-    found, wanted = state.recipes[state.version], recipe_of(settings)
+    found, wanted = asked(state.recipes[state.version]), recipe_of(settings)
     names = changes(found, wanted)
     numbers = {"kind": "changed", "changed": names, "was": found, "wanted": wanted}
     why = f"the configuration has another {', '.join(names)} than version {state.version}"

@@ -15,6 +15,7 @@ from typing import Any, Final
 from ..config import ModelSettings
 from ..drift.confirm import Verdict, case_number, confirm, look_of, to_diagnose
 from ..records import Decision
+from . import contract
 from .inputs import diagnosed
 from .state import Alarm, Case, State
 from .steps import PATIENCE_S, decision, labelled
@@ -64,7 +65,9 @@ def undecided(state: State) -> Alarm | None:
 
 
 def came(state: State, case: Case, world: World, events: int) -> bool:
-    """Whether so many labelled events have come since the drift began: what was confirmed early may have to wait for them."""
+    """Whether so many labelled events have come since the change began: what was confirmed early may have to wait for them."""
+    if case.kind == contract.KIND:
+        return labelled(state, world) - case.change_n >= events
     if case.kind != "drift":
         return True
     return labelled(state, world, case.shard) - case.change_n >= events
@@ -98,6 +101,7 @@ def _numbers(state: State, case: Case, window: dict[str, Any], verdict: Verdict)
 def _confirmed(state: State, case: Case, world: World, window: dict[str, Any], verdict: Verdict) -> Decision:
     numbers = _numbers(state, case, window, verdict)
     numbers["reference"] = {"loss": window["loss"], **window["ref"]}
+    numbers["since_change"] = max(window["fresh"]["n"], labelled(state, world, case.shard) - case.change_n + 1)
     why, diagnosis = f"drift confirmed in case {case.id}: {verdict.reason}", diagnosed(state, case, world)
     if diagnosis is not None:
         numbers["diagnosis"], why = diagnosis._asdict(), f"{why}; {diagnosis.kind}: {diagnosis.why}"

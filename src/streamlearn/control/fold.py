@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ..records import Decision, Request
+from ..retrain.policy import Confirmed
 from ..retrain.reversal import Reversal
 from ..retrain.trial import Trial
-from . import fold_inputs, recipes, skips
+from . import contract, fold_inputs, recipes, skips
 from .state import Blocks, Case, Guard, Order, Phase, State
 
 RESETS: Final = ("reset", "promote", "rollback")  # what makes a shard forget the alarm it raised
@@ -73,6 +74,8 @@ def _fits(state: State, decision: Decision, phases: frozenset[Phase]) -> bool:
         case "retrain_started":
             fresh = state.case is not None and decision.numbers["run"] == state.case.run + 1
             return fresh and (decision.version == state.last_version + 1 or decision.version == _case(state).version)
+        case "retrain_kept":
+            return not _case(state).kept or bool(decision.numbers["final"])
         case "retrained":
             return state.case is not None and decision.numbers["run"] == state.case.run
         case "retrain_failed":
@@ -107,6 +110,9 @@ def _ends_rollback(state: State, decision: Decision) -> bool:
 def _registered(state: State, offset: int, decision: Decision) -> None:
     state.registered = True
     state.version = state.last_version = decision.version or 1
+    if state.settings is not None:
+        state.course.settle = state.settings.drift.min_reference
+    state.course.begin(decision.at, another=True)
     fold_inputs.begins_anew(state, decision)
 
 
@@ -123,7 +129,9 @@ def _case_opened(state: State, offset: int, decision: Decision) -> None:
         state.phase = Phase.CONFIRM
     else:
         case.to, case.skip = _by_shard(numbers.get("to", {})), skips.by_shard(numbers.get("skip", {}))
-        case.base = numbers.get("base", 0)
+        case.base, case.evidence = numbers.get("base", 0), numbers.get("evidence", False)
+        if case.kind == contract.KIND:
+            contract.opened(state, case, numbers)
         state.phase = Phase.CONFIRMED
 
 
@@ -135,6 +143,7 @@ def _confirmed(state: State, offset: int, decision: Decision) -> None:
         return
     case.diagnosis = decision.numbers.get("diagnosis")
     state.reference = (case.shard, decision.numbers["reference"])
+    case.confirmed = _what_came(decision.numbers)
     state.degraded = decision.why
     state.phase = Phase.CONFIRMED
 
@@ -155,14 +164,17 @@ def _retrain_started(state: State, offset: int, decision: Decision) -> None:
     case.skips = skips.by_shard(numbers.get("skip", {}))
     case.not_before = 0.0
     case.trained_to = {}
-    if case.kind == "drift":
-        state.last_starts = case.starts
+    if case.kind in ("drift", contract.KIND):
+        state.last_starts = _by_shard(numbers.get("change", numbers["starts"]))
+    if case.run == 1:
+        state.course.begin(decision.at, another=False)
     state.phase = Phase.RETRAINING
 
 
 def _retrained(state: State, offset: int, decision: Decision) -> None:
     case = _case(state)
     case.trained_to = state.fitted[case.version or 0] = _by_shard(decision.numbers["trained_to"])
+    recipes.found(state, case, decision)
     state.phase = Phase.FITTED
 
 
@@ -178,6 +190,19 @@ def _retrain_failed(state: State, offset: int, decision: Decision) -> None:
         state.phase = Phase.CLOSING
     else:
         _close(state)
+
+
+def _retrain_kept(state: State, offset: int, decision: Decision) -> None:
+    case, numbers = _case(state), decision.numbers
+    case.kept = True
+    if numbers["final"]:
+        degraded = state.degraded
+        _close(state)
+        state.degraded = None if numbers["settled"] else degraded
+
+
+def _retrain_asked(state: State, offset: int, decision: Decision) -> None:
+    _case(state).confirmed = None  # the policies are not asked any more
 
 
 def _trial_started(state: State, offset: int, decision: Decision) -> None:
@@ -225,6 +250,7 @@ def _promoted(state: State, offset: int, decision: Decision) -> None:
     _end_hold(state)
     fold_inputs.begins_anew(state, decision)
     state.story = case.id
+    state.course.begin(decision.at, another=True)
     state.trials.clear()
     skips.add(state, case.skip)
     case.promoted_n = decision.n
@@ -252,6 +278,7 @@ def _rollback_started(state: State, offset: int, decision: Decision) -> None:
 
 def _rolled_back(state: State, offset: int, decision: Decision) -> None:
     state.version, state.previous = decision.version or 0, None
+    state.course.begin(decision.at, another=True)
     state.shadow = state.watch_from = None
     _end_hold(state)
     fold_inputs.begins_anew(state, decision)
@@ -294,6 +321,8 @@ _HANDLERS: Final[Mapping[str, tuple[_Handler, frozenset[Phase]]]] = {
     "rejected": (_closed, frozenset({Phase.CONFIRM})),
     "expired": (_closed, frozenset({Phase.CONFIRM})),
     "retrain_started": (_retrain_started, frozenset({Phase.CONFIRMED, Phase.FITTED})),
+    "retrain_kept": (_retrain_kept, frozenset({Phase.CONFIRMED})),
+    "retrain_asked": (_retrain_asked, frozenset({Phase.CONFIRMED})),
     "retrained": (_retrained, frozenset({Phase.RETRAINING})),
     "retrain_failed": (_retrain_failed, FITTING | {Phase.TRIAL}),
     "trial_started": (_trial_started, frozenset({Phase.FITTED})),
@@ -322,6 +351,12 @@ _HANDLERS: Final[Mapping[str, tuple[_Handler, frozenset[Phase]]]] = {
 def _case(state: State) -> Case:
     assert state.case is not None
     return state.case
+
+
+def _what_came(numbers: Mapping[str, Any]) -> Confirmed | None:
+    """The confirmed drift as policies see it; None in what was decided before there were any."""
+    since = numbers.get("since_change")
+    return None if since is None else Confirmed(numbers["ref_mean"], numbers["fresh_mean"], since)
 
 
 def _close(state: State) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..records import Decision
+from . import contract
 from .state import State
 
 
@@ -10,6 +11,7 @@ def begins_anew(state: State, decision: Decision) -> None:
     """What comes from now on is what the features are compared with: another version serves, or a person accepts it."""
     state.input_since = decision.at
     state.drifted = {}
+    state.contract = set()
 
 
 def held(state: State, offset: int, decision: Decision) -> None:
@@ -21,6 +23,7 @@ def held(state: State, offset: int, decision: Decision) -> None:
 def resumed(state: State, offset: int, decision: Decision) -> None:
     """Healed: the reference is good still, unless it would have begun in what was broken. Else a person accepts what comes."""
     state.held = state.held_by_learner = None
+    contract.resumed(state, decision)
     if state.broken is not None:
         if not decision.numbers.get("healed") or state.input_since > state.broken["since"]:
             begins_anew(state, decision)

@@ -2,6 +2,7 @@
 
     broken    ▶ held by "diagnosis" ─ healed ▶ resumed by "diagnosis" ▶ detectors_reset, once the model is steady
     broken, and a drift was confirmed ▶ broken_input: the case ends without a retrain
+    other features ▶ a case of its own, see `contract`
     flagged   ▶ feature_drift, once for each feature and episode. It alone never retrains
 
 A hold by a person is never ended here, and a hold by a diagnosis is whoever's who holds the model after it. To resume a model
@@ -15,6 +16,7 @@ from typing import Any, Final
 from ..config import FeatureSettings, ModelSettings
 from ..drift.diagnose import BROKEN, Diagnosis, Evidence, diagnose
 from ..records import Decision
+from .contract import open_contract, unanswered
 from .fold import FITTING
 from .rewind import refuse_resume
 from .seen import Inputs
@@ -37,12 +39,15 @@ def judge_inputs(state: State, world: World, settings: ModelSettings) -> Decisio
     if hold is not None:
         return hold
     if case is not None and case.kind == "drift" and state.phase in FITTING and _is_broken(state, case):
-        return _end(state, case, world)
+        return _end(state, case, world, follow=features.contract == "follow")
     if state.unsettled and state.phase == Phase.STEADY and state.broken is None:
         why = "the losses of broken input are no news: the detectors begin afresh"
         numbers = {"command": {"verb": "reset", "confirmed": False}}
         return decision(state, world, "detectors_reset", why=why, by=BY, numbers=numbers)
-    return None if inputs is None or state.broken is not None else _tell(state, world, inputs, features)
+    if state.broken is not None:
+        return None
+    changed = open_contract(state, world, settings)
+    return changed if changed is not None or inputs is None else _tell(state, world, inputs, features)
 
 
 def diagnosed(state: State, case: Case, world: World) -> Diagnosis | None:
@@ -52,7 +57,8 @@ def diagnosed(state: State, case: Case, world: World) -> Diagnosis | None:
         return None
     first, end = world.bounds(case.shard)
     change = max(case.change_offset, first)
-    return inputs.diagnosis(world.time_at(case.shard, change) if change < end else world.now, state.drifted)
+    changed_at = world.time_at(case.shard, change) if change < end else world.now
+    return inputs.diagnosis(changed_at, state.drifted, unanswered(state, inputs))
 
 
 def _hold(state: State, world: World, inputs: Inputs | None, features: FeatureSettings) -> Decision | None:
@@ -67,11 +73,11 @@ def _hold(state: State, world: World, inputs: Inputs | None, features: FeatureSe
             numbers = {"healed": True, "sound": inputs.sound, "command": {"verb": "resume", "mode": mode}}
             return decision(state, world, "resumed", why=why, by=BY, numbers=numbers)
         return None
-    if inputs is None or not inputs.findings or not features.hold or state.held is not None:
+    if inputs is None or not inputs.broken or not features.hold or state.held is not None:
         return None
-    found = diagnose(Evidence(False, inputs.findings))
+    found = diagnose(Evidence(False, inputs.broken))
     assert found is not None
-    findings = [finding._asdict() for finding in inputs.findings[:TOLD]]
+    findings = [finding._asdict() for finding in inputs.broken[:TOLD]]
     return _held(state, world, {**found._asdict(), "findings": findings, "since": inputs.began})
 
 
@@ -85,9 +91,11 @@ def _is_broken(state: State, case: Case) -> bool:
     return state.broken is not None or (case.diagnosis or {}).get("kind") in BROKEN
 
 
-def _end(state: State, case: Case, world: World) -> Decision:
+def _end(state: State, case: Case, world: World, follow: bool) -> Decision:
     diagnosis = state.broken or case.diagnosis or {}
     why = f"broken input is not learned, so there is no retrain: {diagnosis['why']}"
+    if follow and state.broken is None and diagnosis["kind"] == "schema_break":
+        why = f"it rose with the features, whose change is to be a case of its own: {diagnosis['why']}"
     numbers = {
         "diagnosis": {name: diagnosis[name] for name in Diagnosis._fields}, "command": {"verb": "reset", "confirmed": False}
     }  # fmt: skip

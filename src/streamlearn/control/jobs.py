@@ -1,4 +1,5 @@
-"""The fits that the machines want, kept running: one per shard, none twice, none that is no longer wanted.
+"""The fits that the machines want, kept running: one per shard, none twice, none that is no longer wanted. Where the strategy
+is to search, the recipe is searched for first, on one shard, and every shard is then fitted with what was found.
 
 A fit lives only in this process: after a restart it is begun again, under the same number. What it made is stored before
 its outcome is told, so the decision that follows never names a version that is not there.
@@ -15,7 +16,10 @@ import msgspec
 
 from ..errors import CodecError, RetrainError
 from ..keys import KeyRing
+from ..lineage import Recipe
 from ..retrain.job import FitSpec
+from ..retrain.scoring import ScoreSpec
+from ..retrain.search import Found, Search
 from ..store import Store
 from ..store.codec import open_blob
 from .facts import of_blob
@@ -39,6 +43,9 @@ class Jobs(Asking, Protocol):
     def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
         """Begin a fit. Raises RetrainError."""
 
+    def score(self, spec: ScoreSpec, time_limit_s: float, memory_limit_mb: float) -> Question:
+        """Begin to score a candidate of a search. Raises RetrainError."""
+
 
 @dataclass(slots=True)
 class _Run:
@@ -49,12 +56,16 @@ class _Run:
     trained_to: dict[int, int] = field(default_factory=dict)
     facts: dict[int, dict[str, Any]] = field(default_factory=dict)
     outcome: Outcome | None = None
+    search: Search | None = None
+    found: Found | None = None
 
     def failed(self, error: RetrainError) -> None:
         self.outcome = Outcome(self.case, self.number, {}, error.reason, error.detail)
         self.cancel()
 
     def cancel(self) -> None:
+        if self.search is not None:
+            self.search.cancel()
         for job in self.jobs.values():
             job.cancel()
 
@@ -72,10 +83,12 @@ class Fits:
         return None if run is None else run.outcome
 
     def progress(self, model: str) -> tuple[int, int] | None:
-        """Records read and to be read over all shards, None when nothing is being fitted."""
+        """Records read and to be read, over all shards or by a search; None when nothing is being fitted."""
         run = self._runs.get(model)
         if run is None:
             return None
+        if run.search is not None and run.found is None:
+            return run.search.progress()
         each = [job.progress() for job in run.jobs.values()]
         return sum(done for done, _ in each), sum(total for _, total in each)
 
@@ -93,7 +106,10 @@ class Fits:
         if run is None:
             run = self._begin(state, case)
         if run.outcome is None:
-            self._follow(state.name, settings.stream, run)
+            if run.search is not None and run.found is None:
+                self._searched(state, case, run)
+            else:
+                self._follow(state.name, settings.stream, run)
             return run.outcome is not None
         return False
 
@@ -104,19 +120,39 @@ class Fits:
         self._runs.clear()
 
     def _begin(self, state: State, case: Case) -> _Run:
+        run = self._runs[state.name] = _Run(case.id, case.run, case.version or 0, {})
+        if case.to_search:
+            spec = _spec(case, _shown(state, case))
+            run.search = Search(self._jobs.score, spec, state.recipes.get(state.version))
+        else:
+            self._submit(state, case, run, None)
+        what = "search begun" if case.to_search else "fit begun"
+        about = {"model": state.name, "case": case.id, "model_version": case.version, "run": case.run}
+        logger.info(what, extra=about)
+        return run
+
+    def _searched(self, state: State, case: Case, run: _Run) -> None:
+        """Move the search on; when it has found a recipe, fit every shard with it."""
+        assert run.search is not None
+        if not run.search.done():
+            return
+        try:
+            run.found = run.search.result()
+        except RetrainError as error:
+            run.failed(error)
+            return
+        logger.info("search ended", extra={"model": state.name, "case": case.id, "winner": run.found.report["winner"]})
+        self._submit(state, case, run, run.found.recipe)
+
+    def _submit(self, state: State, case: Case, run: _Run, recipe: Recipe | None) -> None:
         assert state.settings is not None
         retrain = state.settings.retrain
-        run = self._runs[state.name] = _Run(case.id, case.run, case.version or 0, {})
         try:
             for shard in state.shards:
-                spec = msgspec.convert(case.spec(shard), FitSpec)
+                spec = _spec(case, shard, recipe)
                 run.jobs[shard] = self._jobs.submit(spec, retrain.time_limit_s, retrain.memory_limit_mb)
         except RetrainError as error:
             run.failed(error)
-        logger.info(
-            "fit begun", extra={"model": state.name, "case": case.id, "model_version": case.version, "run": case.run}
-        )
-        return run
 
     def _follow(self, model: str, stream: str, run: _Run) -> None:
         for shard, job in run.jobs.items():
@@ -137,4 +173,18 @@ class Fits:
             run.trained_to[shard] = next(at.offset for at in sealed.header.positions if at.partition == shard)
             run.facts[shard] = of_blob(sealed.header, blob)
         if len(run.trained_to) == len(run.jobs):
-            run.outcome = Outcome(run.case, run.number, dict(run.trained_to), facts=dict(run.facts))
+            found = None if run.found is None else run.found._asdict()
+            run.outcome = Outcome(run.case, run.number, dict(run.trained_to), facts=dict(run.facts), search=found)
+
+
+def _spec(case: Case, shard: int, recipe: Recipe | None = None) -> FitSpec:
+    """The fit of one shard, with another recipe where one is given."""
+    spec = msgspec.convert(case.spec(shard), FitSpec)
+    return msgspec.structs.replace(spec, seed=recipe["seed"], settings={**spec.settings, **recipe}) if recipe else spec
+
+
+def _shown(state: State, case: Case) -> int:
+    """The shard that candidates are shown: the one that saw the drift, else the one with the longest window."""
+    if case.kind == "drift":
+        return case.shard
+    return max(state.shards, key=lambda shard: (case.until[shard] - case.starts[shard], -shard))

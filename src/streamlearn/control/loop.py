@@ -28,6 +28,7 @@ from ..keys import KeyRing
 from ..log import CONTROL, SIGNALS, Entry, Log, Membership, Record
 from ..records import Claim, Decision, Request, Signal, decode_control, sign_command
 from ..store import Store
+from .choosing import Panel
 from .fold import apply, ask
 from .hindsight import Questions
 from .jobs import Fits, Jobs
@@ -81,6 +82,7 @@ class Control:
         self._heartbeats = Heartbeats(log, settings)
         self._trimmer = Trimmer(log, store, keys, settings, self._statuses)
         self._observer = Observer(log, self._statuses, timer)
+        self._panel = Panel(settings)
         self._limits = limits_of(settings)
         self._waiting_told = False
         self._sent: set[tuple[int, int, str]] = set()  # (seq, shard, model) sent by this process
@@ -250,6 +252,7 @@ class Control:
             self._questions.answer(state.name),
             self._store, self._keys, state.partitions,
             self._observer.inputs(state), lambda: self._observer.look_now(state, self._clock()),
+            lambda: self._panel.ask(state, self._clock()),
         )  # fmt: skip
 
     def _tell(self, decision: Decision, offset: int) -> None:
@@ -309,7 +312,8 @@ class Control:
             return
         for state in self._models():
             seen = self._observer.inputs(state)
-            self._book.see(state, self._fits.progress(state.name), None if seen is None else seen.doc())
+            said = self._panel.ask(state, self._clock())
+            self._book.see(state, self._fits.progress(state.name), None if seen is None else seen.doc(), said)
         docs = self._book.changed()
         if now - self._alive_at >= ALIVE_S:
             docs["role", "control"] = msgspec.json.encode({"at": self._clock()})

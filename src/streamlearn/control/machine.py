@@ -12,24 +12,30 @@ The caller records the decision, folds it back in from the log, and asks again u
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ..config import ModelSettings
 from ..drift.confirm import recovered
+from ..lineage import ASKED, recipe_of
 from ..records import Decision
 from ..retrain.rewind import as_json
 from .canary import judge_canary, judge_promotion, win_trial
-from .changes import answer_rebuild, begins, open_change
+from .changes import answer_rebuild, open_change
+from .choosing import judge_drift, open_policy
 from .confirming import GRACE_S, WINDOWS, came, judge_alarm
-from .facts import by_shard, made_with, window_times
+from .contract import explains, types_now
+from .facts import by_shard, knows, made_with, shards_of, strategy_told, window_times
 from .fold import RESETS
 from .inputs import judge_inputs
 from .requests import judge_request
-from .rewind import bases, give_up, lost, origin, passed_over, promote_at_once, record_skipped
+from .rewind import bases, give_up, lost, passed_over, promote_at_once, record_skipped
 from .state import Case, Phase, State
 from .steps import EMPTY_S, PATIENCE_S, decision, labelled, lose_trial, retrain_failed, told
+from .windows import kept, making
 from .world import Outcome, World
 
+NOT_WORSE: Final = ("drift", "changed", "contract")  # kinds of cases whose version need not be better
 TRIAL_MEMORY_S: Final = 90 * 86_400.0  # seconds for which a trial counts against the budget of the next
 
 
@@ -53,7 +59,7 @@ def decide(state: State, world: World) -> Decision | None:
 
 def _step(state: State, world: World, settings: ModelSettings) -> Decision | None:
     if state.phase == Phase.STEADY:
-        return _open(state, world) or open_change(state, world, settings)
+        return _open(state, world) or open_change(state, world, settings) or open_policy(state, world, settings)
     if state.phase == Phase.ROLLING_BACK:
         return _roll_back(state, world)
     case = state.case
@@ -62,7 +68,7 @@ def _step(state: State, world: World, settings: ModelSettings) -> Decision | Non
         case Phase.CONFIRM:
             return judge_alarm(state, case, world, settings)
         case Phase.CONFIRMED:
-            return _retrain(state, case, world, settings) if _due(state, case, world, settings) else None
+            return _begin(state, case, world, settings) if _due(state, case, world, settings) else None
         case Phase.RETRAINING:
             return _fitted(state, case, world, settings)
         case Phase.FITTED:
@@ -91,6 +97,8 @@ def _open(state: State, world: World) -> Decision | None:
     waiting = [alarm for shard, alarm in state.alarms.items() if not state.pending(shard, *RESETS)]
     if not waiting or state.broken is not None:  # a loss that rose on broken input is no news
         return None
+    if state.settings is not None and explains(state, world.inputs, state.settings):
+        return None
     alarm = min(waiting, key=lambda alarm: alarm.log_offset)
     signal, data = alarm.signal, alarm.signal.data
     numbers = {
@@ -110,46 +118,50 @@ def _due(state: State, case: Case, world: World, settings: ModelSettings) -> boo
     return came(state, case, world, settings.retrain.min_events) or (world.up_to_date and not patient)
 
 
-def _retrain(state: State, case: Case, world: World, settings: ModelSettings, why: str = "") -> Decision:
-    """Fit the case's version: for the first time, again after a failure, or, with a `why`, again to catch up."""
-    bounds = {shard: world.bounds(shard) for shard in state.shards}
+def _begin(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
+    """The fit of the case, unless the policies keep the model for now."""
+    judged = judge_drift(state, case, world, settings)
+    return _retrain(state, case, world, settings, because=judged) if isinstance(judged, dict) else judged
+
+
+def _retrain(
+    state: State, case: Case, world: World, settings: ModelSettings, why: str = "", because: Mapping[str, Any] | None = None
+) -> Decision:
+    """Fit the case's version: for the first time, again after a failure, or, with a `why`, again to catch up.
+
+    `because`: numbers of what decided it.
+    """
     found = bases(state, case, world)
     if case.decided and (gone := lost(case, found, world)):
         return give_up(state, case, world, gone)
-    at = {shard: base["position"] for shard, base in found.items()}
-    starts = at if case.decided else case.starts or _starts(state, case, world)
-    starts = {shard: min(max(starts.get(shard, 0), bounds[shard][0]), bounds[shard][1]) for shard in state.shards}
+    made = making(state, case, world, settings, found)
+    starts, until = kept(state, world, made.starts), {shard: world.bounds(shard)[1] for shard in state.shards}
     version = case.version or state.last_version + 1
-    retrain = settings.retrain
+    retrain, wanted = settings.retrain, settings.model_dump(mode="json")
+    searched = {} if case.decided else case.searched
+    table = {**wanted, **searched}
     fit = {
-        "model": state.name, "version": version, "stream": settings.stream, "seed": settings.seed,
+        "model": state.name, "version": version, "stream": settings.stream, "seed": table["seed"],
         "epochs": 1 if case.decided else retrain.epochs,
-        "catch_up_records": retrain.catch_up_records, "settings": settings.model_dump(mode="json"),
-        "stream_settings": dict(world.stream_settings), "limits": dict(world.limits),
+        "catch_up_records": retrain.catch_up_records, "settings": table,
+        "stream_settings": dict(world.stream_settings), "limits": dict(world.limits), **made.fit,
     }  # fmt: skip
+    if types := types_now(state, world.inputs, settings):
+        fit["types"] = types
     numbers = {
         "run": case.run + 1, "attempt": case.attempt + (not why), "catch_ups": case.catch_ups + bool(why), "fit": fit,
         "starts": {str(shard): offset for shard, offset in starts.items()},
-        "until": {str(shard): bounds[shard][1] for shard in state.shards},
-        "times": window_times(world, starts, {shard: bounds[shard][1] for shard in state.shards}),
-        "made_with": made_with(settings.model_dump(mode="json")),
-        "bases": {str(shard): base for shard, base in found.items()}, "skip": as_json(passed_over(state, case)),
+        "until": by_shard(until), "times": window_times(world, starts, until), "made_with": made_with(table),
+        "bases": by_shard(made.bases), "skip": as_json(passed_over(state, case)), **made.numbers,
     }  # fmt: skip
+    if searched:
+        numbers[ASKED] = recipe_of(wanted)
     if not why:
-        why = f"attempt {case.attempt + 1} of {retrain.attempts}: fit version {version} from {origin(case, found)}"
+        why = f"attempt {case.attempt + 1} of {retrain.attempts}: fit version {version} from {made.words}"
+    if because:
+        numbers |= because
+        why = f"{why}; {because['policy']['policy']}: {because['policy']['why']}"
     return decision(state, world, "retrain_started", version=version, why=why, numbers=numbers)
-
-
-def _starts(state: State, case: Case, world: World) -> dict[int, int]:
-    """By shard, where the fit begins: at the change in the shard that saw it, at the same time in the others."""
-    if case.kind != "drift":
-        return dict(state.last_starts) or begins(state, world)
-    first, end = world.bounds(case.shard)
-    change = max(case.change_offset, first)
-    if change >= end:
-        return {case.shard: end}
-    time = world.time_at(case.shard, change)
-    return {shard: change if shard == case.shard else world.offset_at(shard, time) for shard in state.shards}
 
 
 def _fitted(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
@@ -159,8 +171,13 @@ def _fitted(state: State, case: Case, world: World, settings: ModelSettings) -> 
     if outcome.reason:
         return retrain_failed(state, case, world, settings, outcome.reason, outcome.detail)
     trained_to = {str(shard): offset for shard, offset in sorted(outcome.trained_to.items())}
-    numbers = {"run": case.run, "trained_to": trained_to, "took_s": world.now - state.since, "shards": by_shard(outcome.facts)}
-    return decision(state, world, "retrained", version=case.version, why="the fit ended near the log's head", numbers=numbers)
+    numbers = {"run": case.run, "trained_to": trained_to, "took_s": world.now - state.since, **shards_of(outcome.facts)}
+    why = "the fit ended near the log's head" + strategy_told(outcome.facts)
+    if outcome.search is not None:
+        numbers["search"] = dict(outcome.search)
+        report = outcome.search["report"]
+        why = f"the search chose {report['winner']}: {report['why']}; {why}"
+    return decision(state, world, "retrained", version=case.version, why=why, numbers=numbers)
 
 
 def _try(state: State, case: Case, world: World, settings: ModelSettings) -> Decision | None:
@@ -181,7 +198,7 @@ def _try(state: State, case: Case, world: World, settings: ModelSettings) -> Dec
     command = {"verb": "try", "version": case.version, "trained_to": trained_to, "specs": specs}
     numbers = {
         "k": k, "alpha": trial.alpha, "gaps": {str(shard): gap for shard, gap in gaps.items()}, "command": command,
-        "tolerance": trial.tolerance if case.kind in ("drift", "changed") else 0.0,  # else "not worse" is not enough
+        "tolerance": trial.tolerance if case.kind in NOT_WORSE or case.evidence else 0.0,  # else it must be better
         "guardrails": trial.table, "slices": list(trial.slices),
     }  # fmt: skip
     why = f"version {case.version} against version {state.version} on the same events, challenger {k} since the last promotion"
@@ -245,7 +262,7 @@ def _promote(state: State, case: Case, world: World) -> Decision | None:
     if order.refused:
         return lose_trial(state, case, world, f"the promotion was refused: {told(order)}", promoted=order.applied)
     scores = {shard: world.scores(shard) for shard in state.shards}
-    numbers = {"previous": state.version, "at": by_shard(order.at), "scores": by_shard(scores)}
+    numbers = {"previous": state.version, "at": by_shard(order.at), "scores": by_shard(scores), **knows(order.knew)}
     return decision(state, world, "promoted", version=case.version, why="every shard serves it", numbers=numbers)
 
 
@@ -307,7 +324,7 @@ def _roll_back(state: State, world: World) -> Decision | None:
             return decision(state, world, "rollback_failed", case=state.story, version=state.previous, why=why, numbers=numbers)
         numbers["request"] = state.rolling_back_for
         return decision(state, world, "request_refused", case=state.story, why=why, numbers=numbers)
-    back: dict[str, Any] = {"from": state.version, "at": by_shard(order.at)}
+    back: dict[str, Any] = {"from": state.version, "at": by_shard(order.at), **knows(order.knew)}
     why = f"version {state.previous} serves again instead of version {state.version}"
     return decision(state, world, "rolled_back", case=state.story, version=state.previous, why=why, numbers=back)
 

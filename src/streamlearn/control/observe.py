@@ -46,6 +46,15 @@ def _window(state: State, log_offset: int, signal: Signal) -> None:
         alarm.until = signal.offset
 
 
+def _batch(state: State, log_offset: int, signal: Signal) -> None:
+    """Of another version, or of a model that broken input holds, it tells nothing that a policy should decide by."""
+    if signal.version != state.version or state.held_by_diagnosis:
+        return
+    batch = state.course.take(signal.data, signal.ts)
+    if state.case is not None and state.case.confirmed is not None and state.phase == Phase.CONFIRMED:
+        state.case.batches.append(batch)
+
+
 def _applied(state: State, log_offset: int, signal: Signal) -> None:
     skips.hold_ended(state, signal)
     _answer(state, signal, "")
@@ -64,6 +73,8 @@ def _answer(state: State, signal: Signal, answer: str) -> None:
     for order in [order for order in state.orders.values() if order.seq <= seq and shard in order.waiting]:
         order.answers[shard] = answer if order.seq == seq else "skipped: a later command was answered first"
         order.at[shard] = signal.offset
+        if order.seq == seq and "knew" in signal.data:
+            order.knew[shard] = signal.data["knew"]
         if order.verb in RESETS:
             state.alarms.pop(shard, None)
         doubt = state.held_doubts.pop(shard, None) if order.verb in ("promote", "rollback") else None
@@ -120,6 +131,7 @@ def _shadow_failed(state: State, log_offset: int, signal: Signal) -> None:
 _OBSERVERS: Final[Mapping[str, Callable[[State, int, Signal], None]]] = {
     "alarm": _alarm,
     "window": _window,
+    "batch": _batch,
     "applied": _applied,
     "refused": _refused,
     "rehearsal": _rehearsal,

@@ -20,11 +20,12 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ..config import ModelSettings
 from ..drift.confirm import PART
+from ..drift.contract import SCHEMA, Agreed, Change, agreeing, answered, changes, thinning
 from ..drift.diagnose import UNREADABLE, dead_letters, readable
 from ..drift.features import FeatureWatch, Finding, Look, healed
 from ..errors import EventError, PositionExpired
@@ -58,6 +59,8 @@ class _Eye:
     labels: int = 0
     counted: tuple[int, dict[str, int]] | None = None
     dead: dict[str, float] = field(default_factory=dict)
+    changes: dict[Change, Agreed] = field(default_factory=dict)
+    thin: frozenset[str] = frozenset()  # features that the last block lacked more often than the reference, see `thinning`
     history: deque[Block] = field(default_factory=lambda: deque(maxlen=MEMORY))
     look: Look | None = None
     inputs: Inputs | None = None
@@ -105,7 +108,7 @@ class Observer:
         if eye.watch is not None and len(eye.events) * PART >= settings.drift.features.window:
             eye.look = eye.watch.glance(eye.events, eye.times[0], eye.times[-1])
             history = [*eye.history, _beside(self._delay(state), eye)]
-            self._see(eye, eye.look.findings + self._unreadable(eye), eye.times[0], history)
+            self._see(eye, eye.look.findings + self._unreadable(eye), eye.times[0], history, settings)
         return eye.inputs
 
     def _eye(self, state: State, settings: ModelSettings) -> _Eye:
@@ -144,9 +147,9 @@ class Observer:
         if not looked and eye.watch is not None and len(eye.events) * PART >= features.window:
             found = eye.watch.findings(eye.events) + unreadable
             if found:
-                self._see(eye, found, eye.times[0], eye.history)
+                self._see(eye, found, eye.times[0], eye.history, settings)
         elif not looked and unreadable:
-            self._see(eye, unreadable, now, eye.history)
+            self._see(eye, unreadable, now, eye.history, settings)
         return looked
 
     def _look(self, eye: _Eye, state: State, settings: ModelSettings) -> None:
@@ -154,12 +157,18 @@ class Observer:
         events, began, at = eye.events, eye.times[0], eye.times[-1]
         findings = self._unreadable(eye)
         if eye.watch is not None:
-            eye.look = eye.watch.look(events, began, at)
+            follows = settings.drift.features.contract == "follow"
+            eye.look = eye.watch.look(events, began, at, answered(state.contract) if follows else ())
             findings = eye.look.findings + findings
+            found = changes(findings, events, eye.watch.names)
+            eye.changes = agreeing(eye.changes, found, events, eye.times, self._labelled(state))
         eye.history.append(_beside(self._delay(state), eye))
-        well = not findings and self._healed(eye, state, settings)
+        self._see(eye, findings, began, eye.history, settings)
+        assert eye.inputs is not None
+        well = not eye.inputs.broken and self._healed(eye, state, settings)
         eye.sound = eye.sound + 1 if well else 0
-        eye.inputs = Inputs(eye.look, findings, began, eye.sound, tuple(eye.history))
+        eye.inputs = replace(eye.inputs, sound=eye.sound)
+        eye.thin = thinning(findings, events)
         eye.events, eye.times, eye.labels = [], [], 0
 
     def _healed(self, eye: _Eye, state: State, settings: ModelSettings) -> bool:
@@ -175,10 +184,17 @@ class Observer:
             for one in found
         )
 
-    def _see(self, eye: _Eye, findings: tuple[Finding, ...], began: float, history: Iterable[Block]) -> None:
-        """What less than a block tells: that something is broken, never that it has healed."""
-        eye.sound = 0 if findings else eye.sound
-        eye.inputs = Inputs(eye.look, findings, began, eye.sound, tuple(history))
+    def _see(
+        self, eye: _Eye, findings: tuple[Finding, ...], began: float, history: Iterable[Block], settings: ModelSettings
+    ) -> None:
+        """What the events tell, be they less than a block: that something is broken, never that it has healed."""
+        followed: tuple[Finding, ...] = ()
+        if settings.drift.features.contract == "follow":
+            news = thinning(findings, eye.events) - eye.thin
+            followed = tuple(one for one in findings if one.what in SCHEMA or (one.what == "null_jump" and one.feature in news))
+        seen = Inputs(eye.look, findings, began, eye.sound, tuple(history), followed, tuple(eye.changes.values()))
+        eye.sound = 0 if seen.broken else eye.sound
+        eye.inputs = replace(seen, sound=eye.sound)
 
     def _new_watch(self, reference: list[Features], state: State, settings: ModelSettings) -> FeatureWatch:
         features = settings.drift.features
@@ -219,6 +235,11 @@ class Observer:
             yield record
 
     # What the learners say.
+
+    def _labelled(self, state: State) -> int:
+        """Labelled events, by statuses or by signals, whichever know of more."""
+        said = {shard: self._statuses.get(state.name, shard) for shard in state.shards}
+        return sum(max(0 if status is None else status.n, state.n.get(shard, 0)) for shard, status in said.items())
 
     def _delay(self, state: State) -> float | None:
         """The median delay of a label, in questions: the longest of the shards'."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..lineage import recipe_of_fit
+from ..lineage import recipe_of, recipe_of_fit, recipe_of_search
 from ..records import Claim, Decision
-from .state import State
+from .state import Case, State
 
 
 def claimed(state: State, at: float, claim: Claim) -> None:
@@ -19,6 +19,17 @@ def fitting(state: State, decision: Decision) -> None:
     recipe = recipe_of_fit(decision.numbers, state.recipes)
     if decision.version is not None and recipe:
         state.recipes[decision.version] = recipe
+
+
+def found(state: State, case: Case, decision: Decision) -> None:
+    """A fit has ended: what a search before it found is what the version is made of, and is fitted again when need be."""
+    told = decision.numbers.get("search")
+    if told is None:
+        return
+    case.searched = recipe_of(told["recipe"])
+    case.fit = {**case.fit, "seed": case.searched["seed"], "settings": {**case.fit["settings"], **case.searched}}
+    version = case.version or 0
+    state.recipes[version] = recipe_of_search(decision.numbers, state.recipes.get(version, {}))
 
 
 def rebuilt(state: State, offset: int, decision: Decision) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..records import Decision, Request
+from .contract import accepts
 from .fold import FITTING, MAY_GIVE_WAY, TRYING
 from .imports import judge_import
 from .rewind import refuse_resume, restore, rewind
@@ -46,6 +47,9 @@ def _doing(state: State) -> str:
 
 
 def _retrain(state: State, request: Request, world: World) -> Decision | str:
+    if state.phase == Phase.CONFIRMED and state.case is not None and state.case.kept:
+        why = _why(request, "a retrain, whatever the policies say")
+        return decision(state, world, "retrain_asked", why=why)
     if state.phase != Phase.STEADY:
         return f"{_doing(state)}: a retrain can begin when that has ended, or was cancelled"
     case = f"{state.name}-{state.cases + 1}"
@@ -118,7 +122,7 @@ def _resume(state: State, request: Request, world: World) -> Decision | str:
     refused = refuse_resume(state, request.mode, world)
     if refused:
         return refused
-    command = {"verb": "resume", "mode": request.mode}
+    command = {"verb": "resume", "mode": request.mode} | ({"accepts": True} if accepts(state) else {})
     return decision(state, world, "resumed", why=_why(request, f"resumed ({request.mode})"), numbers={"command": command})
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from ..errors import EventError
 from ..log.ranges import Range, merged
 from ..records import RESUME_MODES, Decision, Request
-from ..retrain.rewind import as_json, plan
+from ..retrain.rewind import Sound, as_json, plan
 from .state import Case, State
 from .steps import decision, ending
 from .world import World
@@ -70,11 +70,16 @@ def bases(state: State, case: Case, world: World) -> dict[int, dict[str, Any]]:
     for shard, goal in case.to.items():
         base = world.sound(shard, goal)
         if base is not None and base.position >= world.bounds(shard)[0]:
-            found[shard] = {
-                "kind": "checkpoint", "id": base.checkpoint, "position": base.position, "created": base.created,
-                "version": base.version,
-            }  # fmt: skip
+            found[shard] = checkpoint_base(base)
     return found
+
+
+def checkpoint_base(base: Sound) -> dict[str, Any]:
+    """A checkpoint as a decision writes down what a fit begins with."""
+    return {
+        "kind": "checkpoint", "id": base.checkpoint, "position": base.position, "created": base.created,
+        "version": base.version,
+    }  # fmt: skip
 
 
 def lost(case: Case, found: Mapping[int, Any], world: World) -> str:
@@ -107,6 +112,8 @@ def origin(case: Case, found: Mapping[int, Mapping[str, Any]]) -> str:
     """Where the fit begins, for people; `found` as `bases` gave it."""
     if case.kind == "drift":
         return "the change point"
+    if case.kind == "contract":
+        return "where the features changed"
     if case.kind in ("manual", "changed"):
         return "the last confirmed change, or where the model begins"
     if case.kind == "restore":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ..drift.contract import Agreed
 from ..drift.diagnose import MOVED, Diagnosis, Evidence, diagnose
 from ..drift.features import Finding, Look
 
@@ -28,6 +29,7 @@ class Inputs:
     """What was seen last, for the machine. `look` is None while there is no reference, `findings` say what is broken.
 
     `began`: the append time of the oldest event that they rest on. `sound`: blocks in a row that were like the reference.
+    `followed`: those of the findings that are no reason to hold. `changes`: how the features differ from the reference's.
     """
 
     look: Look | None
@@ -35,13 +37,24 @@ class Inputs:
     began: float
     sound: int
     history: tuple[Block, ...]
+    followed: tuple[Finding, ...] = ()
+    changes: tuple[Agreed, ...] = ()
 
-    def diagnosis(self, changed_at: float, told: Mapping[str, float]) -> Diagnosis | None:
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """The findings that are a reason to hold."""
+        return tuple(finding for finding in self.findings if finding not in self.followed)
+
+    def diagnosis(
+        self, changed_at: float, told: Mapping[str, float], findings: Sequence[Finding] | None = None
+    ) -> Diagnosis | None:
         """What came with a rise of the loss at `changed_at` (append time), None where nothing is known of the features.
 
-        `told`: the features that had drifted before, by the time they were told of.
+        `told`: the features that had drifted before, by the time they were told of. `findings`: those that may have to do with
+        it; all by default.
         """
-        if self.look is None and not self.findings:
+        findings = self.findings if findings is None else findings
+        if self.look is None and not findings:
             return None
         drifted = [
             shift.name
@@ -57,11 +70,12 @@ class Inputs:
             labels = statistics.median(block.labels for block in before), now.labels
             delays = [block.delay for block in before if block.delay is not None]
             delay = (statistics.median(delays), now.delay) if delays and now.delay is not None else None
-        return diagnose(Evidence(True, self.findings, drifted, labels, delay))
+        return diagnose(Evidence(True, findings, drifted, labels, delay))
 
     def doc(self) -> dict[str, Any]:
         """For people: the features that stand out, with histograms of those that are flagged."""
         told: dict[str, Any] = {"broken": [finding._asdict() for finding in self.findings], "sound": self.sound}
+        told["changes"] = [{**one.change.doc(), "since": one.since, "looks": one.looks} for one in self.changes[:SHOWN]]
         look = self.look
         if look is not None:
             told |= {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..retrain.rewind import Sound, kept_versions, sound_checkpoint
 from ..store import Store
 from .facts import scores_of
 from .seen import Inputs
-from .world import Hindsight, Outcome
+from .world import Hindsight, Outcome, Said
 
 logger = logging.getLogger("streamlearn.control")
 
@@ -76,6 +76,7 @@ class Sight:
     partitions: int
     inputs: Inputs | None
     look: Callable[[], Inputs | None]
+    ask: Callable[[], Sequence[Said]]
 
     def sound(self, shard: int, offset: int) -> Sound | None:
         """See `World`."""
@@ -84,6 +85,11 @@ class Sight:
     def kept(self) -> frozenset[int]:
         """See `World`."""
         return kept_versions(self.store.versions(), self.model, self.partitions)
+
+    @property
+    def choices(self) -> Sequence[Said]:
+        """See `World`."""
+        return self.ask()
 
     def look_now(self) -> Inputs | None:
         """See `World`."""

@@ -12,9 +12,11 @@ from ..lineage import Recipe
 from ..log.ranges import Range
 from ..records import Command, Request, Signal
 from ..retrain.canary import Canary
+from ..retrain.policy import Batch, Confirmed
 from ..retrain.reversal import Reversal
 from ..retrain.sums import NONE, Sums, merge
 from ..retrain.trial import Trial
+from .course import Course
 
 
 class Phase(StrEnum):
@@ -52,6 +54,7 @@ class Order:
     shards: tuple[int, ...]
     answers: dict[int, str] = field(default_factory=dict)  # by shard: "" when applied, else why it was refused
     at: dict[int, int] = field(default_factory=dict)  # by shard: the position in its partition at which it answered
+    knew: dict[int, dict[str, Any]] = field(default_factory=dict)  # by shard: the features of the champion that it let go
 
     @property
     def verb(self) -> str:
@@ -121,11 +124,13 @@ class Guard:
 
 @dataclass(slots=True)
 class Case:
-    """One story, from an alarm, a request or a changed file to its end. `kind` is "drift", "manual", "changed", "rewind" or
-    "restore".
+    """One story, from an alarm, a request, a policy or a change of the file or the features to its end. `kind` is "drift",
+    "manual", "policy", "changed" (the file), "contract" (the features), "rewind" or "restore".
 
-    Of the latter two, whose end a person has decided: `to` is where a rewind goes back to and `skip` what it passes over, by
-    shard, `base` the version that a restore goes on from. `bases` and `skips` are those of the fit under way.
+    `confirmed`: the drift about which the policies are asked, `batches` what came after it; `kept` once they have kept the
+    model; `evidence`: the policy that opened the case has seen losses. Of the last two kinds, whose end a person has decided:
+    `to` is where a rewind goes back to and `skip` what it passes over, by shard, `base` the version that a restore goes on
+    from. `bases` and `skips` are those of the fit under way.
     """
 
     id: str
@@ -162,7 +167,13 @@ class Case:
     base: int = 0
     bases: dict[int, dict[str, Any]] = field(default_factory=dict)
     skips: dict[int, list[Range]] = field(default_factory=dict)
+    searched: dict[str, Any] = field(default_factory=dict)  # the recipe that a search found
     diagnosis: dict[str, Any] | None = None
+    confirmed: Confirmed | None = None
+    batches: list[Batch] = field(default_factory=list)
+    kept: bool = False
+    evidence: bool = False
+    changes: list[dict[str, str]] = field(default_factory=list)  # of the features, see `contract`
 
     @property
     def decided(self) -> bool:
@@ -200,6 +211,12 @@ class Case:
             spec["base"] = {name: self.bases[shard][name] for name in ("kind", "id")}
         return {**spec, "skip": self.skips[shard]} if self.skips.get(shard) else spec
 
+    @property
+    def to_search(self) -> bool:
+        """Whether the recipe of the fit under way is to be searched for: not again once it was found, nor for a base."""
+        how = self.fit["settings"].get("retrain", {}).get("strategy", {}).get("how")
+        return how == "search" and not self.searched and not self.bases
+
     def go_on_with_canary(self, seq: int, numbers: dict[str, Any]) -> None:
         """The canary's next step, or its first, begins with the command `seq`."""
         assert self.trial is not None
@@ -234,6 +251,9 @@ class State:
     input_since: float = 0.0  # when the features began to be those that they are compared with
     broken: dict[str, Any] | None = None  # what a diagnosis found in the input, until it has healed or a person accepts it
     drifted: dict[str, float] = field(default_factory=dict)  # features that were told to have drifted, by when
+    contract: set[tuple[str, str, str]] = field(default_factory=set)  # changes of features that had their case
+    accepted: dict[str, Any] | None = None  # changes of features that a person accepted, and that wait for their case
+    types: dict[str, str] = field(default_factory=dict)  # what features are known to be since their case
     unsettled: bool = False  # the detectors have seen losses of broken input
     story: str = ""  # the case whose promotion is the last one
     last_starts: dict[int, int] = field(default_factory=dict)
@@ -246,6 +266,7 @@ class State:
     held_by_learner: str | None = None
     held_doubts: dict[int, str] = field(default_factory=dict)  # by shard: it held itself, but a swap on its way may end that
     alarms: dict[int, Alarm] = field(default_factory=dict)
+    course: Course = field(default_factory=Course)
     recoveries: dict[int, dict[str, Any]] = field(default_factory=dict)
     shadow_lost: str = ""
     guard: Guard | None = None

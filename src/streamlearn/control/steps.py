@@ -54,7 +54,7 @@ def retrain_failed(
     `to_detach`: the shards that have taken the new version beside their champion, and must let it go.
     """
     retrain, backoff_s = settings.retrain, settings.retrain.backoff_s
-    waits = reason == "empty" and case.kind == "drift"  # its events may be on their way
+    waits = reason == "empty" and case.kind in ("drift", "contract")  # its events may be on their way
     early = waits and world.now - case.opened_at <= EMPTY_S + settings.label_wait_s
     spent = case.attempt - case.empties >= retrain.attempts
     final = reason == "behind" or (not early if waits else spent)

@@ -1,6 +1,6 @@
 """The registry: what each version is, and what served when; documents folded from the decisions that took effect, and no more.
 
-    version  by model@version  what it was made from and with, how it was tried, who decided, what became of it
+    version  by model@version  what it was made from and with, the features it knows, how it was tried, who decided, its fate
     history  by model          which version served from when to when, by control's log, the clock and the learners' positions
 
 Never a source of truth: a store that lost them gets the same ones again. Facts that older decisions lack are null.
@@ -70,7 +70,8 @@ def _made(decision: Decision, state: State, kind: str) -> Doc | None:
         "reason": reason, "case": decision.case, "by": decision.by, "why": decision.why, "fate": "", "created": decision.at,
         "fitted_at": None, "fit_s": None, "window": None, "bases": bases, "skip": numbers.get("skip", {}), "trained_to": None,
         "times": None, "learned": None, "skipped": None, "settings": _settings(numbers), "made_with": numbers.get("made_with"),
-        "blobs": {}, "trial": None, "promoted": None, "origin": numbers.get("origin"), "decisions": [],
+        "features": None, "features_in_all": None, "blobs": {}, "trial": None, "promoted": None,
+        "origin": numbers.get("origin"), "search": None, "decisions": [],
     }  # fmt: skip
 
 
@@ -91,6 +92,9 @@ def _changed(doc: Doc, version: int, offset: int, decision: Decision, decided: t
         case "retrained":
             doc |= {"fitted_at": decision.at, "fit_s": numbers.get("took_s")}
             doc |= _fitted(numbers, doc["times"])
+            if "search" in numbers:
+                found = numbers["search"]
+                doc |= {"search": found["report"], "settings": {**(doc["settings"] or {}), **found["recipe"]}}
         case "imported":
             rebased = numbers["rebased"]  # then its window lies in another log, and stays with its origin
             doc |= {"fate": "imported", "origin": {**numbers["origin"], "rebased": rebased}}
@@ -103,9 +107,11 @@ def _changed(doc: Doc, version: int, offset: int, decision: Decision, decided: t
         case "promoted" if version == decision.version:
             doc |= {"fate": "champion", "promoted": _promoted(decision, *decided)}
         case "promoted":
-            doc["fate"] = "previous"
+            doc |= {"fate": "previous"} | _knows(numbers)
+        case "rolled_back" if version == decision.version:
+            doc["fate"] = "champion"
         case "rolled_back":
-            doc["fate"] = "champion" if version == decision.version else "rolled_back"
+            doc |= {"fate": "rolled_back"} | _knows(numbers)
     return doc
 
 
@@ -121,9 +127,15 @@ def _fitted(numbers: Mapping[str, Any], times: Doc | None) -> Doc:
     sums = {name: _sum(blob.get(name) for blob in blobs.values()) for name in ("learned", "skipped")}
     read_to = {shard: blob.get("read_to") for shard, blob in blobs.items()}
     return {
-        "trained_to": numbers["trained_to"], "blobs": blobs, **sums,
+        "trained_to": numbers["trained_to"], "blobs": blobs, **sums, **_knows(numbers),
         "times": {**times, "trained_to": read_to} if times and blobs else times,
     }  # fmt: skip
+
+
+def _knows(numbers: Mapping[str, Any]) -> Doc:
+    """What a version that was made, or that no longer serves, knows of features."""
+    knows = numbers.get("knows")
+    return {} if knows is None else {"features": knows["types"], "features_in_all": knows["features"]}
 
 
 def _sum(values: Iterator[int | None]) -> int | None:

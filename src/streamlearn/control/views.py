@@ -1,7 +1,8 @@
 """What people see of control: documents folded from the control log, plus what is going on right now. Never a source of truth.
 
     model    by model           state, version, previous, shadow, canary (version, share, salt), case, degraded, held, features,
-                                since, and how the file differs from what serves
+                                since, contract (the open case of features that are other ones), and how the file differs from
+                                what serves
     case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far; how it ended
     version  by model@version   what it was made from and with, how it was tried, who decided, fate: see `versions`
     history  by model           which version served from when to when: see `versions`
@@ -11,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,14 +22,16 @@ from ..retrain.rewind import as_json
 from . import versions
 from .changes import differs
 from .state import Phase, State
+from .world import Said
 
 Key = tuple[str, str]
 Doc = dict[str, Any]
 
 ENDINGS: Final = frozenset(
-    {"rejected", "expired", "broken_input", "retrain_failed", "trial_lost", "recovered", "not_recovered", "rollback_started"}
+    {"rejected", "expired", "broken_input", "retrain_failed", "retrain_kept", "trial_lost", "recovered", "not_recovered",
+     "rollback_started"}
 )
-HIDDEN: Final = frozenset({"fit", "reference", "command", "then", "settings"})  # of a decision's numbers, in a step
+HIDDEN: Final = frozenset({"knows", "fit", "reference", "command", "then", "settings", "search"})  # of a step's numbers
 SHOWN: Final = {
     Phase.STEADY: "steady", Phase.CONFIRM: "case", Phase.CONFIRMED: "confirmed", Phase.RETRAINING: "retraining",
     Phase.FITTED: "retraining", Phase.TRIAL: "trial", Phase.CANARY: "canary", Phase.PROMOTING: "trial",
@@ -54,10 +58,12 @@ class Book:
         if isinstance(record, Decision) and took_effect and state is not None:
             self._enter(offset, record, state)
 
-    def see(self, state: State, progress: tuple[int, int] | None, seen: Doc | None = None) -> None:
-        """Bring the model's document, and those of its open case, up to the present."""
+    def see(
+        self, state: State, progress: tuple[int, int] | None, seen: Doc | None = None, said: Sequence[Said] = ()
+    ) -> None:
+        """Bring the model's document, and those of its open case, up to the present; `said`: what its policies say."""
         if state.settings is not None:
-            self._put(("model", state.name), model_doc(state, seen))
+            self._put(("model", state.name), model_doc(state, seen, said))
         case = state.case
         if case is None or ("case", case.id) not in self._docs:
             return
@@ -107,11 +113,13 @@ class Book:
         empty: Doc = {
             "id": decision.case, "model": state.name, "kind": decision.numbers.get("kind", ""), "open": True,
             "outcome": None, "opened_at": decision.at, "closed_at": None, "version": None, "progress": None, "trial": None,
-            "steps": [],
+            "search": None, "steps": [],
         }  # fmt: skip
         doc = dict(self._docs.get(key, empty))
         doc["steps"] = [*doc["steps"], step_doc(offset, decision)]
         doc["version"] = decision.version if decision.kind == "retrain_started" else doc["version"]
+        if "search" in decision.numbers:
+            doc["search"] = decision.numbers["search"]["report"]
         if decision.numbers.get("survived"):
             doc["outcome"] = "survived"
         if decision.kind in ENDINGS or decision.kind == "rolled_back":
@@ -119,14 +127,14 @@ class Book:
         still_open = state.case is not None and state.case.id == decision.case
         if doc["open"] and not still_open:
             doc |= {"open": False, "closed_at": decision.at, "progress": None}
-        if decision.kind == "retrain_failed" and still_open and not decision.numbers["final"]:
+        if decision.kind in ("retrain_failed", "retrain_kept") and still_open and not decision.numbers["final"]:
             doc["outcome"] = None
         if still_open:
             doc["trial"] = state.trial_numbers or None
         self._put(key, doc)
 
 
-def model_doc(state: State, seen: Doc | None = None) -> Doc:
+def model_doc(state: State, seen: Doc | None = None, said: Sequence[Said] = ()) -> Doc:
     """A model as control has it; `state` is one of `SHOWN`, or held. `seen`: the newest look at its features."""
     shown = SHOWN[state.phase]
     if state.phase == Phase.CONFIRMED and state.case is not None and state.case.attempt:
@@ -149,9 +157,17 @@ def model_doc(state: State, seen: Doc | None = None) -> Doc:
         "skipped": as_json(state.skipped),
         "fitted": sorted(state.fitted),
         "features": {"drifted": state.drifted, "broken": state.broken, "seen": seen},
+        "contract": _contract(state),
         "differs": differs(state),
+        "policies": [one.doc() for one in said],
         "since": state.since,
     }
+
+
+def _contract(state: State) -> Doc | None:
+    """The case that is open since the features are other ones."""
+    case = state.case
+    return None if case is None or not case.changes else {"case": case.id, "changes": case.changes}
 
 
 def step_doc(offset: int, decision: Decision) -> Doc:

@@ -5,10 +5,11 @@ The loop gives these in; tests give what they like. A decision records every num
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..retrain.policy import Choice, Policy
 from ..retrain.rewind import Sound
 from .seen import Inputs
 
@@ -23,6 +24,7 @@ class Outcome:
     reason: str = ""
     detail: str = ""
     facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # by shard, see `facts.of_blob`
+    search: Mapping[str, Any] | None = None  # {recipe, report} of the search before it, see `retrain.search.Found`
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,22 @@ class Hindsight:
     losses: Mapping[str, Any] | None
     checkpoint: int
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a policy says now, with what it was asked about."""
+
+    policy: Policy
+    choice: Choice
+
+    def doc(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        choice = self.choice
+        return {
+            "policy": self.policy.name, "gated": self.policy.gated, "retrain": choice.retrain, "total": choice.total,
+            "threshold": choice.threshold, "why": choice.why, "settled": choice.settled, **choice.numbers,
+        }  # fmt: skip
 
 
 class World(Protocol):
@@ -71,6 +89,11 @@ class World(Protocol):
 
     def kept(self) -> frozenset[int]:
         """The versions of which the store has every shard."""
+
+    @property
+    def choices(self) -> Sequence[Said]:
+        """What the model's policies say now, see `choosing.Panel.ask`."""
+
     @property
     def inputs(self) -> Inputs | None:
         """What was seen last of the model's features, None before the first look."""

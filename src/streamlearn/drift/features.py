@@ -22,7 +22,7 @@ which is one reason why this alone never retrains. Positively correlated neighbo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -198,11 +198,13 @@ class FeatureWatch:
     """Over one model's stream: the first `reference` events make the reference, then each `look` takes a block.
 
     `in_episode`: features are known to have drifted before this watch was made, so that it can say when that is over.
+    `names`: the features with a value in the reference.
     """
 
     def __init__(self, settings: FeatureSettings, seed: int, reference: Sequence[Features], in_episode: bool = False) -> None:
         self._settings, self._seed = settings, seed
         self._types = _types(reference)
+        self.names = frozenset(name for x in reference for name, value in x.items() if value is not None)
         self._codes: dict[str, dict[str, int]] = {name: {} for name in self._types}
         self._reference = self._columns(reference)
         self._known = {name: set(codes.values()) for name, codes in self._codes.items()}
@@ -223,14 +225,17 @@ class FeatureWatch:
         self._in_episode = in_episode
         self._remember(self._reference, self._settings.reference)
 
-    def look(self, events: Sequence[Features], began: float, at: float) -> Look:
+    def look(
+        self, events: Sequence[Features], began: float, at: float, answered: Collection[tuple[str, str]] = ()
+    ) -> Look:
         """Take the next block, whose events were appended from `began` to `at`.
 
         Broken input, for which the model is held, is no part of the past: what comes after it must be like what was before.
+        Neither is a change that is followed, until it was `answered` (feature, kind of finding).
         """
         columns = self._columns(events)
         self._looks += 1
-        spoilt = self._settings.hold and bool(self._findings(columns))
+        spoilt = self._settings.hold and any((one.feature, one.what) not in answered for one in self._findings(columns))
         fresh = [] if spoilt else self.advance(columns, len(events), at)
         made = self._made(columns, events, began, at, not fresh)
         self._since = {shift.name: shift.since for shift in made.shifts if shift.since is not None}

@@ -22,6 +22,7 @@ from ..store.codec import open_blob
 from . import pickling
 from .baselines import Baselines
 from .canary import Canary
+from .course import Course
 from .digest import digest as digest_of
 from .inorder import InOrder
 from .learner import DELAYS, Learner
@@ -60,6 +61,7 @@ class _Rest(msgspec.Struct):
     outcomes: dict[int, list[float]]
     delays: list[int]
     canary: Canary | None = None
+    course: Course = msgspec.field(default_factory=Course)
 
 
 def parts(learner: Learner) -> dict[str, bytes]:
@@ -112,11 +114,12 @@ def _restore(learner: Learner, kept: Mapping[str, bytes], rest: _Rest, watches: 
     for name in _MODELS:
         model: Model | None = pickle.loads(kept[name]) if name in kept else None
         if model is not None:
-            model.bound(learner.limits)
+            model.bound(learner.limits, learner.settings)
         setattr(learner, name, model)
     for name in (
         "version", "shadow_version", "parked_version", "shadow_was_champion", "blocks", "baselines", "in_order",
         "held", "held_from", "held_ranges", "n", "odd_in_a_row", "signal_seq", "last_command", "outcomes", "canary",
+        "course",
     ):  # fmt: skip
         setattr(learner, name, getattr(rest, name))
     learner.held_join = kept.get("held_join")
@@ -169,6 +172,7 @@ def _rest(learner: Learner) -> bytes:
             learner.outcomes,
             list(learner.delays),
             learner.canary,
+            learner.course,
         )
     )
 

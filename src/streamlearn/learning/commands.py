@@ -19,6 +19,7 @@ from .learner import Learner
 from .model import Model
 from .paired import PairedBlocks
 from .refusal import Refusal as Refusal
+from .summary import known_features
 from .trainer import Trainer
 
 Prepared = Trainer | Repair | None  # what a command needs that was read before: a version to try, or a held range
@@ -31,7 +32,7 @@ def apply(learner: Learner, command: Command, prepared: Prepared | Refusal) -> N
         return
     learner.last_command = command.seq
     about: dict[str, Any] = {"verb": command.verb, "seq_of": command.seq}
-    held_from = learner.held_from
+    held_from, former = learner.held_from, learner.champion
     try:
         if isinstance(prepared, Refusal):
             raise prepared
@@ -45,6 +46,8 @@ def apply(learner: Learner, command: Command, prepared: Prepared | Refusal) -> N
     learner.bind()
     if held_from is not None and learner.held is None:
         about |= {"held": [held_from, learner.position], "mode": command.mode if command.verb == "resume" else "skip"}
+    if command.verb in ("promote", "rollback"):
+        about["knew"] = known_features(former)
     learner.tell(
         "applied", {**about, "version": learner.version, "shadow": learner.shadow_version, "offset": learner.position}
     )
@@ -155,6 +158,7 @@ def _resume(learner: Learner, command: Command, held: Prepared) -> None:
         held.finish(learner)
     else:
         learner.resume()
+    learner.champion.accepted |= command.accepts
 
 
 def _reset(learner: Learner, command: Command, prepared: Prepared) -> None:
@@ -184,6 +188,7 @@ def _serve_anew(learner: Learner, former: Model) -> None:
     if learner.held is not None:
         learner.resume()
     learner.watch.begin_recovery(learner.n)
+    learner.course.forget()
 
 
 _VERBS: Final[dict[str, Callable[[Learner, Command, Prepared], None]]] = {

@@ -13,7 +13,7 @@ import msgspec
 
 from ..config import Settings
 from ..events import parse_time
-from ..lineage import Recipe, recipe_of, recipe_of_fit
+from ..lineage import Recipe, recipe_of, recipe_of_fit, recipe_of_search
 from ..log import CONTROL, Log, Record
 from ..log.seek import offset_at
 from ..records import Claim, ControlRecord, Decision, decode_control
@@ -75,6 +75,8 @@ def _story(model: str, shard: int, log: Log) -> _Story:
         elif isinstance(entry, Decision):
             if entry.kind == "retrain_started" and entry.version is not None:
                 recipes[entry.version] = recipe_of_fit(entry.numbers, recipes)
+            elif entry.kind == "retrained" and entry.version in recipes:
+                recipes[entry.version] = recipe_of_search(entry.numbers, recipes[entry.version])
             elif entry.kind in CHAMPIONS and entry.version is not None:
                 version = entry.version
     return _Story(recipes, version, claimed_at, first)

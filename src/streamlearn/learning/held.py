@@ -39,24 +39,28 @@ class Lesson(Trainer):
     refused: list[tuple[Entry, Any, str]]
 
     @classmethod
-    def begin(cls, learner: Learner, settings: Settings, limits: Limits) -> Lesson:
-        """The lesson that begins where the hold began. Raises whatever copying a pipeline raises."""
+    def begin(cls, learner: Learner, settings: Settings, limits: Limits, accepts: bool = False) -> Lesson:
+        """The lesson that begins where the hold began; the copy `accepts` what has changed its type meanwhile.
+
+        Raises whatever copying a pipeline raises.
+        """
         assert learner.held_join is not None
         model = learner.settings
         place = model.stream, learner.join.partition
         parts = {"model": pickling.dumps(learner.champion), "join": learner.held_join}
         lesson = cls.restore(learner.name, model, settings.streams[model.stream], limits, *place, parts)
         lesson.refused, lesson.shadow, lesson.shadow_error = [], None, ""
+        lesson.model.accepted |= accepts
         if learner.shadow is not None:
             lesson.shadow = shadow = pickle.loads(pickling.dumps(learner.shadow))
-            shadow.bound(limits)
+            shadow.bound(limits, model)
         return lesson
 
     def answer(self, entry: Entry, y: Any) -> bool:
         """Learn, as `Learner.answer` does."""
         taught = True
         try:
-            self.model.learn(entry.x, y)
+            self.model.learn(self._own(entry.x), y)
         except Exception as error:
             taught = False
             self.refused.append((entry, y, f"learning raised {error!r}"))
@@ -64,10 +68,14 @@ class Lesson(Trainer):
             self.learned += 1
         if self.shadow is not None:
             try:
-                self.shadow.learn(entry.x, y)
+                self.shadow.learn(self.shadow.own(entry.x) if self._mixed else entry.x, y)
             except Exception as error:
                 self.shadow, self.shadow_error = None, f"learning raised {error!r}"
         return taught
+
+    @property
+    def _mixed(self) -> bool:
+        return self.model.lenient or (self.shadow is not None and self.shadow.lenient)
 
     def finish(self, learner: Learner) -> None:
         """Put what was taught in the learner's place, and let it learn again."""
@@ -116,7 +124,7 @@ def reread(
         if learner.held_join is None:
             return Refusal("gap", "what waited when the hold began was not kept; resume with mode skip")
         try:
-            lesson = Lesson.begin(learner, settings, limits)
+            lesson = Lesson.begin(learner, settings, limits, command.accepts)
         except Exception as error:  # pickling may raise anything, and the command must have an answer
             return Refusal("unlearnable", f"the model cannot be copied: {error!r}")
         for records in _read(log, learner, start, offset):

@@ -16,9 +16,10 @@ from ..config import ModelSettings, StreamSettings
 from ..errors import EventError
 from ..events import Event, Features, Kind, Limits, encode
 from ..log import Record
-from ..records import DeadLetter, Signal
+from ..records import LEFT_OUT, DeadLetter, Signal
 from .baselines import Baselines
 from .canary import Canary
+from .course import Course
 from .inorder import InOrder
 from .loss import Scaled, make_loss
 from .model import Model
@@ -69,6 +70,7 @@ class Learner:
         self.loss = make_loss(model)
         self.watch: Watch = watches.new(model.drift, self.loss.kind)
         self.baselines = Baselines(model.task)
+        self.course = Course()
         self.in_order = InOrder(model.max_pending) if model.default_label is not None else None
         self.held: str | None = None
         self.held_from: int | None = None
@@ -93,8 +95,10 @@ class Learner:
         self.check: Callable[[Features], tuple[Features, dict[str, str]]] = self.champion.check
         self.label: Callable[[Any], Any] = self.champion.label
         self.accept: Callable[[dict[str, str]], None] = self.champion.accept
-        self._predict = self.champion.predict
-        self._learn = self.champion.learn
+        # Models that differ in the types of their features take each their own of an event.
+        self._mixed = self.champion.lenient or (self.shadow is not None and self.shadow.lenient)
+        self._predict = self._predict_own if self._mixed else self.champion.predict
+        self._learn = self._learn_own if self._mixed else self.champion.learn
         self._score = self.scores.add
         self._update = self.watch.update
         self._loss = self.loss.__call__
@@ -104,6 +108,9 @@ class Learner:
         wants = self.watch.wants
         self._watch_scores, self._watch_labels = "score" in wants, "label_rate" in wants
         self._watch_metrics = sorted(wants - {"score", "label_rate"})
+        retrain = self.settings.retrain
+        self._batch = retrain.batch
+        self._shown_every = max(1, retrain.batch // retrain.sample) if retrain.sample else 0
 
     @property
     def position(self) -> int:
@@ -151,12 +158,22 @@ class Learner:
         entry.last, entry.majority = self.baselines.last, self.baselines.usual
         if self.shadow is not None and self.blocks is not None:
             try:
-                entry.shadow_y, entry.shadow_p = self.shadow.predict(entry.x)
+                x = self.shadow.meet(entry.x) if self._mixed else entry.x
+                entry.shadow_y, entry.shadow_p = self.shadow.predict(x)
             except Exception as error:
                 self.drop_shadow(f"predicting raised {error!r}")
                 return
             entry.trial = self.blocks.trial
             entry.block = self.blocks.ask()
+
+    def _predict_own(self, x: Features) -> tuple[Any, Any]:
+        own = self.champion.own(x)
+        if own is not x:
+            self.counters[LEFT_OUT] = self.counters.get(LEFT_OUT, 0) + 1
+        return self.champion.predict(own)
+
+    def _learn_own(self, x: Features, y: Any) -> None:
+        self.champion.learn(self.champion.own(x), y)
 
     def _count_odd(self, detail: str) -> None:
         self.odd_in_a_row += 1
@@ -174,6 +191,8 @@ class Learner:
             self._observe_metrics()
         self._learn_label(y)
         loss = self._loss(y, entry.y) if entry.version == self.version else None
+        if self._shown_every and loss is not None and n % self._shown_every == 0:
+            self.course.show(loss, entry.x, self.settings.retrain.sample)
         if self.in_order is not None:
             self.in_order.settle(entry.seq, None if loss is None else (loss, entry.offset))
             self._release()
@@ -181,6 +200,11 @@ class Learner:
             note = self._update(loss, entry.offset, n)
             if note is not None:
                 self.tell(note.kind, note.data)
+            course = self.course
+            course.loss += loss
+            course.n += 1
+            if course.n >= self._batch:
+                self.tell("batch", course.end())
         if entry.served is not None:
             self._attribute(entry, y, loss)
         if entry.trial >= 0:
@@ -197,7 +221,7 @@ class Learner:
             self.refuse_entry(entry, y, f"learning raised {error!r}")
         if self.shadow is not None:
             try:
-                self.shadow.learn(entry.x, y)
+                self.shadow.learn(self.shadow.own(entry.x) if self._mixed else entry.x, y)
             except Exception as error:
                 self.drop_shadow(f"learning raised {error!r}")
         return taught
@@ -286,10 +310,15 @@ class Learner:
 
     def _release(self) -> None:
         assert self.in_order is not None
+        course = self.course
         for loss, offset in self.in_order.released():
             note = self._update(loss, offset, self.n)
             if note is not None:
                 self.tell(note.kind, note.data)
+            course.loss += loss
+            course.n += 1
+            if course.n >= self._batch:
+                self.tell("batch", course.end())
 
     # What commands and accidents change; see `commands.py`.
 

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from ..config import ModelSettings
 from ..errors import EventError, ModelError
 from ..events import INT64, Features, Limits, Scalar
+from .batch import Batch
 from .recipes import build
 from .straight import straighten
 
@@ -22,7 +23,14 @@ MAX_TYPES: Final = 100_000
 _KINDS: Final[Mapping[type, str]] = {float: NUMBER, int: NUMBER, bool: NUMBER, str: STRING}
 
 
-_KEPT: Final = ("task", "estimator", "types", "max_features", "max_string", "labels", "label_type", "proba", "_codes")
+_KEPT: Final = (
+    "task", "estimator", "types", "max_features", "max_string", "labels", "label_type", "proba", "_codes", "follows",
+    "accepted",
+)  # fmt: skip
+
+
+class BatchOnly(ModelError):
+    """The pipeline is one that only a fit can make."""
 
 
 class Answer(NamedTuple):
@@ -33,14 +41,28 @@ class Answer(NamedTuple):
 
 
 class Model:
-    """An estimator with its features' types and its labels. Raises ModelError when the pipeline cannot be built."""
+    """An estimator with its features' types and its labels. Raises ModelError when the pipeline cannot be built.
 
-    def __init__(self, settings: ModelSettings, limits: Limits) -> None:
+    A feature of another type than the model's makes an event that it refuses. A lenient one goes on without that feature:
+    where the settings have it follow the features (`follows`), or since a person accepted such a change (`accepted`).
+
+    `live`: it is to learn event by event from its first one; of a batch estimator (see `batch`) that raises `BatchOnly`.
+    """
+
+    follows = accepted = False
+
+    def __init__(self, settings: ModelSettings, limits: Limits, live: bool = True) -> None:
         self.task = settings.task
         self.estimator: Any = build(settings.pipeline, settings.task, settings.params, settings.seed)
+        if live and isinstance(self.estimator, Batch):
+            raise BatchOnly(
+                f"{settings.pipeline} learns a window at once, not event by event, so a model cannot begin with it; name it "
+                'among the candidates of a search (retrain.strategy.how = "search", retrain.search.candidates), and take a '
+                f"recipe such as {'linear' if settings.task == 'regression' else 'logistic'} as the pipeline"
+            )
         self._short = straighten(self.estimator)
         self.types: dict[str, str] = {}
-        self.bound(limits)
+        self.bound(limits, settings)
         self.labels: tuple[Any, ...] = settings.labels or ((False, True) if settings.task == "binary" else ())
         self.label_type: str | None = None
         self.proba = settings.task != "regression" and _has_probabilities(self.estimator)
@@ -48,27 +70,38 @@ class Model:
         binary = settings.task == "binary"
         self._codes: dict[Any, Any] = {label: index == 1 if binary else label for index, label in enumerate(self.labels)}
 
-    def bound(self, limits: Limits) -> None:
-        """Hold features to these limits from now on; a model that was kept may have been made under others."""
+    def bound(self, limits: Limits, settings: ModelSettings) -> None:
+        """Go by these limits and settings from now on; a model that was kept may have been made under others."""
         self.max_features, self.max_string = limits.max_features, limits.max_string
+        self.follows = settings.drift.features.contract == "follow"
         self._names: list[str] = []
         self._floats: list[type] = []
 
+    @property
+    def lenient(self) -> bool:
+        """Whether it goes on without a feature that has another type than it learned."""
+        return self.follows or self.accepted
+
     def check(self, x: Features) -> tuple[Features, dict[str, str]]:
-        """`x` without nulls, and the types of the features never seen before. Raises EventError; changes nothing."""
+        """`x` without nulls, and the types of the features never seen before. Raises EventError; changes nothing.
+
+        What a lenient model is to be without is still there: another model may take it. See `own`.
+        """
         # The commonest event is made as the last one was, of floats alone: then all below was seen to already.
         if list(map(type, x.values())) == self._floats and list(x) == self._names:
             return x, {}
         if len(x) > self.max_features:
             raise EventError("too_many_features", "x", f"has {len(x)} features, more than {self.max_features}")
-        types, nulls = self.types, False
+        types, nulls, floats = self.types, False, True
         try:
             for name, value in x.items():
                 kind = type(value)
                 if kind is float:
                     if types[name] is not NUMBER:
                         break
-                elif kind is str:
+                    continue
+                floats = False
+                if kind is str:
                     if types[name] is not STRING or len(value) > self.max_string:  # type: ignore[arg-type]  # a str, as above
                         break
                 elif kind is int:
@@ -79,7 +112,8 @@ class Model:
                 elif types[name] is not NUMBER:
                     break
             else:
-                self._names, self._floats = list(x), [float] * len(x)
+                if floats:
+                    self._names, self._floats = list(x), [float] * len(x)
                 return ({k: v for k, v in x.items() if v is not None} if nulls else x), {}
         except KeyError:
             pass
@@ -99,7 +133,7 @@ class Model:
         kind, known = _KINDS[type(value)], self.types.get(name)
         if known is None:
             fresh[name] = kind
-        elif known != kind:
+        elif known != kind and not self.lenient:
             raise EventError(
                 "feature_type", f"x.{name}", f"was a {known} and is now the {kind} {value!r}; send a {known}, or rename it"
             )
@@ -111,9 +145,33 @@ class Model:
                 # The constants, not equal strings, so that the `is` tests above hold after a pickle too.
                 self.types[name] = NUMBER if kind == NUMBER else STRING
 
+    def own(self, x: Features) -> Features:
+        """Of a checked `x` what this model takes: `x` itself, or without the features of another type than it knows."""
+        if list(map(type, x.values())) == self._floats and list(x) == self._names:  # as in `check`
+            return x
+        types = self.types
+        for name, value in x.items():
+            known = types.get(name)
+            if known is not None and (known is STRING) != (type(value) is str):
+                return {k: v for k, v in x.items() if types.get(k, _KINDS[type(v)]) is _KINDS[type(v)]}
+        return x
+
+    def meet(self, x: Features) -> Features:
+        """`own(x)`, and features never seen before are known by their type from now on: for a model that checks no events."""
+        types = self.types
+        fresh = {name: _KINDS[type(value)] for name, value in x.items() if name not in types}
+        if fresh:
+            self.accept(fresh)
+        return self.own(x)
+
     def adopt(self, former: Model) -> None:
-        """Take over the stream's types from the model that watched it until now: they rule over those of a shorter past."""
-        self.accept(former.types)
+        """Take over the stream's types from the model that watched it until now: they rule over those of a shorter past.
+
+        Where one of the two is lenient they may differ with good reason, and each keeps its own.
+        """
+        if not (self.lenient or former.lenient):
+            self.accept(former.types)
+            self._names, self._floats = [], []
         self.label_type = former.label_type or self.label_type
 
     def label(self, y: Scalar) -> Any:
@@ -181,10 +239,14 @@ class Model:
         if self.label_type is None:
             self.label_type = type(y).__name__
 
+    def changed(self) -> None:
+        """The estimator was changed in place other than by learning: remember nothing that it answered before."""
+        self._short = straighten(self.estimator)
+
     def answer(self, x: Features) -> Answer:
         """Predict for `x` as it came. Raises EventError; never learns, and changes nothing."""
         x, _ = self.check(x)
-        y, p = self.predict(x)
+        y, p = self.predict(self.own(x) if self.lenient else x)
         if self.task == "binary":
             negative, positive = self.labels
             shares = {_text(negative): 1.0 - p, _text(positive): p} if self.proba else None

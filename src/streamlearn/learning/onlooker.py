@@ -1,15 +1,16 @@
-"""A trainer that does not train: it predicts for features and keeps the losses, by the learner's own rules of joining.
-
-What a model that learned nothing since some time would have lost, on the records since then. It opens nothing.
+"""Trainers that do not train, by the learner's own rules of joining: one predicts for features and keeps the losses, which a
+model that learned nothing since some time would have had on the records since; one only keeps the labelled events. They open
+nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..config import ModelSettings, StreamSettings
-from ..events import Limits
+from ..events import Features, Limits
 from ..log import Record
 from .model import Model
 from .trainer import Trainer
@@ -34,7 +35,7 @@ class Onlooker(Trainer):
         frozen: Model,
         loss: Callable[[Any, Any], float | None],
     ) -> None:
-        frozen.bound(limits)
+        frozen.bound(limits, model)
         super().__init__(name, model, stream, limits, *place, start, frozen)
         self.losses: list[float] = []
         self._after, self._loss = after, loss
@@ -50,7 +51,7 @@ class Onlooker(Trainer):
 
     def question(self, entry: Entry) -> None:
         """Predict, as the model was."""
-        entry.y, entry.p = self.model.predict(entry.x)
+        entry.y, entry.p = self.model.predict(self._own(entry.x))
 
     def answer(self, entry: Entry, y: Any) -> bool:
         """Keep the loss, and learn nothing."""
@@ -58,3 +59,34 @@ class Onlooker(Trainer):
         if loss is not None:
             self.losses.append(loss)
         return True
+
+
+class Gatherer(Trainer):
+    """`pairs` are the last `most` labelled events, as `Model.learn` takes them. The model checks them, and is not changed."""
+
+    def __init__(
+        self,
+        name: str,
+        model: ModelSettings,
+        stream: StreamSettings,
+        limits: Limits,
+        place: tuple[str, int],
+        start: int,
+        checking: Model,
+        most: int,
+    ) -> None:
+        super().__init__(name, model, stream, limits, *place, start, checking)
+        self.accept = _forget
+        self.pairs: deque[tuple[Features, Any]] = deque(maxlen=most)
+
+    def question(self, entry: Entry) -> None:
+        """Nothing is predicted."""
+
+    def answer(self, entry: Entry, y: Any) -> bool:
+        """Keep the pair, and learn nothing."""
+        self.pairs.append((entry.x, y))
+        return True
+
+
+def _forget(types: Mapping[str, str]) -> None:
+    """The types of new features are not remembered."""

@@ -75,7 +75,7 @@ class Join:
         return None if self.newest is None else self.newest - self._lateness
 
     def push(self, record: Record) -> None:
-        """Take the next record of the partition. Never raises for what a record holds."""
+        """Take the next record of the partition. Never raises for what a record holds, but lets MemoryError pass."""
         self.position = record.offset + 1
         try:
             kind = record.kind
@@ -89,6 +89,8 @@ class Join:
                 raise EventError("shape", "kind", f"is {kind}, which no learner knows")
         except EventError as error:
             self._handler.refuse(record, error.reason, f"{error.field}: {error.detail}")
+        except MemoryError:  # no fault of the record: a fit ends by it, a process stops and recovers
+            raise
         except Exception as error:  # met again at every restart, it would be a crash loop
             self._handler.refuse(record, "unlearnable", f"raised {error!r}")
 

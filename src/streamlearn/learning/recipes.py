@@ -7,6 +7,7 @@ anywhere but the recipes and what the operator has installed.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from river import base
 from ..errors import ModelError
 from ..importpath import call, find
 from . import compact
+from .batch import EXTRA, is_batch, wrap
 from .catalogue import RECIPES, Recipe
 
 __all__ = ["RECIPES", "Recipe", "build"]
@@ -26,7 +28,9 @@ compact.install()
 def build(pipeline: str, task: str, params: Mapping[str, Any], seed: int) -> base.Estimator:
     """The estimator of a recipe's name, or of `package.module:function` (called with `params`, and `seed` if it takes it).
 
-    Raises ModelError saying what is wrong and what to write instead.
+    A scikit-learn class, or a function that returns such an estimator, is dressed as a river one, see `batch`; then `residual`
+    among the params says whether it serves under an online model. Raises ModelError saying what is wrong and what to write
+    instead.
     """
     if ":" in pipeline:
         return _import(pipeline, task, params, seed)
@@ -47,23 +51,32 @@ def build(pipeline: str, task: str, params: Mapping[str, Any], seed: int) -> bas
 
 
 def _import(path: str, task: str, params: Mapping[str, Any], seed: int) -> base.Estimator:
-    function = find(path, "function")
+    if path.partition(":")[0].partition(".")[0] == "sklearn" and importlib.util.find_spec("sklearn") is None:
+        raise ModelError(f"{path}: {EXTRA}")
+    function, given = find(path, "function"), dict(params)
+    if is_batch(function):
+        return wrap(path, function, task, given, seed, bool(given.pop("residual", False)))
     if not callable(function):
         raise ModelError(
             f"{path} is a {type(function).__name__}, not a function; name a function that returns a river estimator"
         )
-    arguments = {**params, "seed": seed} if _takes_seed(function) and "seed" not in params else dict(params)
+    serving = None if _takes(function, "residual") else given.pop("residual", None)
+    arguments = {**given, "seed": seed} if _takes(function, "seed") and "seed" not in given else given
     estimator = call(path, function, arguments)
+    if is_batch(estimator) and not isinstance(estimator, type):
+        return wrap(path, estimator, task, {}, seed, bool(serving))
+    if serving is not None:
+        raise ModelError(f"{path}: residual is for scikit-learn estimators; take it out of the params")
     _check_kind(path, task, estimator)
     return estimator  # type: ignore[no-any-return]  # _check_kind has seen to it
 
 
-def _takes_seed(function: Callable[..., Any]) -> bool:
+def _takes(function: Callable[..., Any], name: str) -> bool:
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         return False
-    return "seed" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _check_kind(path: str, task: str, estimator: Any) -> None:

@@ -7,6 +7,7 @@ A replay of the same log ends in the same state (`checkpoint.digest`), which is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from ..config import Settings
@@ -21,7 +22,7 @@ from .commands import Prepared, apply
 from .genesis import Genesis, genesis
 from .held import reread
 from .learner import Learner
-from .model import Model
+from .model import BatchOnly, Model
 from .protocols import ResolveVersion, WatchMaker
 from .refusal import Refusal
 from .trainer import REHEARSED_RECORDS, Trainer
@@ -50,9 +51,11 @@ def new_learner(
     learner = Learner(name, model, stream, limits_of(settings), watches, (model.stream, shard), start)
     if origin is not None:
         learner.version = origin.version
-        if changes(origin.recipe, recipe_of(model)):
-            learner.champion = Model(model.model_copy(update=origin.recipe), learner.limits)
-            learner.bind()
+        made_of = recipe_of(origin.recipe)
+        if changes(made_of, recipe_of(model)):
+            with suppress(BatchOnly):  # only a fit makes it, and the log has lost that: the file's recipe stands in for it
+                learner.champion = Model(model.model_copy(update=made_of), learner.limits)
+                learner.bind()
     return learner
 
 
@@ -120,6 +123,8 @@ def _bring_up(
             trainer.feed(records)
     except PositionExpired as error:
         return Refusal("gap", str(error))
+    except MemoryError:
+        return Refusal("unknown_version", f"the version ran out of memory at {trainer.position}, on its way to the command")
     return trainer
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import Any, Final
 
+from ..lineage import known
+from .batch import Batch
 from .model import NUMBER, Model
 
 MAX_WEIGHTS: Final = 300
@@ -19,23 +21,43 @@ _ADDED: Final = ("n_nodes", "n_leaves")
 
 
 def summarize(model: Model) -> dict[str, Any]:
-    """JSON-able: `estimator` (the last step's class), `features` seen with `numbers` and `strings`, `members` of an ensemble,
-    `nodes`, `leaves` and `height` of trees, and the `weights` of linear models by name, the MAX_WEIGHTS largest of
-    `weights_in_all`. What does not apply is left out."""
+    """JSON-able: `estimator` (the last step's class), `features` seen with `numbers` and `strings`, their `types` ("number" or
+    "string") by name, see `lineage.known`, `members` of an ensemble, `nodes`, `leaves` and `height` of trees, and the
+    `weights` of linear models by name, the MAX_WEIGHTS largest of `weights_in_all`. Of a batch estimator its own class, how it
+    `serves` ("frozen" or "residual"), and that it was `fitted_to` so many of the `gathered` events; the weights are those of
+    the online model on top. What does not apply is left out."""
     kinds = list(model.types.values())
     told: dict[str, Any] = {
         "estimator": type(_last(model.estimator)).__name__, "features": len(kinds), "numbers": kinds.count(NUMBER),
-        "strings": len(kinds) - kinds.count(NUMBER),
+        "strings": len(kinds) - kinds.count(NUMBER), **known_features(model),
     }  # fmt: skip
+    estimator = model.estimator
+    if isinstance(estimator, Batch):
+        told |= {
+            "estimator": type(estimator.estimator).__name__, "serves": "residual" if estimator.residual else "frozen",
+            "fitted_to": estimator.events, "gathered": estimator.of,
+        }  # fmt: skip
+        estimator = _on_top(estimator)
     try:
-        told |= _sizes(model.estimator)
-        weights = dict(_weights(model.estimator, ""))
+        told |= _sizes(estimator)
+        weights = dict(_weights(estimator, ""))
     except Exception:  # an estimator of the user's own may keep anything under these names
         return told
     if weights:
         largest = sorted(weights, key=lambda name: (-abs(weights[name]), name))[:MAX_WEIGHTS]
         told |= {"weights": {name: weights[name] for name in sorted(largest)}, "weights_in_all": len(weights)}
     return told
+
+
+def _on_top(estimator: Batch) -> Any:
+    """The online model that stands on a fitted estimator, None where none does."""
+    top = estimator.top if estimator.residual else None
+    return top[1] if isinstance(top, tuple) else top
+
+
+def known_features(model: Model) -> dict[str, Any]:
+    """How many `features` it has seen, and the `types` of the first of them by name; see `lineage.known`."""
+    return known(model.types)
 
 
 def _last(estimator: Any) -> Any:

@@ -14,12 +14,15 @@ from typing import Any, Final, Self
 import msgspec
 
 from ..config import ModelSettings, StreamSettings
+from ..errors import RetrainError
 from ..events import Features, Kind, Limits
 from ..log import Record
 from ..log.ranges import merged, within
 from . import pickling
+from .batch import Batch
 from .model import Model
 from .pending import Join
+from .sampling import Decay, EvenSample
 from .waiting import Entry
 
 REHEARSED: Final = 500  # labelled events whose predictions are kept
@@ -28,7 +31,8 @@ _COMMAND: Final = int(Kind.COMMAND)
 
 
 class Trainer:
-    """A model and the join that feeds it. `learned` counts labelled events, `skipped` those that raised.
+    """A model and the join that feeds it. `learned` counts labelled events, `skipped` those that raised, `thinned` those that a
+    `decay` left out. Memory that runs out ends it: MemoryError passes through `feed` and `repeat`.
 
     Of features at `rehearse_from` and later it also predicts, when the question is asked, as a learner would. `rehearsed` keeps
     the last of these with their labels: (offset of the features, label, prediction). That is what a trial of this model knows
@@ -52,12 +56,16 @@ class Trainer:
         self.model = fitted
         self.learned = 0
         self.skipped = 0
+        self.thinned = 0
+        self.decay: Decay | None = None
         self.check, self.label, self.accept = fitted.check, fitted.label, fitted.accept
         self._join = Join(self, model, stream, limits, (stream_name, partition), start)
         self.rehearse_from: int | None = None
         self.rehearsed: deque[tuple[int, Any, Any]] = deque(maxlen=REHEARSED)
+        self._min_events = model.retrain.min_events
         self._passed_over: list[tuple[int, int]] = []
-        self._pairs: list[tuple[Features, Any]] | None = [] if model.retrain.epochs > 1 else None
+        most = model.retrain.strategy.max_events
+        self._pairs: EvenSample[tuple[Features, Any]] | None = EvenSample(most) if model.retrain.epochs > 1 else None
 
     @classmethod
     def new(
@@ -69,9 +77,14 @@ class Trainer:
         stream_name: str,
         partition: int,
         start: int,
-    ) -> Trainer:
+    ) -> Self:
         """A trainer of a model that has seen nothing, reading from offset `start`. Raises ModelError."""
-        return cls(name, model, stream, limits, stream_name, partition, start, Model(model, limits))
+        trainer = cls(name, model, stream, limits, stream_name, partition, start, Model(model, limits, live=False))
+        estimator = trainer.model.estimator
+        if isinstance(estimator, Batch):
+            estimator.gather_at_most(model.retrain.strategy.max_events)
+            trainer._pairs = None  # it takes all of the window at once, as often as it likes
+        return trainer
 
     @classmethod
     def restore(
@@ -86,11 +99,28 @@ class Trainer:
     ) -> Self:
         """The trainer whose `parts()` were given; they must come from a verified blob, since one is a pickle."""
         trainer = cls(name, model, stream, limits, stream_name, partition, 0, pickle.loads(parts["model"]))
-        trainer.model.bound(limits)
+        trainer.model.bound(limits, model)
         trainer._join.load(parts["join"])
         if "rehearsed" in parts:
             trainer.rehearsed.extend(msgspec.msgpack.decode(parts["rehearsed"], type=list[tuple[int, Any, Any]]))
         trainer._pairs = None
+        return trainer
+
+    @classmethod
+    def warm(
+        cls,
+        name: str,
+        model: ModelSettings,
+        stream: StreamSettings,
+        limits: Limits,
+        stream_name: str,
+        partition: int,
+        start: int,
+        pickled: bytes,
+    ) -> Self:
+        """A trainer of a model that has learned already, given as a verified pickle, with a join of its own from `start` on."""
+        trainer = cls(name, model, stream, limits, stream_name, partition, start, pickle.loads(pickled))
+        trainer.model.bound(limits, model)
         return trainer
 
     @property
@@ -118,17 +148,40 @@ class Trainer:
                 self._join.push(record)
         return self.learned - before
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """The stream and the partition that it is fed from."""
+        return self._join.stream, self._join.partition
+
+    @property
+    def repeated(self) -> tuple[int, int]:
+        """How many pairs `repeat` passes over, and of how many learned: of more than `retrain.strategy.max_events` an even
+        sample is kept."""
+        return (0, 0) if self._pairs is None else (len(self._pairs.kept), self._pairs.seen)
+
     def repeat(self) -> None:
-        """One more pass over all pairs learned so far; only kept when the model's `retrain.epochs` is above 1."""
-        for x, y in self._pairs or ():
+        """One more pass over the pairs learned so far; only kept when the model's `retrain.epochs` is above 1."""
+        for x, y in () if self._pairs is None else self._pairs.kept:
             try:
-                self.model.learn(x, y)
+                self.model.learn(self._own(x), y)
+            except MemoryError:
+                raise
             except Exception:
                 self.skipped += 1
 
     def forget_pairs(self) -> None:
-        """No more passes will come: what follows is learned once, as it arrives."""
+        """The window is over, and no more passes will come: what follows is learned once, as it arrives.
+
+        A batch estimator is fitted here. Raises ModelError when it cannot be, RetrainError "empty" for too few labelled events.
+        """
         self._pairs = None
+        estimator = self.model.estimator
+        if isinstance(estimator, Batch) and estimator.gathering:
+            if self.learned < self._min_events:
+                raise RetrainError(
+                    "empty", f"{self.learned} labelled events in the window; retrain.min_events asks for {self._min_events}"
+                )
+            estimator.fit_gathered()
 
     def parts(self) -> dict[str, bytes]:
         """The parts of a version's blob: "model" (a pickle), "join" and "rehearsed" (MessagePack)."""
@@ -141,7 +194,9 @@ class Trainer:
         """Predict only what is rehearsed. What cannot be predicted is not."""
         if self.rehearse_from is not None and entry.offset >= self.rehearse_from:
             try:
-                entry.y, entry.p = self.model.predict(entry.x)
+                entry.y, entry.p = self.model.predict(self._own(entry.x))
+            except MemoryError:
+                raise
             except Exception:
                 entry.y = None
 
@@ -149,15 +204,23 @@ class Trainer:
         """Learn; an event that the pipeline cannot take is skipped and counted, as the learner dead-letters it."""
         if entry.y is not None and self.rehearse_from is not None:
             self.rehearsed.append((entry.offset, y, entry.y))
+        if self.decay is not None and not self.decay.passes(entry.offset):
+            self.thinned += 1
+            return True
         try:
-            self.model.learn(entry.x, y)
+            self.model.learn(self._own(entry.x), y)
+        except MemoryError:
+            raise
         except Exception:
             self.skipped += 1
             return False
         self.learned += 1
         if self._pairs is not None:
-            self._pairs.append((entry.x, y))
+            self._pairs.add((entry.x, y))
         return True
+
+    def _own(self, x: Features) -> Features:
+        return self.model.own(x) if self.model.lenient else x
 
     def unanswered(self, entry: Entry) -> None:
         """Nothing to learn."""

@@ -1,13 +1,14 @@
-"""A full batch retrain: replay a partition from where the change began to the log's head, and give back a sealed version.
+"""A retrain: replay a window of a partition and what follows to the log's head, and give back a sealed version.
 
-What comes out depends on the records read and the seed alone: no clock is read, and `created` is the append time of the
-last record. A worker process runs it, since it takes minutes; see `pool` for its limits.
+A fresh model learns it, or a copy of the champion, see `FitSpec`. What comes out depends on the records read, on the base and
+on the seed alone: no clock is read, and `created` is the append time of the last record. A worker process runs it, since it
+takes minutes; see `pool` for its limits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
 from pydantic import ValidationError
@@ -19,9 +20,12 @@ from streamlearn.keys import KeyRing
 from streamlearn.log import Log, read_below
 from streamlearn.store import Store, codec
 
+from .executor import Call, Executor
 from .frozen import FrozenSpec, ask
 from .limits import report
-from .pool import Job, Pool
+from .pool import Pool
+from .renewal import MEASURED, MEASURED_RECORDS, renew_worst
+from .scoring import ScoreSpec, score
 
 if TYPE_CHECKING:
     from streamlearn.learning.trainer import Trainer
@@ -49,7 +53,11 @@ class FitSpec(msgspec.Struct, omit_defaults=True):
     the ranges `skip` ([from, to)) are passed over (`learning.trainer.Trainer.pass_over`).
 
     `how` is a strategy (`config_retrain.StrategySettings`): with "warm" and "members" the `base` is a checkpoint whose champion
-    alone is taken, and learns the window again. `half_life`, `share` and `max_events` are those of the strategy.
+    alone is taken, however far that has read, and learns the window again, with a join of its own. With "members" the worst
+    `share` of an ensemble's members are begun anew before. Events of [start, until) count half as much for every `half_life`
+    records of age (`learning.sampling.Decay`), 0 for all alike. For further epochs `max_events` are kept.
+
+    `types`: what features are known to be now ("number" or "string"); the window may begin before they were.
     """
 
     model: str
@@ -72,6 +80,12 @@ class FitSpec(msgspec.Struct, omit_defaults=True):
     half_life: float = 0.0
     share: float = 0.5
     max_events: int = 200_000
+    types: dict[str, str] = {}
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it goes on where its base stopped."""
+        return self.base is not None and self.how == "full"
 
     def to_bytes(self) -> bytes:
         return msgspec.json.encode(self)
@@ -91,57 +105,80 @@ def fit(
     """The version that `spec` describes, as a sealed blob: parts "model" and "join", and the next offset as its position.
 
     `progress(done, total)` is told records after every batch; `fetch` gives the blob of a base. Raises RetrainError: "empty"
-    when fewer than `retrain.min_events` labelled events were learned without a base, "failed" for settings that build no
-    model, for a base that is gone and for records that the log no longer holds; any other LogError passes through.
+    when fewer than `retrain.min_events` labelled events came and it does not go on where a base stopped, "failed" for settings
+    that build no model, for a base that is gone and for records that the log no longer holds; any other LogError passes
+    through.
     """
     settings = _settings(spec)
     log = open_log()
     try:
-        trainer = _trainer(spec, settings, _base(spec, fetch, keys, log) if spec.base is not None else None)
+        base = _base(spec, fetch, keys, log)
+        trainer = _trainer(spec, settings, base)
         trainer.pass_over(spec.skip)
-        return _Fit(spec, trainer, log, progress).run(keys, 0 if spec.base is not None else settings.retrain.min_events)
-    except PositionExpired as error:
+        made = _strategy(spec, settings, trainer, log)
+        known = 0 if base is None or spec.goes_on else base.position
+        return _Fit(spec, trainer, log, progress, known, made).run(keys, 0 if spec.goes_on else settings.retrain.min_events)
+    except (PositionExpired, ModelError) as error:
         raise RetrainError("failed", str(error)) from error
     finally:
         log.close()
 
 
 class Jobs:
-    """Fits, and questions to models as they were, in worker processes, at most `max_workers` at once.
+    """Fits, questions to models as they were, and the scores of a search, in the workers of `executor`: a pool of one process
+    if none is given.
 
-    The workers are started at once and kept warm.
+    The workers are started at once and kept warm. Closing this closes the executor.
     """
 
     def __init__(
         self,
         open_log: Callable[[], Log],
         keys: KeyRing,
-        max_workers: int = 1,
         open_store: Callable[[], Store] | None = None,
+        executor: Executor | None = None,
     ) -> None:
         self._open_log, self._keys, self._open_store = open_log, keys, open_store
-        self._pool = Pool(max_workers, WARM)
-        self._pool.warm()
+        self._executor = executor or Pool(1, WARM)
+        self._executor.warm()
 
-    def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
+    def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> Call:
         """Begin a fit, or queue it behind others; the result is the sealed version. Raises RetrainError."""
         call = _fit_here, spec.to_bytes(), self._open_log, self._keys, self._open_store
-        return self._pool.submit(time_limit_s, memory_limit_mb, *call)
+        return self._executor.submit(time_limit_s, memory_limit_mb, *call)
 
-    def ask(self, spec: FrozenSpec, time_limit_s: float, memory_limit_mb: float) -> Job:
+    def ask(self, spec: FrozenSpec, time_limit_s: float, memory_limit_mb: float) -> Call:
         """Begin to take a model as it was through records, or queue that; the result is its losses. Raises RetrainError."""
         if self._open_store is None:
             raise RetrainError("failed", "no store was given to find a checkpoint in")
-        return self._pool.submit(time_limit_s, memory_limit_mb, ask, spec, self._open_log, self._keys, self._open_store, report)
+        call = ask, spec, self._open_log, self._keys, self._open_store, report
+        return self._executor.submit(time_limit_s, memory_limit_mb, *call)
+
+    def score(self, spec: ScoreSpec, time_limit_s: float, memory_limit_mb: float) -> Call:
+        """Begin to score a candidate of a search, or queue that; the result is `Scored`. Raises RetrainError."""
+        return self._executor.submit(time_limit_s, memory_limit_mb, score, spec, self._open_log, report)
 
     def close(self) -> None:
         """Cancel what runs, and let the workers go."""
-        self._pool.close()
+        self._executor.close()
+
+
+class _Base(NamedTuple):
+    """The parts of a base as a `Trainer` takes them, and the next offset that it would have read."""
+
+    parts: dict[str, bytes]
+    position: int
 
 
 class _Fit:
-    def __init__(self, spec: FitSpec, trainer: Trainer, log: Log, progress: Progress) -> None:
+    """`known`: below this offset the model may have learned events before, so what it predicts for them is no rehearsal.
+    `made`: what the header is to say of the strategy."""
+
+    def __init__(
+        self, spec: FitSpec, trainer: Trainer, log: Log, progress: Progress, known: int, made: dict[str, Any]
+    ) -> None:
         self._spec, self._trainer, self._log, self._progress = spec, trainer, log, progress
+        self._known, self._made = known, made
         self._repeated = 0
         self._last_ts = 0.0
 
@@ -150,21 +187,23 @@ class _Fit:
         from streamlearn.learning.trainer import REHEARSED_RECORDS
 
         spec, trainer = self._spec, self._trainer
-        trainer.rehearse_from = spec.until - REHEARSED_RECORDS
+        trainer.rehearse_from = max(spec.until - REHEARSED_RECORDS, self._known)
         self._read_to(spec.until)
         for epoch in range(1, spec.epochs):
             trainer.repeat()
             self._repeated = epoch * (spec.until - spec.start)
             self._tell(spec.until)
+        repeated = trainer.repeated
         trainer.forget_pairs()
         if spec.stop is not None:
             self._read_to(spec.stop)
         else:
             self._catch_up()
-        if trainer.learned < min_events:
+        came = trainer.learned + trainer.thinned
+        if came < min_events:
             raise RetrainError(
                 "empty",
-                f"{trainer.learned} labelled events in offsets {spec.start} to {trainer.position} of "
+                f"{came} labelled events in offsets {spec.start} to {trainer.position} of "
                 f"{spec.stream}/{spec.partition}; retrain.min_events asks for {min_events}",
             )
         return codec.encode(
@@ -180,7 +219,7 @@ class _Fit:
             extra={
                 "start": spec.start, "learned": trainer.learned, "skipped": trainer.skipped,
                 "summary": summarize(trainer.model),
-            } | _origin(spec),
+            } | _origin(spec) | self._made | _sampled(trainer, repeated),
         )
 
     def _catch_up(self) -> None:
@@ -215,7 +254,8 @@ def _settings(spec: FitSpec) -> ModelSettings:
         settings = ModelSettings.model_validate(spec.settings)
     except ValidationError as error:
         raise RetrainError("failed", f"the settings of {spec.model} in the description of the fit: {error}") from error
-    retrain = settings.retrain.model_copy(update={"epochs": spec.epochs})
+    strategy = settings.retrain.strategy.model_copy(update={"max_events": spec.max_events})
+    retrain = settings.retrain.model_copy(update={"epochs": spec.epochs, "strategy": strategy})
     return settings.model_copy(update={"seed": spec.seed, "retrain": retrain})
 
 
@@ -223,6 +263,13 @@ def _origin(spec: FitSpec) -> dict[str, Any]:
     """What a version's header says of a base and of what was passed over; nothing of a plain fit."""
     base = {} if spec.base is None else {"base": [spec.base.kind, spec.base.id]}
     return base | ({"passed_over": spec.skip} if spec.skip else {})
+
+
+def _sampled(trainer: Trainer, repeated: tuple[int, int]) -> dict[str, Any]:
+    """What a version's header says of events that were not learned, or not as often as others; nothing where there are none."""
+    kept, of = repeated
+    sample = {"sample": {"kept": kept, "of": of}} if kept < of else {}
+    return sample | ({} if trainer.decay is None else {"thinned": trainer.thinned})
 
 
 def base_blob(store: Store, spec: FitSpec) -> bytes:
@@ -241,10 +288,12 @@ def base_blob(store: Store, spec: FitSpec) -> bytes:
     return blob
 
 
-def _base(spec: FitSpec, fetch: Fetch | None, keys: KeyRing, log: Log) -> dict[str, bytes]:
-    """The parts of the base, as `Trainer.restore` takes them."""
+def _base(spec: FitSpec, fetch: Fetch | None, keys: KeyRing, log: Log) -> _Base | None:
     base = spec.base
-    assert base is not None
+    if base is None:
+        if spec.how != "full":
+            raise RetrainError("failed", f'version {spec.version} of {spec.model}: the strategy "{spec.how}" needs a base')
+        return None
     if fetch is None:
         raise RetrainError("failed", f"version {spec.version} of {spec.model} has a base, and no store was given to find it in")
     blob, version = fetch(spec), base.id if base.kind == "version" else None
@@ -253,26 +302,52 @@ def _base(spec: FitSpec, fetch: Fetch | None, keys: KeyRing, log: Log) -> dict[s
             blob, keys, kind=base.kind, model=spec.model, shard=spec.shard, version=version, log=log.identity(spec.stream)
         )
         read_to = [at.offset for at in sealed.header.positions if at.partition == spec.partition]
-        if read_to != [spec.start]:
+        if len(read_to) != 1 or (spec.goes_on and read_to[0] != spec.start):
             raise RetrainError("failed", f"{base.kind} {base.id} of {spec.model} has read to {read_to}, not to {spec.start}")
-        return {"model": sealed.part("champion" if base.kind == "checkpoint" else "model"), "join": sealed.part("join")}
+        names = {"model": "champion" if base.kind == "checkpoint" else "model"} | ({"join": "join"} if spec.goes_on else {})
+        return _Base({name: sealed.part(part) for name, part in names.items()}, read_to[0])
     except CodecError as error:
         raise RetrainError("failed", f"{base.kind} {base.id} of {spec.model} cannot be used: {error}") from error
 
 
-def _trainer(spec: FitSpec, settings: ModelSettings, base: dict[str, bytes] | None) -> Trainer:
+def _trainer(spec: FitSpec, settings: ModelSettings, base: _Base | None) -> Trainer:
     from streamlearn.learning.trainer import Trainer  # here, since it brings river: control must start without it
 
     try:
         stream, limits = StreamSettings.model_validate(spec.stream_settings), Limits(**spec.limits)
         if base is None:
-            return Trainer.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)
+            trainer = Trainer.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)
+            trainer.accept(spec.types)
+            return trainer
     except (ValidationError, TypeError, ModelError) as error:
         raise RetrainError("failed", f"version {spec.version} of {spec.model} cannot be built: {error}") from error
+    about = spec.model, settings, stream, limits, spec.stream, spec.partition
     try:
-        return Trainer.restore(spec.model, settings, stream, limits, spec.stream, spec.partition, base)
+        if spec.goes_on:
+            return Trainer.restore(*about, base.parts)
+        return Trainer.warm(*about, spec.start, base.parts["model"])
+    except MemoryError:
+        raise
     except Exception as error:  # unpickling may raise anything: the class of a pipeline's step may be gone
         raise RetrainError("failed", f"what version {spec.version} goes on from cannot be brought back: {error!r}") from error
+
+
+def _strategy(spec: FitSpec, settings: ModelSettings, trainer: Trainer, log: Log) -> dict[str, Any]:
+    """Prepare the trainer as the strategy has it; what the version's header is to say of that."""
+    from streamlearn.learning.onlooker import Gatherer
+    from streamlearn.learning.sampling import Decay
+
+    if spec.half_life:
+        trainer.decay = Decay(spec.until, spec.half_life, spec.seed)
+    if spec.how != "members":
+        return {} if spec.how == "full" else {"strategy": {"how": spec.how}}
+    stream, limits = StreamSettings.model_validate(spec.stream_settings), Limits(**spec.limits)
+    place = spec.stream, spec.partition
+    start = max(spec.start, spec.until - MEASURED_RECORDS)
+    gatherer = Gatherer(spec.model, settings, stream, limits, place, start, trainer.model, MEASURED)
+    gatherer.pass_over(spec.skip)
+    done = renew_worst(gatherer, log, spec.until, spec.share)
+    return {"strategy": {"how": "warm" if "instead" in done else spec.how, **done}}
 
 
 def _fit_here(spec: bytes, open_log: Callable[[], Log], keys: KeyRing, open_store: Callable[[], Store] | None) -> bytes:

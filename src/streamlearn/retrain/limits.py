@@ -1,4 +1,4 @@
-"""Inside a worker process: one call at a time under a time limit, a memory limit and a cancel flag, at low priority.
+"""Inside a worker process: one call at a time under a time limit, a memory limit and a cancel flag, gently: on one core.
 
 Installed as the initializer of a pool (see `pool`). The process ends by itself soon after the one that started it is gone,
 however that one died. Nothing here knows what is being run, and no exception leaves `run`.
@@ -6,6 +6,7 @@ however that one died. Nothing here knows what is being run, and no exception le
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -33,6 +34,12 @@ POLL_S: Final = 0.2
 AGAIN_S: Final = 1.0
 MIB: Final = 1 << 20
 
+# What numpy, scikit-learn and what they call read when they are loaded: how many threads they may start.
+THREADS: Final = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS", "LOKY_MAX_CPU_COUNT",
+)  # fmt: skip
+
 
 class Outcome(NamedTuple):
     """How a call ended: its `value`, or the reason (as in RetrainError) why there is none."""
@@ -51,13 +58,21 @@ _slot = -1
 
 
 def install(board: Board, parent: int, niceness: int) -> None:
-    """Make this process a worker of the process `parent`, at low priority, watching for the parent's end and for cancels."""
+    """Make this process a worker of the process `parent`, at low priority, watching for the parent's end and for cancels.
+
+    It uses one core: numpy's own threads would take the others from the learner and the API. It is scheduled as a batch
+    (Linux), so that waking up interrupts nobody.
+    """
     global _board
     _board = board
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
     signal.signal(signal.SIGALRM, _stop)
     signal.signal(signal.SIGUSR1, _stop)
     os.nice(niceness)
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):  # a container may forbid it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     main = threading.get_ident()
     threading.Thread(target=_watch, args=(parent, main), name="watch", daemon=True).start()
 

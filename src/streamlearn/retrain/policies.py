@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from streamlearn.config_errors import ConfigErrors, explain
-from streamlearn.config_retrain import PolicySettings
+from streamlearn.config_retrain import PolicySettings, RetrainSettings
 from streamlearn.errors import ConfigError, ModelError
 from streamlearn.importpath import call, find
 
@@ -54,6 +54,25 @@ def build(settings: PolicySettings, key: str = "retrain.policies") -> Policy:
         ) from None
     assert isinstance(made, Policy)
     return made
+
+
+def policies_of(retrain: RetrainSettings, key: str = "retrain") -> list[Policy]:
+    """All policies of a model, whose table of retrain settings stands at `key`. Raises ConfigErrors, which holds all that is
+    wrong."""
+    found, wrong = [], []
+    for place, settings in enumerate(retrain.policies):
+        try:
+            policy = build(settings, f"{key}.policies[{place}]")
+        except ConfigErrors as error:
+            wrong += error.errors
+            continue
+        if policy.sample > retrain.sample:
+            problem = f"{policy.name} looks at the features of {policy.sample} events a batch, and is told {retrain.sample}"
+            wrong.append(ConfigError(f"{key}.sample", problem, f"Write sample = {policy.sample}"))
+        found.append(policy)
+    if wrong:
+        raise ConfigErrors(wrong)
+    return found
 
 
 def tuned(name: str, past: Past, kappa: float) -> Policy | None:

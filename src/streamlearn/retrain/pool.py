@@ -1,7 +1,8 @@
 """A pool of warm worker processes that run one function each under limits, with progress, and can be told to stop.
 
-A worker that dies takes the jobs of the pool with it, never the caller: they end as failed, and the next submit finds a
-new pool. A job that ignores its time limit or a cancel for `GRACE_S` is killed. Nothing here knows what is being run.
+A worker that dies takes its job with it, never the caller: that job ends as failed. The others of the pool, which the executor
+ends with it, begin again in a new one when they are looked at next, `TRIES` times at most. A job that ignores its time limit or
+a cancel for `GRACE_S` is killed. Nothing here knows what is being run.
 """
 
 from __future__ import annotations
@@ -27,17 +28,23 @@ from .limits import CANCEL, DONE, PID, SLOTS, STARTED, TOTAL, WIDTH, Board, Outc
 GRACE_S: Final = 10.0
 NICENESS: Final = 10
 POLL_S: Final = 0.5
+TRIES: Final = 5  # times that a job is begun while workers beside its own die
+SEEN_S: Final = 1.0  # within which the death of a worker, that broke the pool, must show
 
 
 class Job:
     """One call in a worker. `submit` makes it; the methods may be called from any thread, `result` as often as one likes."""
 
-    def __init__(self, board: Board, slot: int, time_limit_s: float) -> None:
+    def __init__(self, board: Board, slot: int, time_limit_s: float, begin: Callable[[Job], None]) -> None:
         self._row = slot * WIDTH
         self._board = board
         self._time_limit_s = time_limit_s
+        self._begin = begin
         self._lock = threading.Lock()
         self._future: Future[Outcome] = Future()
+        self._settled = threading.Event()  # `_future` tells how it ended
+        self._stopped = False  # it was ended with a pool that another worker broke, and waits for a new one
+        self._tries = 1
         self._released = False
         self._progress = (0, 0)
         self._cancelled_at: float | None = None
@@ -58,36 +65,57 @@ class Job:
 
     def done(self) -> bool:
         """Whether `result` would not wait."""
-        self._enforce()
-        return self._future.done() or self._never_begins()
+        self._tend()
+        return self._settled.is_set() or self._never_begins()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end, so long at most; whether it is done."""
+        self._settled.wait(seconds)
+        return self.done()
 
     def result(self) -> Any:
         """What the function returned; waits for it. Raises RetrainError."""
-        while True:
+        while not self._settled.is_set():
             if self._never_begins():
                 raise RetrainError("cancelled", "cancelled before it began")
-            try:
-                outcome = self._future.result(POLL_S)
-            except TimeoutError:
-                self._enforce()
-            except (CancelledError, BrokenProcessPool) as error:
-                raise self._lost(error) from None
-            except Exception as error:
-                raise RetrainError("failed", describe(error)) from error
-            else:
-                if outcome.reason:
-                    raise RetrainError(outcome.reason, outcome.detail)
-                return outcome.value
+            self._tend()
+            self._settled.wait(POLL_S)
+        try:
+            outcome = self._future.result()
+        except (CancelledError, BrokenProcessPool) as error:
+            raise self._lost(error) from None
+        except RetrainError:
+            raise
+        except Exception as error:
+            raise RetrainError("failed", describe(error)) from error
+        if outcome.reason:
+            raise RetrainError(outcome.reason, outcome.detail)
+        return outcome.value
 
     def started(self, future: Future[Outcome]) -> None:
         """For the pool: this future tells of the call."""
         self._future = future
+
+    def running_in(self) -> int:
+        """For the pool: the process that has begun it, 0 before that."""
+        return int(self._board[self._row + PID])
+
+    def stop(self) -> bool:
+        """For the pool: it was ended through no fault of its own. Whether it will begin again."""
+        with self._lock:
+            if self._cancelled_at is not None or self._tries >= TRIES:
+                return False
+            self._tries += 1
+            self._stopped = True
+            self._board[self._row + PID] = 0
+            return True
 
     def release(self) -> None:
         """For the pool: the row is another's from now on."""
         with self._lock:
             self._progress = self._read_progress()
             self._released = True
+        self._settled.set()
 
     def _read_progress(self) -> tuple[int, int]:
         return int(self._board[self._row + DONE]), int(self._board[self._row + TOTAL])
@@ -98,19 +126,35 @@ class Job:
         The future itself is not cancelled: up to Python 3.12 a pool that breaks trips over a cancelled future, and hangs.
         """
         with self._lock:
-            return not self._released and self._cancelled_at is not None and not self._board[self._row + PID]
+            return not self._released and self._cancelled_at is not None and not self.running_in()
 
     def _lost(self, error: Exception) -> RetrainError:
         if self._overdue:
             return RetrainError("timeout", f"not done {GRACE_S:g} s after its limit of {self._time_limit_s:g} s: killed")
         if self._cancelled_at is not None:
             return RetrainError("cancelled", "cancelled")
+        if self._tries >= TRIES:
+            return RetrainError("failed", f"worker processes died, its own or another, each of the {TRIES} times it began")
         return RetrainError("failed", f"the worker process died ({error}); out of memory, or killed")
+
+    def _tend(self) -> None:
+        """Begin again what was stopped, and end what ignores its limit or a cancel."""
+        with self._lock:
+            again, self._stopped = self._stopped, False
+        if again:
+            self._begin(self)
+        self._enforce()
+
+    def reset(self) -> None:
+        """For the pool, before it begins again: nothing was done yet. A cancel stays."""
+        with self._lock:
+            for index in (PID, STARTED, DONE, TOTAL):
+                self._board[self._row + index] = 0
 
     def _enforce(self) -> None:
         """Kill the worker that has not come back: a call stuck in compiled code sees no signal."""
         with self._lock:
-            pid, started = int(self._board[self._row + PID]), self._board[self._row + STARTED]
+            pid, started = self.running_in(), self._board[self._row + STARTED]
             if self._released or not pid or self._future.done():
                 return
             now = time.monotonic()
@@ -134,7 +178,8 @@ class Pool:
         # takes, is therefore never held while the executor is called.
         self._lock = threading.Lock()
         self._executor_lock = threading.Lock()
-        self._closed = False
+        self._closed = self._warmed = False
+        self._dead: set[int] = set()  # the processes whose jobs were running when the executor broke
         self._executor = self._build()
 
     def submit(self, time_limit_s: float, memory_limit_mb: float, function: Callable[..., Any], *args: Any) -> Job:
@@ -150,20 +195,20 @@ class Pool:
             slot = self._free.pop()
             for index in range(slot * WIDTH, (slot + 1) * WIDTH):
                 self._board[index] = 0
-            job = self._jobs[slot] = Job(self._board, slot, time_limit_s)
+            call = functools.partial(run, slot, time_limit_s, memory_limit_mb, function, args)
+            job = self._jobs[slot] = Job(self._board, slot, time_limit_s, functools.partial(self._again, slot, call))
         try:
-            future = self._submit(functools.partial(run, slot, time_limit_s, memory_limit_mb, function, args))
+            self._start(slot, call, job)
         except Exception as error:
-            self._release(slot, None)
+            self._release(slot)
             raise RetrainError("failed", f"no worker process could be started: {describe(error)}") from error
-        job.started(future)
-        future.add_done_callback(functools.partial(self._release, slot))
         return job
 
     def warm(self) -> None:
         """Let each worker start and import what it will need. Does not wait for it."""
         with self._executor_lock:
-            self._warm()
+            self._warmed = True
+            self._warm(self._executor)
 
     def close(self) -> None:
         """Cancel every job, kill those that do not end within `GRACE_S`, and let the workers go. Closing twice is allowed."""
@@ -183,25 +228,61 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _submit(self, call: Callable[[], Outcome]) -> Future[Outcome]:
+    def _start(self, slot: int, call: Callable[[], Outcome], job: Job) -> None:
         with self._executor_lock:
             try:
-                return self._executor.submit(call)
+                future = self._executor.submit(call)
             except BrokenProcessPool:
-                self._executor.shutdown(wait=False, cancel_futures=True)
+                self._executor.shutdown(wait=True, cancel_futures=True)  # whatever ran in it is gone then
+                self._dead.clear()
                 self._executor = self._build()
-                return self._executor.submit(call)
+                job.reset()
+                future = self._executor.submit(call)
+            job.started(future)
+        future.add_done_callback(functools.partial(self._ended, slot))
 
-    def _warm(self) -> None:
-        for _ in range(self._workers):
-            self._executor.submit(_import, self._modules)
+    def _again(self, slot: int, call: Callable[[], Outcome], job: Job) -> None:
+        job.reset()
+        try:
+            self._start(slot, call, job)
+        except Exception as error:
+            failed: Future[Outcome] = Future()
+            failed.set_exception(RetrainError("failed", f"no worker process could be started again: {describe(error)}"))
+            job.started(failed)
+            self._release(slot)
 
     def _build(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
+        made = ProcessPoolExecutor(
             self._workers, self._context, initializer=install, initargs=(self._board, os.getpid(), self._niceness)
         )
+        # All start now. One that a later submit starts would not be watched: its death would go unnoticed until another
+        # call ends, since CPython takes the list of whom to watch just before it starts the new one.
+        self._warm(made)
+        return made
 
-    def _release(self, slot: int, _: Future[Outcome] | None) -> None:
+    def _warm(self, executor: ProcessPoolExecutor) -> None:
+        for _ in range(self._workers):
+            executor.submit(_import, self._modules if self._warmed else ())
+
+    def _ended(self, slot: int, future: Future[Outcome]) -> None:
+        """The executor calls this before it ends the workers beside the one that died."""
+        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
+            with self._lock:
+                job = None if self._closed else self._jobs.get(slot)
+                running = {job.running_in() for job in self._jobs.values()} - {0}
+            if job is not None and not self._died(job.running_in(), running) and job.stop():
+                return
+        self._release(slot)
+
+    def _died(self, pid: int, running: set[int]) -> bool:
+        """Whether `pid` is a process that died, of those that are `running` jobs."""
+        deadline = time.monotonic() + SEEN_S
+        while pid and not self._dead and time.monotonic() < deadline:
+            self._dead |= running - {process.pid for process in multiprocessing.active_children()}
+            time.sleep(0.01)
+        return pid in self._dead
+
+    def _release(self, slot: int) -> None:
         with self._lock:
             job = self._jobs.pop(slot, None)
             if job is not None:

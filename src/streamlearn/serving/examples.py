@@ -23,7 +23,7 @@ MODEL: Final[dict[str, Any]] = {
     "control": {
         "name": "delay", "stream": "flights", "task": "binary", "state": "steady", "version": 1, "previous": None,
         "shadow": None, "canary": None, "case": "", "degraded": "", "held": None,
-        "features": {"drifted": {}, "broken": None, "seen": None}, "since": 1767225600.0,
+        "features": {"drifted": {}, "broken": None, "seen": None}, "contract": None, "since": 1767225600.0,
     },
     "shards": [
         {
@@ -40,9 +40,10 @@ VERSION: Final[dict[str, Any]] = {
     "times": {"starts": {"0": 1767221000.0}, "until": {"0": 1767225601.0}, "trained_to": {"0": 1767225610.0}},
     "settings": {"stream": "flights", "task": "binary", "pipeline": "logistic", "params": {}},
     "made_with": {"streamlearn": "0.1.0", "river": "0.26.1", "python": "3.11.9", "settings_sha256": "9c41…"},
+    "features": {"carrier": "string", "distance": "number"}, "features_in_all": 2,
     "blobs": {
         "0": {
-            "bytes": 48210, "sha256": "5e0a…", "learned": 10040, "skipped": 0, "read_to": 1767225610.0, "features": 7,
+            "bytes": 48210, "sha256": "5e0a…", "learned": 10040, "skipped": 0, "read_to": 1767225610.0, "features": 2,
         }
     },
     "trial": {
@@ -53,7 +54,7 @@ VERSION: Final[dict[str, Any]] = {
         "at": 1767225701.0, "n": 25100, "by": "control", "why": "evidence 34.1 of 33 after 4534 events", "instead_of": 1,
         "positions": {"0": 50210}, "scores": {},
     },
-    "origin": None,
+    "origin": None, "search": None,
     "decisions": [
         {
             "kind": "promoted", "at": 1767225701.0, "by": "control", "why": "every shard serves it", "case": "delay-17",
@@ -66,7 +67,8 @@ VERSION_IN_FULL: Final[dict[str, Any]] = VERSION | {
     "unusable": {},
     "fitted": {
         "0": {
-            "position": 41230, "estimator": "LogisticRegression", "features": 7, "numbers": 5, "strings": 2,
+            "position": 41230, "estimator": "LogisticRegression", "features": 2, "numbers": 1, "strings": 1,
+            "types": {"carrier": "string", "distance": "number"},
             "weights": {"(intercept)": -1.2, "distance": 0.4}, "weights_in_all": 2,
         }
     },
@@ -98,6 +100,7 @@ REWIND: Final[dict[str, Any]] = {
 CASE: Final[dict[str, Any]] = {
     "id": "delay-17", "model": "delay", "kind": "drift", "open": True, "outcome": None, "opened_at": 1767225600.0,
     "closed_at": None, "version": 2, "progress": None, "trial": {"events": 640, "e": 3.1, "mean_difference": 0.021},
+    "search": None,
     "steps": [
         {
             "kind": "case_opened", "at": 1767225600.0, "n": 20900, "offset": 40210, "version": 1, "by": "control",

@@ -31,8 +31,8 @@ router: Final = APIRouter(route_class=openapi.PlainRoute)
     "/v1/models/{model}/versions",
     tags=["models"],
     summary="A model's versions",
-    description="Each with its parent, why and with what it was made, from which part of the log, its trial, its fate, and "
-    "whether it is kept",
+    description="Each with its parent, why and with what it was made, from which part of the log, the features that it knows, "
+    "its trial, its fate, and whether it is kept",
     response_class=Response,
     openapi_extra=openapi.operation(
         parameters=[MODEL_NAME],
@@ -47,9 +47,11 @@ async def get_versions(request: Request) -> Response:
     shards = hub.holder.shards(name)
     items = [doc for doc in await documents(hub, "version") if str(doc["id"]).rpartition("@")[0] == name]
     blobs = set(await asyncio.to_thread(hub.deps.store.versions))
+    live = await asyncio.to_thread(_features, shards)
     for doc in items:
         version = int(str(doc["id"]).rpartition("@")[2])
         doc["kept"] = all((name, version, slot.shard) in blobs for slot in shards)
+        doc |= live.get(version, {})
     return json_answer(wire.Page(items))
 
 
@@ -77,7 +79,8 @@ async def get_version(request: Request) -> Response:
     version = int(text)
     kept, unusable, fitted = await asyncio.to_thread(_blobs, hub, name, version, shards)
     serving = await asyncio.to_thread(_serving, version, shards)
-    return json_answer(found[0] | {"kept": kept, "unusable": unusable, "fitted": fitted, "serving": serving})
+    features = (await asyncio.to_thread(_features, shards)).get(version, {})
+    return json_answer(found[0] | features | {"kept": kept, "unusable": unusable, "fitted": fitted, "serving": serving})
 
 
 def _blobs(
@@ -99,6 +102,23 @@ def _blobs(
         else:
             fitted[str(slot.shard)] = {"position": header.positions[0].offset, **header.extra.get("summary", {})}
     return kept, unusable, fitted
+
+
+def _features(shards: Sequence[Slot]) -> dict[int, dict[str, Any]]:
+    """By version that serves, the types of its features by name as they are known now, and how many there are in all."""
+    from ..learning.model import Model  # as below
+    from ..learning.summary import known_features
+
+    found: dict[int, dict[str, Any]] = {}
+    for slot in shards:
+        one = slot.served
+        if one is None or not isinstance(one.model, Model):
+            continue
+        known = known_features(one.model)
+        doc = found.setdefault(one.version, {"features": {}, "features_in_all": 0})
+        doc["features"] = dict(sorted({**known["types"], **doc["features"]}.items()))
+        doc["features_in_all"] = max(doc["features_in_all"], known["features"])
+    return found
 
 
 def _serving(version: int, shards: Sequence[Slot]) -> dict[str, dict[str, Any]]:

@@ -29,7 +29,8 @@ KEYS = KeyRing({"test": b"0123456789abcdef"})
 class Spy(base.Classifier):
     """Keeps what it was asked and taught, in order. P(True) is the share of True among what it learned.
 
-    It raises on `boom` (asked) and `bang` (taught), and answers NaN on `nan`.
+    It raises on `boom` (asked) and `bang` (taught), has no memory for `vast` (asked) and `huge` (taught), and answers NaN on
+    `nan`.
     """
 
     def __init__(self, name: str = "spy") -> None:
@@ -45,6 +46,8 @@ class Spy(base.Classifier):
     def predict_proba_one(self, x: dict[str, Any], **kwargs: Any) -> dict[Any, float]:
         if x.get("boom"):
             raise ZeroDivisionError("boom")
+        if x.get("vast"):
+            raise MemoryError
         if x.get("nan"):
             return {True: float("nan"), False: 0.0}
         self.calls.append(("predict", str(x.get("n", x))))
@@ -54,6 +57,8 @@ class Spy(base.Classifier):
     def learn_one(self, x: dict[str, Any], y: Any) -> None:
         if x.get("bang"):
             raise ZeroDivisionError("bang")
+        if x.get("huge"):
+            raise MemoryError
         self.calls.append(("learn", str(x.get("n", x))))
         self.true += y is True
         self.taught += 1
