@@ -107,10 +107,11 @@ def test_policies_are_tuned_on_the_first_batches_alone() -> None:
     for ledger in (quiet, restless):
         ledger.past.loss[:10, :10] = quiet.past.loss[:10, :10]
         compared = compare(ledger, Gate(ledger, DRIFT), {}, 20.0, 10)
-        params.append({one.name: one.settings.params for one in compared.results if one.settings is not None})
+        params.append({one.name: [policy.params for policy in one.policies] for one in compared.results})
     assert params[0] == params[1]
-    assert params[0]["periodic"]["every"] == 3
-    assert params[0]["cara_t"]["tau"] > 0
+    assert params[0]["periodic"][0]["every"] == 3
+    assert params[0]["cara_t"][0]["tau"] > 0
+    assert params[0]["debt, or twice unconfirmed"] == [{}, {"gate": False, "times": 2}]
 
 
 def test_configured_policies_run_as_they_are() -> None:
@@ -119,12 +120,12 @@ def test_configured_policies_run_as_they_are() -> None:
     configured = names | {"mine": policy("debt")}
     found = by_name(compare(ledger, Gate(ledger, DRIFT), configured, 20.0, 6).results)
     assert found["periodic every 5"].retrains == [10, 15, 20]
-    assert found["periodic every 5"].settings == configured["periodic every 5"]
+    assert found["periodic every 5"].policies == (configured["periodic every 5"],)
     assert found["labels"].retrains == [12, 19]
     assert "debt" not in found, "it is the configured one, which stands there once"
     together = found[TOGETHER]
     assert together.retrains == [10, 15, 20], "the period is always the first of these, and counts from every retrain"
-    assert together.settings is None
+    assert together.policies == tuple(configured.values())
     with pytest.raises(ConfigErrors, match="there is no policy 'dept'"):
         compare(ledger, Gate(ledger, DRIFT), {"dept": policy("dept")}, 20.0, 6)
 

@@ -29,14 +29,14 @@ params = st.dictionaries(
 
 @given(st.sampled_from(["debt", "periodic", "mine.policies:Mine"]), params)
 def test_the_toml_is_the_policy_that_was_measured(name: str, params: dict[str, Any]) -> None:
-    policy = PolicySettings(name=name, params=params)
-    table = tomllib.loads(as_toml("m", policy))["models"]["m"]["retrain"]
-    assert RetrainSettings.model_validate(table).policies == (policy,)
+    policies = (PolicySettings(name=name, params=params), PolicySettings(name="never"))
+    table = tomllib.loads(as_toml("m", policies))["models"]["m"]["retrain"]
+    assert RetrainSettings.model_validate(table).policies == policies
 
 
 def result(name: str, cost: float, retrains: int = 0, policy: str | None = None, **params: Any) -> Result:
-    settings = None if name == ORACLE else PolicySettings(name=policy or name, params=params)
-    return Result(name, settings, cost, list(range(retrains)), cost - 10 * retrains)
+    policies = () if name == ORACLE else (PolicySettings(name=policy or name, params=params),)
+    return Result(name, policies, cost, list(range(retrains)), cost - 10 * retrains)
 
 
 def compared(*results: Result, at: float = 10.0, missing: dict[str, str] | None = None) -> Compared:
@@ -65,6 +65,9 @@ def test_a_debt_that_differs_from_the_default_is_not_the_simplest() -> None:
     free = result("debt without the gate", 100.0, 5, "debt", gate=False)
     assert recommended(compared(free, result("periodic", 101.0, 5))).chosen.name == "periodic"
     assert recommended(compared(free, result("cara_ct", 99.0, 5))).chosen is free
+    both = result("both", 99.0, 5)._replace(policies=(PolicySettings(name="debt"), *free.policies))
+    assert recommended(compared(free, both)).chosen is free, "one is simpler than two"
+    assert recommended(compared(both, result("cara_ct", 99.0, 5))).chosen is both
 
 
 def report(*all_compared: Compared, cost: CostSettings | None = None, configured: tuple[str, ...] = ("debt",)) -> Report:
@@ -125,10 +128,10 @@ def test_programs_get_all_of_it() -> None:
     assert here["missing"] == {"upf": "it needs scikit-learn"}
     debt = next(one for one in here["policies"] if one["name"] == "debt")
     assert debt == {
-        "name": "debt", "configured": True, "policy": {"name": "debt", "params": {}}, "cost": 130.0, "over_oracle": 1.3,
+        "name": "debt", "configured": True, "policies": [{"name": "debt", "params": {}}], "cost": 130.0, "over_oracle": 1.3,
         "lost": 110.0, "retrains": [0, 1],
     }  # fmt: skip
-    assert next(one for one in here["policies"] if one["name"] == ORACLE)["policy"] is None
+    assert next(one for one in here["policies"] if one["name"] == ORACLE)["policies"] == []
 
 
 def test_where_nothing_is_lost_nothing_is_divided(capsys: pytest.CaptureFixture[str]) -> None:

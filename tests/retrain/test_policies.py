@@ -130,6 +130,16 @@ def test_the_debt_says_nothing_without_a_confirmation_unless_told_to() -> None:
     assert not free.decide(seen_of([0.0, 0.2, 0.2])).settled  # no drift waits for a decision
 
 
+def test_the_threshold_may_be_some_times_what_a_retrain_costs() -> None:
+    once, twice = Debt(gate=False), Debt(gate=False, times=2)
+    assert once.decide(seen_of([0.27])).retrain
+    keep = twice.decide(seen_of([0.27]))
+    assert (keep.retrain, keep.total, keep.threshold) == (False, pytest.approx(30.0), 40.0)
+    assert "not more than 2 times what a retrain costs (40)" in keep.why
+    assert twice.decide(seen_of([0.27, 0.27])).retrain
+    assert once.params()["times"] == 1
+
+
 @given(st.floats(0, 100), st.lists(st.floats(-50, 50), max_size=30))
 @example(0.0, [])
 def test_the_reflected_sum_is_its_recursion(start: float, steps: list[float]) -> None:

@@ -23,6 +23,7 @@ LEAST_STRETCH: Final = 4  # batches of a calibration
 ORACLE: Final = "oracle"
 TOGETHER: Final = "all that are configured"
 UPF: Final = "upf"
+DEBT: Final = PolicySettings(name="debt")
 TIMED: Final = ("cron", UPF)  # what goes by the clock
 
 
@@ -73,11 +74,11 @@ def on_loss(drift: DriftSettings) -> DriftSettings:
 
 
 class Result(NamedTuple):
-    """One policy at one κ: its title and settings (None: the oracle, or several together), what it cost on the rest,
-    its retrains (batches), and the lost events that are part of the cost."""
+    """What was asked at one κ: its title, the policies as a configuration holds them (none: the oracle), what they cost on the
+    rest of the stream, their retrains (batches), and the lost events that are part of the cost."""
 
     name: str
-    settings: PolicySettings | None
+    policies: tuple[PolicySettings, ...]
     cost: float
     retrains: list[int]
     lost: float
@@ -105,16 +106,17 @@ class Compared(NamedTuple):
 
 
 # What is compared beside the configured ones; those that can be tuned are, from these params on.
-BESIDE: Final[Mapping[str, PolicySettings]] = {
-    "never": PolicySettings(name="never"),
-    "always": PolicySettings(name="always"),
-    "periodic": PolicySettings(name="periodic", params={"every": 1}),
-    "debt": PolicySettings(name="debt"),
-    "debt without the gate": PolicySettings(name="debt", params={"gate": False}),
-    "cara_t": PolicySettings(name="cara_t"),
-    "cara_ct": PolicySettings(name="cara_ct"),
-    "cara_p": PolicySettings(name="cara_p", params={"phi": 1}),
-    UPF: PolicySettings(name=UPF),
+BESIDE: Final[Mapping[str, tuple[PolicySettings, ...]]] = {
+    "never": (PolicySettings(name="never"),),
+    "always": (PolicySettings(name="always"),),
+    "periodic": (PolicySettings(name="periodic", params={"every": 1}),),
+    "debt": (DEBT,),
+    "debt without the gate": (PolicySettings(name="debt", params={"gate": False}),),
+    "debt, or twice unconfirmed": (DEBT, PolicySettings(name="debt", params={"gate": False, "times": 2})),
+    "cara_t": (PolicySettings(name="cara_t"),),
+    "cara_ct": (PolicySettings(name="cara_ct"),),
+    "cara_p": (PolicySettings(name="cara_p", params={"phi": 1}),),
+    UPF: (PolicySettings(name=UPF),),
 }
 
 
@@ -134,26 +136,32 @@ def compare(
     """
     past, calibration = ledger.past, head(ledger.past, stretch)
     best = simulate.oracle(past, kappa, stretch - 1)
-    oracle = Result(ORACLE, None, best.cost, best.retrains, best.cost - kappa * len(best.retrains))
-    found: list[Result] = []
+    found = [Result(ORACLE, (), best.cost, best.retrains, best.cost - kappa * len(best.retrains))]
     missing: dict[str, str] = {}
-    beside = {title: settings for title, settings in BESIDE.items() if settings not in configured.values()}
-    for title, settings in (beside | dict(configured)).items():
+    given: dict[str, tuple[PolicySettings, ...]] = {title: (settings,) for title, settings in configured.items()}
+    if len(given) > 1:
+        given[TOGETHER] = tuple(configured.values())
+    beside = {title: several for title, several in BESIDE.items() if several not in given.values()}
+    for title, several in (beside | given).items():
         try:
-            if settings.name in TIMED and past.at[-1] <= past.at[0]:
+            if past.at[-1] <= past.at[0] and any(one.name in TIMED for one in several):
                 raise ModelError("the events have no times of their own; name their column with --ts")
-            policy = policies.build(settings) if title in configured else _tuned(settings, calibration, kappa)
+            if title in given:
+                asked = [policies.build(one) for one in several]
+            else:
+                asked = [_tuned(one, calibration, kappa) for one in several]
+                several = tuple(_settings(one, policy) for one, policy in zip(several, asked, strict=True))
         except ModelError as error:
             missing[title] = str(error)
             continue
-        done = simulate.replay(policy, past, kappa, stretch - 1, seed, gate)
-        if isinstance(policy, Tunable) and title not in configured:
-            settings = PolicySettings(name=settings.name, params=policy.params())
-        found.append(Result(title, settings, done.cost, done.retrains, float(done.losses.sum())))
-    if len(configured) > 1:
-        done = simulate.replay([policies.build(one) for one in configured.values()], past, kappa, stretch - 1, seed, gate)
-        found.append(Result(TOGETHER, None, done.cost, done.retrains, float(done.losses.sum())))
-    return Compared(kappa, [oracle, *sorted(found, key=lambda one: one.cost)], missing)
+        done = simulate.replay(asked, past, kappa, stretch - 1, seed, gate)
+        found.append(Result(title, several, done.cost, done.retrains, float(done.losses.sum())))
+    return Compared(kappa, [found[0], *sorted(found[1:], key=lambda one: one.cost)], missing)
+
+
+def _settings(settings: PolicySettings, policy: Policy) -> PolicySettings:
+    """The settings as they were tuned."""
+    return PolicySettings(name=settings.name, params=policy.params()) if isinstance(policy, Tunable) else settings
 
 
 def _tuned(settings: PolicySettings, past: Past, kappa: float) -> Policy:

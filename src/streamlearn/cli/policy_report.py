@@ -52,19 +52,21 @@ class Advice(NamedTuple):
 
 def recommended(compared: Compared) -> Advice:
     """Of the policies that cost within 3 % of the least the simplest."""
-    policies = [one for one in compared.results if one.settings is not None]
-    least = min(policies, key=lambda one: one.cost)
-    alike = [one for one in policies if one.cost <= (1 + TIE) * least.cost]
+    asked = [one for one in compared.results if one.policies]
+    least = min(asked, key=lambda one: one.cost)
+    alike = [one for one in asked if one.cost <= (1 + TIE) * least.cost]
     return Advice(min(alike, key=_simplicity), least, alike)
 
 
-def _simplicity(result: Result) -> tuple[int, float]:
-    assert result.settings is not None
-    name, params = result.settings.name, result.settings.params
-    place = SIMPLEST.index(name) if name in SIMPLEST else len(SIMPLEST)
-    if name == "debt" and params:  # one that differs from the default has to be explained
-        place = SIMPLEST.index("floor")
-    return place, result.cost
+def _simplicity(result: Result) -> tuple[int, int, float]:
+    """One policy before several, and these by the least simple of them."""
+
+    def place(one: PolicySettings) -> int:
+        if one.name == "debt" and one.params:  # one that differs from the default has to be explained
+            return SIMPLEST.index("floor")
+        return SIMPLEST.index(one.name) if one.name in SIMPLEST else len(SIMPLEST)
+
+    return max(map(place, result.policies)), len(result.policies), result.cost
 
 
 def show(report: Report) -> None:
@@ -128,8 +130,7 @@ def _advise(report: Report) -> None:
     elif 0 < len(chosen.retrains) < FEW:
         say(f"It rests on {counted(len(chosen.retrains), 'retrain')} only: one more drift may turn the order")
     say("To take it, in the place of the model's present policies:")
-    assert chosen.settings is not None
-    say("\n" + as_toml(report.model, chosen.settings))
+    say("\n" + as_toml(report.model, chosen.policies))
 
 
 def _costs(report: Report, result: Result) -> str:
@@ -145,9 +146,10 @@ def _against(other: Result, chosen: Result) -> str:
     return f"{abs(share):.1%} {'more' if share >= 0 else 'less'}"
 
 
-def as_toml(model: str, policy: PolicySettings) -> str:
-    """The policy as a configuration holds it."""
-    return "\n".join(as_table(f"models.{model}.retrain", {"policies": [policy.model_dump(exclude_defaults=True)]}))
+def as_toml(model: str, policies: Sequence[PolicySettings]) -> str:
+    """The policies as a configuration holds them."""
+    listed = [policy.model_dump(exclude_defaults=True) for policy in policies]
+    return "\n".join(as_table(f"models.{model}.retrain", {"policies": listed}))
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -171,7 +173,7 @@ def as_json(report: Report) -> dict[str, Any]:
                     {
                         "name": result.name,
                         "configured": result.name in report.configured,
-                        "policy": None if result.settings is None else result.settings.model_dump(mode="json"),
+                        "policies": [policy.model_dump(mode="json") for policy in result.policies],
                         "cost": result.cost,
                         "over_oracle": one.over(result),
                         "lost": result.lost,

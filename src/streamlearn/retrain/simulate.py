@@ -41,7 +41,8 @@ def replay(
 ) -> Replay:
     """What `policy` would have done from batch start + 1 on, served at first by the model made after batch `start`.
 
-    Of several policies each is asked until one retrains, as in service; `choices` then holds the last answer to each batch.
+    Of several policies each is asked until one retrains, as in service: while a drift waits the gated ones alone, and it is
+    settled when they all say so. `choices` then holds the last answer to each batch.
     `gate(i, j)` is the drift that was confirmed of model i by the end of batch j, or None, and is asked for gated policies
     alone; what it says first is shown until it leads to a retrain or is settled, after which the very same one is not shown
     again. A gated policy without a gate is never shown one. The policy's `seed` is `seed` plus the number of the batch.
@@ -64,24 +65,28 @@ def replay(
             if found is not None and found != settled:
                 confirmed, before = found, len(batches)
         reference = float(past.reference[model])
+        over = True
         for one in several:
+            if confirmed is not None and not one.gated:
+                continue
             choice = one.decide(
                 Seen(
-                    batches=tuple(batches[before if one.gated else 0 :]),
+                    batches=tuple(batches[before:]),
                     reference=None if math.isnan(reference) else reference,
                     kappa=kappa,
                     now=float(past.at[j]),
                     since=float(past.at[model]),
-                    confirmed=confirmed if one.gated else None,
+                    confirmed=confirmed,
                     seed=seed + j,
                     first=not retrains,
                 )
             )
-            if choice.settled:
-                before, confirmed, settled = 0, None, confirmed
+            over = over and choice.settled
             if choice.retrain:
                 break
         choices.append(choice)
+        if over and confirmed is not None:
+            before, confirmed, settled = 0, None, confirmed
         if choice.retrain:
             retrains.append(j)
             model, batches = j, []
