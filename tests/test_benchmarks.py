@@ -409,6 +409,77 @@ def test_the_intervals_of_differences() -> None:
     assert over_seeds([0.5]) == (-1.0, 1.0)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_strategies_quickly(tmp_path: Path) -> None:
+    """A tree that forgets nothing must be made anew from the change: what is left of before costs. Then the workers."""
+    found, folder = tmp_path / "rows.json", tmp_path / "temporary"
+    folder.mkdir()
+    with program("strategy", folder, "--quick", "--json", str(found)) as process:
+        told, errors = process.communicate(timeout=220)
+    assert process.returncode == 0, errors
+    all_rows = json.loads(found.read_text())
+    rows = {row["name"]: row for row in all_rows}
+    assert len(rows) == len(all_rows)
+    loss = {
+        name: rows[f"abrupt: tree, {name}, loss"]["value"]
+        for name in ("nothing", "full, since the change", "full, the last 2,000", "warm, since the change")
+    }
+    assert loss["full, since the change"] < 0.15 < loss["full, the last 2,000"] < loss["nothing"]
+    assert loss["full, since the change"] < loss["warm, since the change"] < loss["nothing"]
+    for kind in ("abrupt", "gradual", "recurring"):
+        apart = rows[f"{kind}: tree, full, since the change, less nothing"]["value"]
+        assert apart == rows[f"{kind}: tree, full, since the change, loss less that of nothing"]["value"] < 0
+        assert rows[f"{kind}: linear, search, since the change, fit"]["reference"], "what it chose"
+        for name in ("full, since the change", "search, since the change"):
+            assert rows[f"{kind}: linear, {name}, fit"]["value"] > 0
+            assert rows[f"{kind}: linear, {name}, size of the version"]["value"] > 1000
+    assert rows["abrupt: forest, members, since the change, loss"]["value"] < 0.2
+    assert rows["abrupt: river ARF, nothing, loss"]["value"] < 0.2
+    assert rows["versions equal to the first"]["value"] == 1
+    assert rows["candidates with losses equal to the first"]["value"] == 1
+    assert "less nothing" in told
+    nothing_is_left(folder)
+
+
+def test_streams_turn_when_they_are_said_to() -> None:
+    """Of labels that turn over: how many agree with those of the concept before, by place."""
+    from benchmarks.strategy import abrupt, gradual, recurring, turning
+
+    def agreeing(share: Any, seed: int) -> list[bool]:
+        pairs = turning("mixed", seed, 4000, lambda i: share(2000, i))
+        concepts = [turning("mixed", seed, 4000, lambda i, share=share: float(share)) for share in (0, 1)]
+        return [pair == one for pair, one in zip(pairs, concepts[0], strict=True)]
+
+    for seed in (0, 1):
+        old = agreeing(abrupt, seed)
+        assert all(old[:2000])
+        assert not any(old[2000:])
+        old = agreeing(gradual, seed)
+        assert all(old[:1500])
+        assert not any(old[2500:])
+        assert 350 < sum(old[1500:2000]) < 400 < 600 - sum(old[2000:2500]) + 25
+        old = agreeing(recurring, seed)
+        assert all(old[:1000])
+        assert not any(old[1000:2000])
+        assert all(old[2000:])
+
+
+def test_fits_are_those_that_control_would_ask_for() -> None:
+    """Windows and bases as `control.windows` has them."""
+    from benchmarks.strategy import DECAYED, FULL, LAST, LINEAR, MEMBERS, STRATEGIES, WARM, Stage, drifts, settings_of
+
+    drift = next(one for one in drifts(True) if one.kind == "abrupt")
+    stage = Stage(drift, settings_of(drift, LINEAR, True), drift.make())
+    specs = {name: stage.spec(strategy) for name, strategy in STRATEGIES.items()}
+    assert {spec.until for spec in specs.values()} == {2500}
+    starts = {name: specs[name].start for name in (FULL, LAST, DECAYED, WARM, MEMBERS)}
+    assert starts == {FULL: 2000, LAST: 500, DECAYED: 0, WARM: 2000, MEMBERS: 2000}
+    assert {name for name, spec in specs.items() if spec.base is not None} == {WARM, MEMBERS}
+    assert [specs[name].how for name in (FULL, LAST, DECAYED, WARM, MEMBERS)] == ["full", "full", "full", "warm", "members"]
+    assert {name: spec.half_life for name, spec in specs.items() if spec.half_life} == {DECAYED: 250}
+
+
 def test_rates_over_several_streams_are_those_of_one_long_one() -> None:
     from benchmarks.drift import pooled
     from streamlearn.drift.offline import rates
