@@ -34,6 +34,7 @@ FITTED = 20_000
 FOR_EVER = 100_000  # epochs
 EVENTS_A_SECOND = 30_000  # more than are learned
 START_S = 60.0
+PIECE = 50_000
 
 
 @contextmanager
@@ -64,8 +65,8 @@ def status(running: Service) -> dict[str, Any]:
         store.close()
 
 
-def learned_a_second(running: Service, seconds: float) -> float:
-    """Between two of the learner's reports, at least so many seconds apart; 0 when it caught up meanwhile."""
+def learned_a_second(running: Service, seconds: float, end: int) -> float:
+    """Between two of the learner's reports, at least so many seconds apart; 0 when it has come to `end` meanwhile."""
     first = status(running)
     while (fresh := status(running))["at"] == first["at"]:
         time.sleep(0.05)
@@ -73,14 +74,14 @@ def learned_a_second(running: Service, seconds: float) -> float:
     while last["at"] < fresh["at"] + seconds:
         time.sleep(0.05)
         last = status(running)
-    return 0.0 if last["position"] >= last["end"] else float((last["n"] - fresh["n"]) / (last["at"] - fresh["at"]))
+    return 0.0 if last["position"] >= end else float((last["n"] - fresh["n"]) / (last["at"] - fresh["at"]))
 
 
 def measure(rows: Rows, quick: bool) -> None:
     """Learning, then predictions."""
     source, data = electricity()
     rows.title += f", {source}, {os.cpu_count()} cores"
-    pairs, seconds = (2, 2.0) if quick else (7, 5.0)
+    pairs, seconds = (2, 2.0) if quick else (6, 5.0)
     with tempfile.TemporaryDirectory() as name, service(Path(name)) as running:
         backlog(running, data, 0, FITTED)
         wait_until_caught_up(running)
@@ -103,11 +104,11 @@ def measure(rows: Rows, quick: bool) -> None:
             end = FITTED
             for number in range(2 * pairs):
                 wanted = number % 4 in (1, 2)
-                more = int((seconds + 4) * EVENTS_A_SECOND) - (end - status(running)["position"])
-                backlog(running, data, end, max(0, more))
-                end += max(0, more)
                 with retraining(jobs, wanted):
-                    rates[wanted].append(learned_a_second(running, seconds))
+                    while end - status(running)["position"] < (seconds + 4) * EVENTS_A_SECOND:
+                        backlog(running, data, end, PIECE)  # the learner takes some while it is appended
+                        end += PIECE
+                    rates[wanted].append(learned_a_second(running, seconds, end))
             _told(rows, "events learned", rates, "1/s", ">= 0.9")
             rows.add("least rate, 0 if the learner was not at work all the time", min(*rates[0], *rates[1]), "1/s", "> 0")
         finally:

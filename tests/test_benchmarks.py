@@ -178,7 +178,9 @@ def test_the_meter_tells_the_share_of_one_core() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", ["learn", "predict", "freshness", "snapshot", "memory", "trial", "executor", "interference"])
+@pytest.mark.parametrize(
+    "name", ["learn", "predict", "freshness", "snapshot", "memory", "trial", "executor", "interference", "search"]
+)
 def test_each_quickly(name: str, tmp_path: Path) -> None:
     """Figures of the agreed form, some with a goal, but for pauses; whether it is met is for people to judge."""
     found, folder = tmp_path / "rows.json", tmp_path / "temporary"
@@ -264,6 +266,69 @@ def test_drifts_quickly(tmp_path: Path) -> None:
     assert rows["abrupt: dummy, raw, MDR"]["value"] == 0, "it always fires, sooner or later"
     assert "as configured" in told
     nothing_is_left(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_policies_quickly(tmp_path: Path) -> None:
+    """Costs, not speed: nothing undercuts the oracle, and where circles jump a debt is far below never retraining."""
+    found, folder = tmp_path / "rows.json", tmp_path / "temporary"
+    folder.mkdir()
+    with program("policy", folder, "--quick", "--json", str(found)) as process:
+        told, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    assert "electricity and hflights are left out" in errors
+    rows = {row["name"]: row for row in json.loads(found.read_text())}
+    for kind in ("rotating", "circles"):
+        for model in ("frozen", "logistic", "tree"):
+            assert f"{kind}, {model}: cost over the oracle's" in told
+            assert rows[f"{kind}, {model}, κ 20: oracle"]["value"] == 1
+            assert 1 <= rows[f"{kind}, {model}: default (debt), worst"]["value"] < 1.6
+            assert rows[f"{kind}, {model}: default (debt), worst"]["goal"] == "<= 1.3"
+            assert rows[f"{kind}, {model}, κ 2000: always"]["value"] > 10, "a retrain after every batch is paid for"
+            assert rows[f"{kind}, {model}, κ 2: never"]["value"] > rows[f"{kind}, {model}, κ 2000: never"]["value"] == 1
+    assert all(row["value"] >= 1 for row in rows.values() if row["unit"] == "x oracle")
+    debt, never = (rows[f"circles, frozen, κ 20: {policy}"]["value"] for policy in ("debt", "never"))
+    assert debt < 1.3 < 1.8 < never
+    assert rows["circles, frozen: default (debt) / never or always"]["value"] <= 1.1
+    assert rows["static, logistic: default (debt), needless retrains"]["value"] == 0
+    nothing_is_left(folder)
+
+
+def test_a_rise_is_what_an_old_model_loses_more_than_new_ones() -> None:
+    import numpy as np
+
+    from benchmarks.policy import rise_of
+    from streamlearn.retrain.policy import Past
+
+    loss = np.full((6, 6), np.nan)
+    loss[np.triu_indices(6, 1)] = 0.1
+    loss[1, 4:] = 0.5
+    ones = np.ones(6)
+    assert rise_of(Past(ones, ones, loss, loss, loss, ones), 1) == pytest.approx(0.8 / 3)
+
+
+@pytest.mark.parametrize("kind", ["rotating", "circles"])
+def test_generated_streams_drift_and_are_the_same_again(kind: str) -> None:
+    """A rule that is right in the beginning goes wrong: by the labels of the same places, early and late."""
+    from benchmarks import policy
+
+    make = getattr(policy, kind)
+    events = list(make(3, policy.EVENTS))
+    assert events == list(make(3, policy.EVENTS))
+    assert events[:100] != list(make(4, 100))
+
+    def positive(some: list[Any]) -> Any:
+        """The share of positives in each of sixteen cells."""
+        cells: dict[tuple[int, int], list[bool]] = {}
+        for x, y in some:
+            cells.setdefault((int(2 * x["a"] + 9), int(2 * x["b"] + 9)), []).append(y)
+        return {cell: sum(ys) / len(ys) for cell, ys in cells.items() if len(ys) >= 20}
+
+    first, again, last = (positive(events[n : n + 1900]) for n in (0, 100, policy.EVENTS - 1900))
+    near = max(abs(first[cell] - again[cell]) for cell in first.keys() & again.keys())
+    far = max(abs(first[cell] - last[cell]) for cell in first.keys() & last.keys())
+    assert near < 0.2 < 0.5 < far
 
 
 @pytest.mark.slow

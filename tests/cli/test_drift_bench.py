@@ -374,6 +374,16 @@ def test_a_row_that_is_no_event_is_named(config: Path, tmp_path: Path) -> None:
     assert "row 2" in result.stderr
 
 
+def test_rows_may_have_times_of_their_own(config: Path, tmp_path: Path) -> None:
+    """They count as appended then: a log that took them in at the epoch would have them come from the future."""
+    path, numbers = tmp_path / "times.csv", tmp_path / "n.json"
+    times = ["1700000000", "2026-11-27T12:00:00Z", "2026-11-27T12:00:01Z", "soon"]
+    path.write_text("\n".join(["t,a,y", *(f"{time},1,yes" for time in times)]) + "\n")
+    result = run(config, "m", path, "--label", "y", "--ts", "t", "--json", numbers)
+    assert json.loads(numbers.read_text())["labelled"] == 3
+    assert "1 record could not be learned; the first, at 3: time, ts: 'soon' is not RFC 3339" in result.stderr
+
+
 def swapped(task: str, labels: list[Any], drifts: list[int], middle: float = 0.0) -> Iterator[Any]:
     swap = Swap(task, drifts, middle=middle)
     return (swap(y, n) for n, y in enumerate(labels))

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamlearn.cli.drift_report import Report, Result, Source, as_toml, check_plot, draw
+from streamlearn.cli.benches import Source, check_plot
+from streamlearn.cli.drift_report import Report, Result, as_toml, draw
 from streamlearn.config import DetectorSettings, DriftSettings
 from streamlearn.drift.offline import Case, Shown, Tape, rates
 from streamlearn.errors import ConfigError

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from streamlearn.cli import status
-from streamlearn.cli.status import Line, cells, from_api, from_store, show
+from streamlearn.cli.status import Line, cells, from_api, from_store, inputs, show
 from streamlearn.cli.wiring import open_store, read_settings
 from streamlearn.config import Settings
 from streamlearn.lineage import Backfill
@@ -200,3 +200,12 @@ def test_what_the_file_says_otherwise_and_how_far_the_past_is_are_shown(
     assert from_api(view(control={"state": "steady", "version": 2})).differs is None
     assert "version 2, where control has version 3" in str(from_api(view(control={"state": "steady", "version": 3})).differs)
     assert from_api(view(control={"state": "trial", "version": 3})).differs is None
+
+
+def test_a_confirmed_drift_that_waits_is_told_with_the_reason() -> None:
+    told = inputs({"kept": "debt: 3.0 lost events above the reference 0.1000, not more than a retrain costs (20)"}, {})
+    assert told == [
+        "a confirmed drift waits, for a retrain is not worth its price yet: debt: 3.0 lost events above the reference 0.1000, "
+        "not more than a retrain costs (20)"
+    ]
+    assert inputs({"kept": ""}, {}) == []

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from streamlearn.control.choosing import Panel
+from streamlearn.control.course import MOST
 from streamlearn.retrain.policy import Choice, Seen
 
 from .conftest import SETTINGS, WINDOW, Stage
@@ -33,6 +34,20 @@ class Mine:
 
 
 OWN = f"{__name__}:Mine"
+
+
+class Broken(Mine):
+    """One that raises, or says what no document can hold."""
+
+    gated = True
+
+    def decide(self, seen: Seen) -> Choice:
+        if self.above:
+            raise ZeroDivisionError("no events")
+        return Choice(True, 0.0, 0.0, "a set", numbers={"odd": {object()}})
+
+
+BROKEN = f"{__name__}:Broken"
 
 
 def retrain(*policies: dict[str, Any], kappa: float = 20.0) -> dict[str, Any]:
@@ -134,6 +149,60 @@ class TestAConfirmedDrift:
             stage.turn()
         stage.until("retrain_started")
 
+    def test_that_is_kept_does_not_put_off_the_other_policies(self, make_stage: Callable[..., Stage]) -> None:
+        cron = {"name": "cron", "params": {"schedule": "0 * * * *"}}
+        stage = confirmed(make_stage, {"name": "debt"}, cron, kappa=1e6)
+        kept = stage.until("retrain_kept")
+        assert kept.numbers["final"] is False
+        assert [one["policy"] for one in kept.numbers["policies"]] == ["debt", "cron"]
+        stage.advance(3600.0)
+        begun = stage.until("retrain_started")
+        assert (begun.case, begun.numbers["policy"]["policy"]) == ("m-1", "cron")
+        stage.until("recovered")
+        stage.settle()
+        assert stage.kinds().count("case_opened") == 1  # the moment is spent
+
+    def test_that_is_kept_is_told_with_the_reason(self, make_stage: Callable[..., Stage]) -> None:
+        stage = confirmed(make_stage, {"name": "debt"}, kappa=1e6)
+        stage.until("retrain_kept")
+        stage.settle()
+        assert "not more than a retrain costs (1e+06)" in stage.view("model")["kept"]
+        stage.ask("retrain")
+        stage.until("recovered")
+        stage.settle()
+        assert stage.view("model")["kept"] == ""
+
+    def test_is_kept_when_its_policy_fails(self, make_stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture) -> None:
+        for above, said in ((1, "ZeroDivisionError('no events')"), (0, "TypeError")):
+            stage = confirmed(make_stage, {"name": BROKEN, "params": {"above": above}})
+            kept = stage.until("retrain_kept")
+            assert kept.numbers["final"] is False
+            assert said in kept.why
+            stage.advance(10.0)
+            stage.settle()
+            assert [record.message for record in caplog.records].count("a retrain policy failed") == 1
+            caplog.clear()
+
+    def test_that_waits_is_remembered_within_bounds(self, make_stage: Callable[..., Stage]) -> None:
+        stage = confirmed(make_stage, {"name": "debt"}, kappa=1e9)
+        stage.until("retrain_kept")
+        for _ in range(MOST + 500):
+            stage.learner.batch(0.5, 10)
+        stage.settle()
+        case = stage.state().case
+        assert len(case.batches) <= MOST
+        assert sum(batch.n for batch in case.batches) == 10 * (MOST + 500)
+
+    def test_counts_no_event_of_its_window_twice(self, make_stage: Callable[..., Stage]) -> None:
+        stage = confirmed(make_stage, {"name": "debt"}, kappa=1e6)
+        stage.until("retrain_kept")
+        case = stage.state().case
+        before = stage.learner.n - case.confirmed_n
+        stage.learner.tell("batch", n=300, loss=0.5)  # it began before the drift was confirmed
+        stage.learner.batch(0.5, 40)
+        stage.settle()
+        assert [batch.n for batch in case.batches] == [*([before] if before else []), 40]
+
     def test_is_asked_about_once_whatever_its_fit_does(self, make_stage: Callable[..., Stage]) -> None:
         from streamlearn.errors import RetrainError
 
@@ -188,6 +257,17 @@ class TestASteadyModel:
         assert stage.kinds().count("case_opened") == 1
         stage.learner.batch(0.1)
         stage.until("case_opened")
+
+    def test_waits_until_each_shard_can_be_fitted(self, make_stage: Callable[..., Stage]) -> None:
+        settings = retrain({"name": OWN, "params": {"above": 50.0}})
+        stage = make_stage(2, retrain={**settings, "min_events": 20_000})
+        stage.settle()
+        stage.learners[0].batch(0.9, 45_000)
+        stage.settle()
+        assert "case_opened" not in stage.kinds()
+        stage.learners[1].batch(0.9, 20_000)
+        stage.until("case_opened")
+        assert "from the last confirmed change, or where the model begins" in stage.until("retrain_started").why
 
     def test_a_lost_trial_does_not_set_off_another_at_once(self, make_stage: Callable[..., Stage]) -> None:
         stage = make_stage(retrain=retrain({"name": OWN, "params": {"above": 50.0}}))

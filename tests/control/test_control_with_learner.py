@@ -565,3 +565,12 @@ def test_when_every_candidate_fails_the_retrain_fails_with_the_reasons(keys: Any
     monkeypatch.setattr(world, "score", lambda *_: DoneJob(RetrainError("memory", "needed more than 1 MiB")))
     failed = world.until("retrain_failed")
     assert "no candidate is left: naive_bayes: memory: needed more than 1 MiB; DecisionTree" in failed.why
+
+
+def test_a_search_and_a_fit_of_more_events_than_they_may_hold_take_an_even_sample_and_say_so(keys: Any) -> None:
+    world = searched(keys, strategy={"how": "search", "max_events": 400}, min_events=500)
+    retrained = world.until("retrained")
+    report, [shard] = retrained.numbers["search"]["report"], retrained.numbers["shards"].values()
+    assert 200 <= report["kept"] <= 400 < report["labelled"]
+    assert retrained.numbers["search"]["recipe"]["pipeline"] == TREE_PATH
+    assert f"it was fitted to {shard['fitted_to']} of {shard['gathered']} labelled events, evenly spread" in retrained.why

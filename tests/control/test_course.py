@@ -66,3 +66,13 @@ def test_what_is_no_batch_changes_nothing(data: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         course.take(data, 1.0)
     assert course == Course()
+
+
+def test_the_first_batch_of_no_shard_is_part_of_the_reference() -> None:
+    course = Course(settle=200)
+    for shard, loss in ((0, 0.9), (1, 0.8), (1, 0.2), (2, 0.9), (0, 0.1)):
+        course.take({"n": 100, "loss": loss}, 1.0, shard)
+    assert course.reference == pytest.approx(0.15)
+    course.begin(2.0, another=True)
+    course.take({"n": 500, "loss": 0.7}, 2.0, 1)
+    assert course.reference is None

@@ -35,6 +35,14 @@ def test_an_import_gets_the_next_number_and_begins_at_the_head(stage: Any) -> No
     assert len(stage.view("history")["items"]) == 1
 
 
+@pytest.mark.parametrize(("how", "kind"), [("search", "imported"), ("full", "request_refused")])
+def test_where_recipes_are_searched_for_a_version_of_another_recipe_may_come(make_stage: Any, how: str, kind: str) -> None:
+    stage = make_stage(retrain={"strategy": {"how": how}})
+    other = {"pipeline": "naive_bayes", "params": {"alpha": 2.0}}
+    assert stage.ask("import", data=offer(stage, settings=other)).kind == kind
+    assert stage.ask("import", data=offer(stage, settings={**other, "labels": ["a", "b"]})).kind == "request_refused"
+
+
 def test_the_next_retrain_makes_another_version(stage: Any) -> None:
     stage.ask("import", data=offer(stage))
     stage.learner.drift()

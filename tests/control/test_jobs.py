@@ -57,7 +57,9 @@ def drift(stage: Any, shard: int) -> None:
 
 def test_a_drift_is_searched_on_its_shard_and_every_shard_is_fitted_with_what_was_found(searching: Any) -> None:
     drift(searching, 1)
-    began = searching.decisions()[-1].numbers["fit"]["settings"]["pipeline"]
+    started = searching.decisions()[-1].numbers
+    began = started["fit"]["settings"]["pipeline"]
+    assert started["strategy"] == {"how": "search", "window": "change"}
     retrained = searching.until("retrained")
     assert began == "logistic"
     assert {score.spec.partition for score in searching.scores} == {1}

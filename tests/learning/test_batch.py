@@ -8,6 +8,7 @@ import pickle
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -122,6 +123,17 @@ def test_two_processes_that_hold_the_same_version_agree(tmp_path: Any) -> None:
     )
     told = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()]
     assert told == [digest(made)]
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_several_threads_are_answered_as_one_is_and_change_nothing(task: str, residual: bool) -> None:
+    made, draw = fitted(task, f"{BOOST}Classifier", residual=residual, **FAST), random.Random(6)
+    before, xs = digest(made), [event(task, draw)[0] for _ in range(200)]
+    alone = [made.answer(x) for x in xs]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(made.answer, xs)) == alone
+    assert digest(made) == before
 
 
 def test_it_keeps_an_even_sample_and_says_so() -> None:

@@ -23,7 +23,7 @@ from streamlearn.config_retrain import PolicySettings
 from streamlearn.errors import ModelError
 from streamlearn.retrain.cron import Cron
 from streamlearn.retrain.debt import Debt, reflected
-from streamlearn.retrain.plain import Always, Floor, Labels, Never, Periodic, grid
+from streamlearn.retrain.plain import NEVER, Always, Floor, Labels, Never, Periodic, grid
 from streamlearn.retrain.policies import POLICIES, build, tuned
 from streamlearn.retrain.policy import Batch, Choice, Confirmed, Policy, Seen, Tunable
 from streamlearn.retrain.simulate import oracle, replay
@@ -128,6 +128,16 @@ def test_the_debt_says_nothing_without_a_confirmation_unless_told_to() -> None:
     assert free.decide(seen_of([0.9])).retrain
     assert not free.decide(seen_of([0.9], reference=None)).retrain
     assert not free.decide(seen_of([0.0, 0.2, 0.2])).settled  # no drift waits for a decision
+
+
+def test_the_threshold_may_be_some_times_what_a_retrain_costs() -> None:
+    once, twice = Debt(gate=False), Debt(gate=False, times=2)
+    assert once.decide(seen_of([0.27])).retrain
+    keep = twice.decide(seen_of([0.27]))
+    assert (keep.retrain, keep.total, keep.threshold) == (False, pytest.approx(30.0), 40.0)
+    assert "not more than 2 times what a retrain costs (40)" in keep.why
+    assert twice.decide(seen_of([0.27, 0.27])).retrain
+    assert once.params()["times"] == 1
 
 
 @given(st.floats(0, 100), st.lists(st.floats(-50, 50), max_size=30))
@@ -360,15 +370,16 @@ def test_a_period_is_tuned_to_the_rhythm_of_its_past() -> None:
     found = Periodic(every=1).tuned(past, 20)
     assert found == Periodic(every=6, after=2)
     assert isinstance(found, Tunable)
-    assert found.tuned(past, 1e6).every == 40  # as seldom as the past can tell
+    assert found.tuned(past, 1e6).every == 40 * NEVER  # no retrain is worth that
 
 
 @given(st.integers(1, 400))
 def test_the_grid_holds_each_period_once_and_its_offsets(length: int) -> None:
     tried = grid(length)
-    assert len(tried) == len(set(tried)) <= 17 * 8
+    assert len(tried) == len(set(tried)) <= 17 * 8 + 1
     assert {1, length} <= {every for every, _ in tried}
-    assert all(1 <= after <= every <= length for every, after in tried)
+    assert tried[0] == (NEVER * length, 0)
+    assert all(1 <= after <= every <= length for every, after in tried[1:])
 
 
 # The table of names.

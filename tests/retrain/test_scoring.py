@@ -98,6 +98,13 @@ def test_of_a_large_window_an_even_sample_and_it_says_so() -> None:
     assert len(losses) == told.kept - told.training
 
 
+def test_what_a_fit_needs_is_counted_before_the_sample() -> None:
+    log, _ = fill(200)
+    told, _ = scored(log, spec(200, model={"retrain": {"min_events": 100, "strategy": {"max_events": 60}}}))
+    assert told.labelled == 200
+    assert told.fitted == told.training < 60
+
+
 def test_ranges_that_are_passed_over_are_not_read() -> None:
     log, _ = fill(300)
     assert scored(log, spec(300, skip=[(0, 100)]))[0].labelled == 200

@@ -21,7 +21,9 @@ from streamlearn.errors import RetrainError
 from streamlearn.keys import KeyRing
 from streamlearn.log import Entry, Log
 from streamlearn.log.sqlite import SqliteLog
-from streamlearn.retrain.job import FitSpec, Jobs
+from streamlearn.retrain.cluster import Cluster
+from streamlearn.retrain.job import WARM, FitSpec, Jobs
+from streamlearn.retrain.pool import Pool
 from streamlearn.retrain.scoring import Scored, ScoreSpec, part_of
 from streamlearn.retrain.search import BLOCKS, Search, difference
 from streamlearn.testing import DoneJob
@@ -302,7 +304,7 @@ def test_in_two_workers_one_raises_and_one_hangs_and_boosting_wins(tmp_path: Pat
     ]  # fmt: skip
     one = spec(3000, "logistic", 100, candidates=given)
     one.settings["retrain"]["time_limit_s"] = 20.0  # 4 s each
-    jobs = Jobs(open_log, KeyRing({"k1": b"0123456789abcdef"}), 2)
+    jobs = Jobs(open_log, KeyRing({"k1": b"0123456789abcdef"}), executor=Pool(2, WARM))
     try:
         search = Search(jobs.score, one)
         deadline, shown = time.monotonic() + 100, set()
@@ -320,3 +322,20 @@ def test_in_two_workers_one_raises_and_one_hangs_and_boosting_wins(tmp_path: Pat
     assert candidates["search_own:hangs"]["dropped"].startswith("timeout: not done after 4 s")
     assert candidates[boost]["loss"] < 0.1 < candidates["logistic"]["loss"]
     assert len(shown) > 1
+
+
+@pytest.mark.slow
+def test_on_a_cluster(tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    open_log = filled(tmp_path, 1500)
+    tree = {"pipeline": "sklearn.tree:DecisionTreeClassifier", "params": {"max_depth": 8}}
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40) as local:
+        jobs = Jobs(open_log, KeyRing({"k1": b"0123456789abcdef"}), executor=Cluster(local.scheduler_address, 2, WARM))
+        try:
+            search = Search(jobs.score, spec(1500, "logistic", 100, candidates=[tree, {"pipeline": "no_such"}]))
+            found = search.result()
+        finally:
+            jobs.close()
+    assert found.recipe["pipeline"] == tree["pipeline"]
+    assert told(search)["no_such"]["dropped"].startswith("failed: there is no recipe")

@@ -71,6 +71,34 @@ def test_what_a_policy_is_shown() -> None:
     assert {seen.confirmed for seen in policy.shown} == {None}
 
 
+def test_of_several_policies_any_one_retrains() -> None:
+    """Each sees the batches since the last retrain, whoever wanted that; while a drift waits, the gated ones are asked."""
+    past, drift = simulated(9, lambda _, __: 0.3), Confirmed(0.2, 0.3, 300)
+    free, gated, last = Told(2), Told(5, gated=True), Told(2, 7)
+    done = replay((free, gated, last), past, 20.0, gate=lambda i, j: drift if j >= 4 else None)
+    assert done.retrains == [2, 5]
+    assert [choice.retrain for choice in done.choices] == [False, True, False, False, True, False, False]
+    assert [len(seen.batches) for seen in free.shown] == [1, 2, 1]
+    assert {seen.confirmed for seen in (*free.shown, *last.shown)} == {None}
+    assert [seen.confirmed for seen in gated.shown] == [None, None, drift, drift, drift, drift]
+    assert [len(seen.batches) for seen in gated.shown] == [1, 1, 0, 1, 0, 1], "not asked where the first had decided"
+    assert len(last.shown) == 2
+    assert replay([free], past, 20.0).cost == replay(free, past, 20.0).cost
+
+
+def test_a_drift_is_settled_when_all_that_answer_it_say_so() -> None:
+    class Settles(Told):
+        def decide(self, seen: Seen) -> Choice:
+            over = seen.confirmed is not None and len(seen.batches) >= self.batches[0]
+            return super().decide(seen)._replace(retrain=False, settled=over)
+
+    past, drift = simulated(9, lambda _, __: 0.3), Confirmed(0.2, 0.3, 300)
+    soon, late = Settles(1, gated=True), Settles(3, gated=True)
+    replay((soon, late), past, 20.0, gate=lambda i, j: drift if j >= 2 else None)
+    assert [seen.confirmed for seen in late.shown] == [None, drift, drift, drift, drift, None, None]
+    assert [len(seen.batches) for seen in late.shown] == [1, 0, 1, 2, 3, 6, 7]
+
+
 def test_a_gated_policy_is_shown_the_drift_and_what_came_after_it() -> None:
     past, drift, asked = simulated(9, lambda _, __: 0.3), Confirmed(0.2, 0.3, 300), []
 

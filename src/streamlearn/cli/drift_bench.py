@@ -8,31 +8,27 @@ It reads only, so the service may be up.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
 from pydantic import ValidationError
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..config import TAKES, DetectorSettings, DriftSettings, ModelSettings, Settings
 from ..config_errors import explain
-from ..errors import ConfigError, EventError
-from ..events import Kind, encode
-from ..log import Log, Record, read_below
-from . import columns
-from .console import console, counted, say, warn
-from .drift_report import Report, Result, Source, as_json, check_plot, draw, show
+from ..errors import ConfigError
+from ..log import Record
+from . import benches, columns
+from .benches import BATCH, Records, Source, progress
+from .console import counted, say, warn
+from .drift_report import Report, Result, as_json, draw, show
 from .roles import Config
 
 if TYPE_CHECKING:
     from ..drift.offline import Tape
 
-BATCH: Final = 1000
 CONFIGURED: Final = "as configured"
 ALONE: Final[tuple[DetectorSettings, ...]] = (
     DetectorSettings(name="adwin"),
@@ -74,23 +70,16 @@ class Swap:
 
 def drift_bench(
     config: Config,
-    model: Annotated[str, typer.Argument(help="The model of the configuration.", show_default=False)],
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="CSV, NDJSON (both also .gz) or Parquet; without it, the model's log.", show_default=False),
-    ] = None,
+    model: benches.Model,
+    file: benches.File = None,
     id: columns.Id = None,
     ts: columns.Ts = None,
     label: columns.Label = None,
     text: columns.Text = None,
     drop: columns.Drop = None,
-    shard: Annotated[int, typer.Option(min=0, help="Which partition of the log.")] = 0,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="PLACE", help="Where in the log to begin: an offset, or an RFC 3339 time.")
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", metavar="PLACE", help="Where in the log to end; the place itself is left out.")
-    ] = None,
+    shard: benches.Shard = 0,
+    start: benches.Start = None,
+    end: benches.End = None,
     window: Annotated[
         list[int] | None,
         typer.Option(metavar="N", help="Try the configured detectors with this drift.window too. Repeatable."),
@@ -102,89 +91,24 @@ def drift_bench(
     inject: Annotated[int, typer.Option(min=0, help="How many known drifts to inject, evenly: labels are exchanged.")] = 0,
     within: Annotated[int, typer.Option(min=1, help="Labelled events after a drift within which an alarm is for it.")] = 5000,
     budget: Annotated[float, typer.Option(min=0, help="False confirmations per 100,000 stable events that you accept.")] = 1.0,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results there.", show_default=False)] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them, as .svg or .png.", show_default=False)] = None,
+    json: benches.Json = None,
+    plot: benches.Plot = None,
 ) -> None:
     """Compare drift detectors, before and after confirmation, on a file or on the log, and recommend one."""
-    from . import rows, wiring
+    from . import rows
 
-    settings = wiring.read_settings(config, os.environ)
-    if model not in settings.models:
-        raise ConfigError("MODEL", f"there is no model {model!r}", f"Write one of {sorted(settings.models)}")
-    if plot is not None:
-        check_plot(plot)
+    settings = benches.read_settings(config, model, plot)
     chosen = settings.models[model]
     compared = list(compare(chosen, varied(chosen.drift, window or (), alpha or (), harm or ())))
-    stream = chosen.stream
-    if file is not None:
-        for option, place in (("--from", start), ("--to", end)):
-            if place is not None:
-                raise ConfigError(option, "is a place in the log, and a file is read", "Leave one of them out")
-        mapped = rows.Mapped(id, ts, None, label, frozenset(text or ()), frozenset(drop or ()))
-        whole = rows.Source(file, mapped, stream)
-        report = measure(settings, model, compared, Source(str(file)), lambda: of_file(whole), inject, within)
-    else:
-        partitions = settings.streams[stream].partitions
-        if shard >= partitions:
-            raise ConfigError("--shard", f"there is no partition {shard}", f"Stream {stream!r} has {partitions}, from 0")
-        with wiring.opened(settings, os.environ) as world:
-            part = Source(stream, shard, *stretch(world.log, stream, shard, start, end))
-            report = measure(settings, model, compared, part, lambda: of_log(world.log, part), inject, within)
+    mapped = rows.Mapped(id, ts, None, label, frozenset(text or ()), frozenset(drop or ()))
+    with benches.reading(settings, chosen.stream, file, mapped, shard, start, end) as (source, records):
+        report = measure(settings, model, compared, source, records, inject, within)
     show(report, budget)
     if json is not None:
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(as_json(report, budget)), indent=2) + b"\n")
-        say(f"wrote {json}")
+        benches.write_json(json, as_json(report, budget))
     if plot is not None:
         draw(report, plot)
         say(f"wrote {plot}")
-
-
-Records = Callable[[], Iterable[Record]]
-
-
-def of_file(source: Any) -> Iterator[Record]:
-    """A file's rows as records. A row that cannot be an event ends it with its number and reason."""
-    for number, row in source:
-        if isinstance(row, EventError):
-            raise ConfigError(f"{source.path}, row {number}", f"{row.field}: {row.detail}", "Mend the row, or leave it out")
-        yield Record(number - 1, 0.0, Kind.EVENT, str(row["id"]).encode(), encode(row))
-
-
-def of_log(log: Log, part: Source) -> Iterator[Record]:
-    """What applications put into that part of a partition."""
-    assert part.shard is not None
-    at = part.start
-    while records := read_below(log, part.name, part.shard, at, part.end, BATCH):
-        yield from (record for record in records if record.kind in (Kind.EVENT, Kind.HEARTBEAT))
-        at = records[-1].offset + 1
-
-
-def stretch(log: Log, stream: str, shard: int, start: str | None, end: str | None) -> tuple[int, int]:
-    """The offsets from `start` to `end`, places as people name them; None is the log's own. Raises ConfigError."""
-    from ..retrain.rewind import LogPlaces, offset_of, parse_place
-
-    places = LogPlaces(log, stream)
-    first, last = found = places.bounds(shard)
-    held = f"partition {shard} has the offsets from {first:,} up to {last:,}"
-    for option, text in (("--from", start), ("--to", end)):
-        if text is None:
-            continue
-        try:
-            place = parse_place(text, option)
-        except EventError as error:
-            problem, _, fix = error.detail.partition("; ")
-            raise ConfigError(option, problem, fix[:1].upper() + fix[1:]) from None
-        if place.partition not in (None, shard):
-            raise ConfigError(option, f"{text} lies in partition {place.partition}", f"Write --shard {place.partition}")
-        offset = offset_of(place, shard, places)
-        forgotten = place.time is not None and 0 < first < last and place.time < places.time_at(shard, first)
-        if forgotten or not first <= offset <= last:
-            raise ConfigError(option, f"{text} is not held: {held}", "Name a place among them")
-        found = (offset, found[1]) if option == "--from" else (found[0], offset)
-    if found[0] >= found[1] and (start, end) != (None, None):
-        key, problem = "--from" if start else "--to", f"no record lies from {found[0]:,} on and before {found[1]:,}"
-        raise ConfigError(key, f"{problem}: {held}", "Name an earlier beginning, or a later end")
-    return found
 
 
 def measure(
@@ -201,7 +125,7 @@ def measure(
 
     model = settings.models[name]
     wants = {detector.on for _, drift in compared for detector in drift.detectors} - {"loss"}
-    with _progress() as bar:
+    with progress() as bar:
         task = bar.add_task("counting labels", total=None)
         labels, middle = count_labels(records(), model.task)
         if not labels:
@@ -310,10 +234,3 @@ def _event(record: Record) -> dict[str, Any]:
     except msgspec.DecodeError:  # a heartbeat, or a dead letter to be
         return {}
     return event if isinstance(event, dict) else {}
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}"), TimeRemainingColumn(),
-        console=console(stderr=True), disable=not console(stderr=True).is_terminal,
-    )  # fmt: skip

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from ..config import DriftSettings
-from ..errors import ConfigError
+from .benches import Source, as_table
 from .console import console, counted, say, table
 
 if TYPE_CHECKING:
@@ -25,26 +23,6 @@ class Result(NamedTuple):
     cases: list[Case]
     raw: Rates
     confirmed: Rates
-
-
-class Source(NamedTuple):
-    """What was read: a file, or offsets of a partition of a stream, `end` itself left out."""
-
-    name: str
-    shard: int | None = None
-    start: int = 0
-    end: int = 0
-
-    def __str__(self) -> str:
-        if self.shard is None:
-            return self.name
-        return f"stream {self.name}, partition {self.shard}, offsets {self.start:,} to {self.end:,}"
-
-    def as_json(self) -> dict[str, Any]:
-        """The source for programs."""
-        if self.shard is None:
-            return {"file": self.name}
-        return {"stream": self.name, "shard": self.shard, "from": self.start, "to": self.end}
 
 
 class Report(NamedTuple):
@@ -119,23 +97,10 @@ def as_toml(model: str, drift: DriftSettings) -> str:
     """The model's whole drift table, with all that differs from the defaults, as a configuration holds it."""
     changed = drift.model_dump(exclude_defaults=True)
     features = changed.pop("features", {})
-    lines = [*_table(f"models.{model}.drift", changed)]
+    lines = [*as_table(f"models.{model}.drift", changed)]
     if features:
-        lines += _table(f"models.{model}.drift.features", features)
+        lines += as_table(f"models.{model}.drift.features", features)
     return "\n".join(lines)
-
-
-def _table(name: str, values: Mapping[str, Any]) -> Iterator[str]:
-    yield f"[{name}]"
-    yield from (f"{key} = {_toml(value)}" for key, value in values.items())
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key} = {_toml(inner)}' for key, inner in value.items())}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return msgspec.json.encode(value).decode()  # of texts, numbers and truths, what JSON writes TOML reads
 
 
 def as_json(report: Report, budget: float) -> dict[str, Any]:
@@ -161,16 +126,6 @@ def as_json(report: Report, budget: float) -> dict[str, Any]:
             for one in report.results
         ],
     }
-
-
-def check_plot(path: Path) -> None:
-    """Raises ConfigError for a picture that cannot be drawn."""
-    if path.suffix not in (".svg", ".png"):
-        raise ConfigError("--plot", f"{path.name} is neither .svg nor .png", "Name a file that ends so")
-    try:
-        import matplotlib  # noqa: F401  # to see whether it is there, before the long work
-    except ImportError:
-        raise ConfigError("--plot", "needs matplotlib", "Run: pip install 'streamlearn[plot]'") from None
 
 
 def draw(report: Report, path: Path) -> None:

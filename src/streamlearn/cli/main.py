@@ -19,6 +19,7 @@ from . import (
     drift_bench,
     healthy,
     models,
+    policy_bench,
     reload,
     rewind,
     roles,
@@ -119,6 +120,7 @@ app.command()(healthy.healthy)
 app.command()(check.check)
 app.command()(verify.verify)
 app.command()(drift_bench.drift_bench)
+app.command()(policy_bench.policy_bench)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(dead_letters.app, name="dead-letters")

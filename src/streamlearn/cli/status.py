@@ -44,7 +44,7 @@ class Line(NamedTuple):
     degraded: Sequence[str]
     scores: Mapping[str, Any]
     canary: Mapping[str, Any] | None = None
-    inputs: Sequence[str] = ()  # what control says of its features, in words
+    inputs: Sequence[str] = ()  # what control says of its features and of a drift that waits, in words
     differs: str | None = None  # how the file differs from the version that serves
 
 
@@ -152,13 +152,15 @@ def show(lines: Iterable[Line]) -> None:
 
 
 def inputs(control: Mapping[str, Any], counters: Mapping[str, int]) -> list[str]:
-    """What a model's document and its learners' counters say of its features, in words."""
+    """What a model's document and its learners' counters say of its features and of a drift that waits, in words."""
     features, told = control.get("features") or {}, []
     if control.get("held") and features.get("broken"):
         told.append("held by a diagnosis; it learns again by itself once its input is as it was, or when a person resumes it")
     if features.get("drifted"):
         names = ", ".join(map(repr, sorted(features["drifted"])))
         told.append(f"features have drifted, for which alone it is not retrained: {names}")
+    if control.get("kept"):
+        told.append(f"a confirmed drift waits, for a retrain is not worth its price yet: {control['kept']}")
     changed = control.get("contract")
     if changed:
         names = ", ".join(repr(one["feature"]) for one in changed["changes"])

@@ -21,8 +21,8 @@ MOST: Final = 4096  # batches that are kept one by one; beyond that the older ha
 
 @dataclass(slots=True)
 class Course:
-    """`batches` of the serving version since `since` (Unix seconds). `reference`: its mean loss at training time, which is that
-    of the first `settle` labelled events after its first batch, since what begins with nothing is worse in that one.
+    """`batches` of the serving version since `since` (Unix seconds). `reference`: its mean loss at training time, that of the
+    first `settle` labelled events after the first batch of each shard, since what begins with nothing is worse in that one.
 
     `taken` counts every batch ever taken and every beginning, so that one can tell whether there is anything new. What a batch
     tells of features is compared with the first batch that told any: CARA's staleness, and how far they have moved.
@@ -35,10 +35,11 @@ class Course:
     taken: int = 0
     retrained: bool = False  # ever
     made_on: list[Features] = field(default_factory=list)  # the features of the first batch that told any
+    begun: set[int] = field(default_factory=set)  # the shards that have told a batch since the version serves
     settling: list[Batch] = field(default_factory=list)
 
-    def take(self, data: Mapping[str, Any], at: float) -> Batch:
-        """The data of a "batch" signal, told at `at`. Raises KeyError, TypeError or ValueError for what is none."""
+    def take(self, data: Mapping[str, Any], at: float, shard: int = 0) -> Batch:
+        """The data of a "batch" signal of `shard`, told at `at`. Raises KeyError, TypeError or ValueError for what is none."""
         n, loss = int(data["n"]), float(data["loss"])
         psi, moved = loss, 0.0
         if data.get("sample"):
@@ -49,10 +50,9 @@ class Course:
         batch = Batch(n, loss, at, psi, moved)
         self.taken += 1
         self.batches.append(batch)
-        if len(self.batches) > MOST:
-            self.batches = join(self.batches)
+        self.batches = bounded(self.batches)
         if self.reference is None:
-            self._settle(batch)
+            self._settle(batch, shard)
         return batch
 
     def begin(self, at: float, another: bool) -> None:
@@ -61,15 +61,22 @@ class Course:
         self.taken += 1
         self.retrained = self.retrained or not another
         if another:
-            self.reference, self.made_on, self.settling = None, [], []
+            self.reference, self.made_on, self.settling, self.begun = None, [], [], set()
 
-    def _settle(self, batch: Batch) -> None:
+    def _settle(self, batch: Batch, shard: int) -> None:
+        if shard not in self.begun:
+            self.begun.add(shard)
+            return
         self.settling.append(batch)
-        told = self.settling[1:]
-        n = sum(one.n for one in told)
+        n = sum(one.n for one in self.settling)
         if n >= self.settle:
-            self.reference = sum(one.n * one.loss for one in told) / n
+            self.reference = sum(one.n * one.loss for one in self.settling) / n
             self.settling = []
+
+
+def bounded(batches: list[Batch]) -> list[Batch]:
+    """The same, as long as there are no more than `MOST`; else the older half joined."""
+    return batches if len(batches) <= MOST else join(batches)
 
 
 def join(batches: Sequence[Batch]) -> list[Batch]:

@@ -144,6 +144,7 @@ def _confirmed(state: State, offset: int, decision: Decision) -> None:
     case.diagnosis = decision.numbers.get("diagnosis")
     state.reference = (case.shard, decision.numbers["reference"])
     case.confirmed = _what_came(decision.numbers)
+    case.confirmed_n = case.change_n + decision.numbers.get("since_change", 0) - 1
     state.degraded = decision.why
     state.phase = Phase.CONFIRMED
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from ..config import ModelSettings
+from ..lineage import RECIPE
 from ..records import Decision, Request
 from .facts import by_shard, shards_of
 from .state import State
@@ -65,6 +66,8 @@ def judge_import(state: State, request: Request, world: World) -> Decision | str
 
 
 def differences(settings: dict[str, Any], wanted: ModelSettings) -> list[str]:
-    """In which of the settings that make a model another one `settings` differ from those `wanted`."""
-    mine = wanted.model_dump(mode="json")
-    return [f"{name}: {settings.get(name)!r} there, {mine[name]!r} here" for name in SAME if settings.get(name) != mine[name]]
+    """In which of the settings that make a model another one `settings` differ from those `wanted`. Of a model that is searched
+    for, versions may be made of any recipe."""
+    mine, free = wanted.model_dump(mode="json"), RECIPE if wanted.retrain.strategy.how == "search" else ()
+    names = [name for name in SAME if name not in free]
+    return [f"{name}: {settings.get(name)!r} there, {mine[name]!r} here" for name in names if settings.get(name) != mine[name]]

@@ -11,6 +11,7 @@ from typing import Final
 from ..records import Signal
 from ..retrain.sums import read_sums
 from . import skips
+from .course import bounded
 from .fold import RESETS, TRYING
 from .state import Alarm, Phase, State
 
@@ -50,9 +51,13 @@ def _batch(state: State, log_offset: int, signal: Signal) -> None:
     """Of another version, or of a model that broken input holds, it tells nothing that a policy should decide by."""
     if signal.version != state.version or state.held_by_diagnosis:
         return
-    batch = state.course.take(signal.data, signal.ts)
-    if state.case is not None and state.case.confirmed is not None and state.phase == Phase.CONFIRMED:
-        state.case.batches.append(batch)
+    batch, case = state.course.take(signal.data, signal.ts, signal.shard), state.case
+    if case is None or case.confirmed is None or state.phase != Phase.CONFIRMED:
+        return
+    n = min(batch.n, signal.n - case.confirmed_n) if signal.shard == case.shard else batch.n  # those before are in `confirmed`
+    if n > 0:
+        case.batches.append(batch._replace(n=n))
+        case.batches = bounded(case.batches)
 
 
 def _applied(state: State, log_offset: int, signal: Signal) -> None:

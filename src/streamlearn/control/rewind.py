@@ -114,7 +114,7 @@ def origin(case: Case, found: Mapping[int, Mapping[str, Any]]) -> str:
         return "the change point"
     if case.kind == "contract":
         return "where the features changed"
-    if case.kind in ("manual", "changed"):
+    if case.kind in ("manual", "policy", "changed"):
         return "the last confirmed change, or where the model begins"
     if case.kind == "restore":
         return f"version {case.base}, as it was fitted"

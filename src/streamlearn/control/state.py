@@ -170,6 +170,7 @@ class Case:
     searched: dict[str, Any] = field(default_factory=dict)  # the recipe that a search found
     diagnosis: dict[str, Any] | None = None
     confirmed: Confirmed | None = None
+    confirmed_n: int = 0  # labelled events of its shard that are in `confirmed`, or came before the change
     batches: list[Batch] = field(default_factory=list)
     kept: bool = False
     evidence: bool = False

@@ -22,7 +22,7 @@ from ..retrain.rewind import as_json
 from . import versions
 from .changes import differs
 from .state import Phase, State
-from .world import Said
+from .world import Said, words
 
 Key = tuple[str, str]
 Doc = dict[str, Any]
@@ -160,6 +160,7 @@ def model_doc(state: State, seen: Doc | None = None, said: Sequence[Said] = ()) 
         "contract": _contract(state),
         "differs": differs(state),
         "policies": [one.doc() for one in said],
+        "kept": _kept(state, said),
         "since": state.since,
     }
 
@@ -168,6 +169,12 @@ def _contract(state: State) -> Doc | None:
     """The case that is open since the features are other ones."""
     case = state.case
     return None if case is None or not case.changes else {"case": case.id, "changes": case.changes}
+
+
+def _kept(state: State, said: Sequence[Said]) -> str:
+    """While a confirmed drift waits since the policies keep the model: what those that answer it say; else nothing."""
+    waits = state.phase == Phase.CONFIRMED and state.case is not None and state.case.kept and not state.case.attempt
+    return words(one for one in said if one.policy.gated) if waits else ""
 
 
 def step_doc(offset: int, decision: Decision) -> Doc:

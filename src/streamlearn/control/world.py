@@ -5,7 +5,7 @@ The loop gives these in; tests give what they like. A decision records every num
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -51,6 +51,11 @@ class Said:
             "policy": self.policy.name, "gated": self.policy.gated, "retrain": choice.retrain, "total": choice.total,
             "threshold": choice.threshold, "why": choice.why, "settled": choice.settled, **choice.numbers,
         }  # fmt: skip
+
+
+def words(said: Iterable[Said]) -> str:
+    """What policies say, for people."""
+    return "; ".join(f"{one.policy.name}: {one.choice.why}" for one in said)
 
 
 class World(Protocol):

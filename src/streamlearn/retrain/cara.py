@@ -25,7 +25,7 @@ from .simulate import cheapest
 Features = Mapping[str, Any]
 
 SAMPLE: Final = 32
-GAMMA: Final = 1.0  # of `staleness`, where nothing else is said
+GAMMA: Final = 1.0  # of `staleness`, wherever the service and the benches ask for it
 FAR: Final = 10.0  # scales: two numbers further apart count as this far
 TAUS: Final = 24  # values of τ that are tried
 

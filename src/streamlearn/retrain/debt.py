@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from streamlearn.config_fields import Margin
+from streamlearn.config_fields import Margin, Positive
 
 from .builtin import Builtin, Flag, choice
 from .policy import Choice, Floats, Seen
@@ -19,7 +19,10 @@ class Debt(Builtin):
     near σ²/2ε while nothing changes (σ²: variance of one event's loss). Of a confirmed drift, D begins with what the fresh
     events lost above the reference before it, and goes on over the batches since; when it has come back to 0, the drift has
     cost less than a retrain and is over. Joined batches can only lower D. With `gate = false` it asks for no confirmation, and
-    compares with the loss at training time.
+    compares with the loss at training time. The threshold is `times` κ.
+
+    A drift that comes while the watch has no reference yet, or that is slow, is confirmed late or never. With a second debt,
+    `gate = false` and `times = 2`, beside the default one it is paid for all the same: see `benchmarks.policy`.
     """
 
     name: ClassVar[str] = "debt"
@@ -27,6 +30,7 @@ class Debt(Builtin):
 
     epsilon: Margin = 0.01
     gate: Flag = True
+    times: Positive = 1.0
 
     @property
     def gated(self) -> bool:
@@ -34,24 +38,25 @@ class Debt(Builtin):
         return self.gate
 
     def decide(self, seen: Seen) -> Choice:
-        """Retrain when the debt, as it stands after the last batch, is above κ."""
-        confirmed = seen.confirmed
+        """Retrain when the debt, as it stands after the last batch, is above the threshold."""
+        confirmed, threshold = seen.confirmed, self.times * seen.kappa
         if confirmed is None and self.gate:
-            return choice(seen, False, 0.0, seen.kappa, "no drift is confirmed", epsilon=self.epsilon)
+            return choice(seen, False, 0.0, threshold, "no drift is confirmed", epsilon=self.epsilon)
         reference = seen.reference if confirmed is None else confirmed.reference
         if reference is None:
-            return choice(seen, False, 0.0, seen.kappa, "the loss at training time is not known yet", epsilon=self.epsilon)
+            return choice(seen, False, 0.0, threshold, "the loss at training time is not known yet", epsilon=self.epsilon)
         start = 0.0 if confirmed is None else max(0.0, confirmed.n * (confirmed.fresh - reference - self.epsilon))
         debt = float(reflected(start, seen.column("n") * (seen.column("loss") - reference - self.epsilon))[-1])
-        retrain = debt > seen.kappa
+        retrain = debt > threshold
         settled = confirmed is not None and bool(seen.batches) and debt == 0 and not retrain
         what = f"{debt:.1f} lost events above the reference {reference:.4f}"
         if settled:
             why = "the losses are back at the reference: the drift cost less than a retrain, and is over"
         else:
-            why = f"{what}, {'more than' if retrain else 'not more than'} a retrain costs ({seen.kappa:g})"
+            cost = "a retrain costs" if self.times == 1 else f"{self.times:g} times what a retrain costs"
+            why = f"{what}, {'more than' if retrain else 'not more than'} {cost} ({threshold:g})"
         return choice(
-            seen, retrain, debt, seen.kappa, why, settled, reference=reference, epsilon=self.epsilon, start=start
+            seen, retrain, debt, threshold, why, settled, reference=reference, epsilon=self.epsilon, start=start
         )  # fmt: skip
 
 

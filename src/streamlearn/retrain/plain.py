@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from .policy import Choice, Past, Seen
 from .simulate import cheapest
 
 Periods = Annotated[int, Field(ge=1, strict=True)]
+NEVER: Final = 1000  # as many times as long as a past, a period is as good as none
 
 
 class Floor(Builtin):
@@ -109,9 +110,10 @@ def periodic(seen: Seen, every: int, after: int) -> Choice:
 
 
 def grid(length: int) -> list[tuple[int, int]]:
-    """Periods and offsets to try on a past of `length` batches, longest first: up to 16 periods, and 8 offsets of each."""
+    """Periods and offsets to try on a past of `length` batches, longest first: one that is as good as never, since it may hold
+    no retrain that was worth its price, then up to 16 periods, and 8 offsets of each."""
     periods = sorted({round(length ** (step / 15)) for step in range(16)} | {1, max(1, length)}, reverse=True)
-    return [
+    return [(NEVER * max(1, length), 0)] + [
         (every, after) for every in periods for after in sorted({-(-every * part // 8) for part in range(1, 9)}, reverse=True)
     ]
 

@@ -88,10 +88,10 @@ def score(spec: ScoreSpec, open_log: Callable[[], Log], progress: Progress) -> b
     except (ValidationError, TypeError, ModelError, PositionExpired) as error:
         raise RetrainError("failed", str(error)) from error
     least = settings.retrain.min_events
-    if len(pairs) < max(2, least):
+    if labelled < least or len(pairs) < 2:
         raise RetrainError(
             "empty",
-            f"{len(pairs)} labelled events in offsets {spec.start} to {spec.until} of {spec.stream}/{spec.partition}; "
+            f"{labelled} labelled events in offsets {spec.start} to {spec.until} of {spec.stream}/{spec.partition}; "
             f"retrain.min_events asks for {least}",
         )
     cut = min(len(pairs) - 1, max(1, round((1.0 - settings.retrain.search.holdout) * len(pairs))))

@@ -36,14 +36,20 @@ class Best(NamedTuple):
     retrains: list[int]
 
 
-def replay(policy: Policy, past: Past, kappa: float, start: int = 0, seed: int = 0, gate: Gate | None = None) -> Replay:
+def replay(
+    policy: Policy | Sequence[Policy], past: Past, kappa: float, start: int = 0, seed: int = 0, gate: Gate | None = None
+) -> Replay:
     """What `policy` would have done from batch start + 1 on, served at first by the model made after batch `start`.
 
+    Of several policies each is asked until one retrains, as in service: while a drift waits the gated ones alone, and it is
+    settled when they all say so. `choices` then holds the last answer to each batch.
     `gate(i, j)` is the drift that was confirmed of model i by the end of batch j, or None, and is asked for gated policies
     alone; what it says first is shown until it leads to a retrain or is settled, after which the very same one is not shown
     again. A gated policy without a gate is never shown one. The policy's `seed` is `seed` plus the number of the batch.
     """
     width, model = len(past.n), start
+    several = tuple(policy) if isinstance(policy, Sequence) else (policy,)
+    confirms = gate if any(one.gated for one in several) else None
     retrains: list[int] = []
     choices: list[Choice] = []
     losses = np.zeros(max(0, width - start - 1))
@@ -54,25 +60,32 @@ def replay(policy: Policy, past: Past, kappa: float, start: int = 0, seed: int =
         if j == width - 1:
             break
         batches.append(past.batch(model, j))
-        if policy.gated and gate is not None and confirmed is None:
-            found = gate(model, j)
+        if confirms is not None and confirmed is None:
+            found = confirms(model, j)
             if found is not None and found != settled:
                 confirmed, before = found, len(batches)
         reference = float(past.reference[model])
-        choice = policy.decide(
-            Seen(
-                batches=tuple(batches[before:]),
-                reference=None if math.isnan(reference) else reference,
-                kappa=kappa,
-                now=float(past.at[j]),
-                since=float(past.at[model]),
-                confirmed=confirmed,
-                seed=seed + j,
-                first=not retrains,
+        over = True
+        for one in several:
+            if confirmed is not None and not one.gated:
+                continue
+            choice = one.decide(
+                Seen(
+                    batches=tuple(batches[before:]),
+                    reference=None if math.isnan(reference) else reference,
+                    kappa=kappa,
+                    now=float(past.at[j]),
+                    since=float(past.at[model]),
+                    confirmed=confirmed,
+                    seed=seed + j,
+                    first=not retrains,
+                )
             )
-        )
+            over = over and choice.settled
+            if choice.retrain:
+                break
         choices.append(choice)
-        if choice.settled:
+        if over and confirmed is not None:
             before, confirmed, settled = 0, None, confirmed
         if choice.retrain:
             retrains.append(j)

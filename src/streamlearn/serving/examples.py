@@ -23,7 +23,8 @@ MODEL: Final[dict[str, Any]] = {
     "control": {
         "name": "delay", "stream": "flights", "task": "binary", "state": "steady", "version": 1, "previous": None,
         "shadow": None, "canary": None, "case": "", "degraded": "", "held": None,
-        "features": {"drifted": {}, "broken": None, "seen": None}, "contract": None, "since": 1767225600.0,
+        "features": {"drifted": {}, "broken": None, "seen": None}, "contract": None, "policies": [], "kept": "",
+        "since": 1767225600.0,
     },
     "shards": [
         {
