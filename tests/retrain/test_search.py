@@ -131,16 +131,30 @@ def test_of_ties_the_one_that_learns_online_wins() -> None:
     found = Search(Bench(losses).submit, spec(candidates=named("boost"))).result()
     assert found.recipe["pipeline"] == "c0"
     assert found.report["why"].startswith("its mean loss, 0.1050, cannot be told from the lowest, 0.1000 of boost (difference ")
-    assert found.report["why"].endswith("and it learns online")
+    assert found.report["why"].endswith("and it learns online and serves now")
     assert found.report["batch"] is None
 
 
 def test_of_ties_one_that_costs_less_than_half_wins() -> None:
-    losses = {"c0": always(0.1), "c1": always(0.105), "c2": always(0.105)}
-    seconds = {"c0": 1.0, "c1": 0.6, "c2": 0.4}
-    found = Search(Bench(losses, seconds).submit, spec(candidates=named("c1", "c2"), keep=1.0 - 1e-9)).result()
-    assert found.recipe["pipeline"] == "c2"
-    assert found.report["why"].endswith("and it costs less")
+    losses = {"c0": always(0.9), "c1": always(0.1), "c2": always(0.105), "c3": always(0.105)}
+    for more, winner in ((1.0, "c3"), (0.5, "c1")):  # half of little is nothing
+        seconds = {"c0": 0.1, "c1": more, "c2": 0.6 * more, "c3": 0.4 * more}
+        found = Search(Bench(losses, seconds).submit, spec(candidates=named("c1", "c2", "c3"), keep=1.0 - 1e-9)).result()
+        assert found.recipe["pipeline"] == winner
+    assert found.report["why"].startswith("the lowest mean loss")
+
+
+def test_of_ties_what_serves_now_wins() -> None:
+    losses = {"c0": always(0.105), "c1": always(0.1), "c2": always(0.8)}
+    found = Search(Bench(losses).submit, spec(candidates=named("c1", "c2"))).result()
+    assert found.recipe["pipeline"] == "c0"
+    assert found.report["why"].endswith("and it serves now")
+
+
+def test_what_serves_now_stays_until_it_is_clearly_worse() -> None:
+    losses = {"c0": always(0.11)} | {f"c{number}": always(0.1) for number in range(1, 9)}
+    found = Search(Bench(losses).submit, spec(candidates=named(*list(losses)[1:]), keep=0.12)).result()
+    assert found.recipe["pipeline"] == "c0"
 
 
 @pytest.mark.parametrize(
