@@ -178,6 +178,16 @@ def test_when_all_fail_each_reason_is_told() -> None:
     assert caught.value.reason == "failed"
 
 
+def test_a_reason_that_all_share_is_told_once() -> None:
+    away = RetrainError("failed", "the scheduler does not answer")
+    losses = {"c0": away, "c1": away, "c2": RetrainError("memory", "too large")}
+    with pytest.raises(RetrainError) as caught:
+        Search(Bench(losses).submit, spec(candidates=named("c1", "c2"))).result()
+    assert caught.value.detail == (
+        "no candidate is left: c0, c1: failed: the scheduler does not answer; c2: memory: too large"
+    )
+
+
 def test_too_few_events_are_nobodys_failure() -> None:
     bench = Bench({"c0": RetrainError("empty", "3 events"), "c1": always(0.1)})
     with pytest.raises(RetrainError) as caught:
