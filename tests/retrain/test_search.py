@@ -340,7 +340,7 @@ def test_on_a_cluster(tmp_path: Path) -> None:
 
     open_log = filled(tmp_path, 1500)
     tree = {"pipeline": "sklearn.tree:DecisionTreeClassifier", "params": {"max_depth": 8}}
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40) as local:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=40) as local:
         jobs = Jobs(open_log, KeyRing({"k1": b"0123456789abcdef"}), executor=Cluster(local.scheduler_address, 2, WARM))
         try:
             search = Search(jobs.score, spec(1500, "logistic", 100, candidates=[tree, {"pipeline": "no_such"}]))
