@@ -25,7 +25,7 @@ def scheduler() -> Iterator[str]:
     """The address of a local cluster's scheduler."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40) as local:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=40) as local:
         yield local.scheduler_address
 
 

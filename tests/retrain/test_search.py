@@ -192,6 +192,16 @@ def test_when_all_fail_each_reason_is_told() -> None:
     assert caught.value.reason == "failed"
 
 
+def test_a_reason_that_all_share_is_told_once() -> None:
+    away = RetrainError("failed", "the scheduler does not answer")
+    losses = {"c0": away, "c1": away, "c2": RetrainError("memory", "too large")}
+    with pytest.raises(RetrainError) as caught:
+        Search(Bench(losses).submit, spec(candidates=named("c1", "c2"))).result()
+    assert caught.value.detail == (
+        "no candidate is left: c0, c1: failed: the scheduler does not answer; c2: memory: too large"
+    )
+
+
 def test_too_few_events_are_nobodys_failure() -> None:
     bench = Bench({"c0": RetrainError("empty", "3 events"), "c1": always(0.1)})
     with pytest.raises(RetrainError) as caught:
@@ -344,7 +354,7 @@ def test_on_a_cluster(tmp_path: Path) -> None:
 
     open_log = filled(tmp_path, 1500)
     tree = {"pipeline": "sklearn.tree:DecisionTreeClassifier", "params": {"max_depth": 8}}
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40) as local:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=40) as local:
         jobs = Jobs(open_log, KeyRing({"k1": b"0123456789abcdef"}), executor=Cluster(local.scheduler_address, 2, WARM))
         try:
             search = Search(jobs.score, spec(1500, "logistic", 100, candidates=[tree, {"pipeline": "no_such"}]))

@@ -37,7 +37,7 @@ def build(pipeline: str, task: str, params: Mapping[str, Any], seed: int) -> bas
     recipe = RECIPES.get(pipeline)
     if recipe is None:
         close = difflib.get_close_matches(pipeline, RECIPES, n=3, cutoff=0.5)
-        hint = f"did you mean {_or(close)}?" if close else f"write one of {', '.join(RECIPES)}"
+        hint = f"did you mean {_or(close)}?" if close else f"write one of {', '.join(RECIPES)}."
         raise ModelError(f"there is no recipe {pipeline!r}; {hint} Your own pipeline is named package.module:function.")
     if task not in recipe.tasks:
         fitting = [name for name, other in RECIPES.items() if task in other.tasks]

@@ -239,7 +239,10 @@ class Search:
     def _close_rung(self) -> None:
         left = sorted((one for one in self._left if not one.dropped), key=lambda one: one.loss)
         if not left:
-            reasons = "; ".join(f"{one.candidate.name}: {one.dropped}" for one in self._entrants)
+            names: dict[str, list[str]] = {}
+            for one in self._entrants:
+                names.setdefault(one.dropped, []).append(one.candidate.name)
+            reasons = "; ".join(f"{', '.join(of)}: {dropped}" for dropped, of in names.items())
             raise RetrainError("failed", f"no candidate is left: {reasons}")
         best, last = left[0], self._last
         assert last is not None
