@@ -9,7 +9,7 @@ import pytest
 
 from streamlearn.config import parse
 from streamlearn.control.sight import Statuses, offset_at
-from streamlearn.control.state import Alarm, Phase, State
+from streamlearn.control.state import Alarm, Case, Phase, State
 from streamlearn.control.upkeep import Heartbeats, Trimmer
 from streamlearn.events import Kind, Position
 from streamlearn.log import Entry
@@ -227,6 +227,16 @@ def test_nothing_goes_while_a_case_is_open_or_an_alarm_waits(yard: Yard) -> None
     yard.state.phase = Phase.STEADY
     yard.state.alarms[0] = Alarm(0, Signal("m", 0, 0, "alarm", 1, 0, 0, 0.0))
     assert yard.trim() == {}
+
+
+@pytest.mark.parametrize(("change", "first"), [(230, 180), (100, 100)])
+def test_a_drift_that_is_kept_holds_what_its_fit_would_learn(yard: Yard, change: int, first: int) -> None:
+    yard.state.phase = Phase.CONFIRMED
+    yard.state.case = Case("m-1", "drift", 0.0, shard=0, change_offset=change)
+    yard.state.alarms[0] = Alarm(0, Signal("m", 0, 0, "alarm", 1, 0, 0, 0.0))
+    assert yard.trim() == {}
+    yard.state.case.kept = True
+    assert yard.trim() == {("clicks", 0): first, ("clicks", 1): 180}
 
 
 def test_a_damaged_status_is_passed_over(yard: Yard) -> None:

@@ -116,7 +116,7 @@ class Trimmer:
         """The lowest offset that a restart of this shard might read from, None when that is not known or not the time."""
         assert state.settings is not None
         stream, status = state.settings.stream, self._statuses.get(state.name, shard)
-        if status is None or status.log != self._log.identity(stream) or state.phase != Phase.STEADY or state.alarms:
+        if status is None or status.log != self._log.identity(stream) or not _at_rest(state):
             return None
         good = [info for info in self._store.checkpoints(state.name, shard) if info.set_aside is None]
         if not good:
@@ -128,6 +128,8 @@ class Trimmer:
             about = {"model": state.name, "shard": shard, "error": str(error)}
             logger.warning("a checkpoint cannot be read, so the log is not trimmed", extra=about)
             return None
+        if state.case is not None and shard == state.case.shard:
+            offsets.append(state.case.change_offset)
         return min([status.position, *offsets])
 
     def _read_to(self, checkpoint: int, model: str, stream: str, shard: int) -> list[int]:
@@ -139,3 +141,9 @@ class Trimmer:
         if any(position.log != identity for position in header.positions):
             raise Unexpected(f"a checkpoint of {model}/{shard} that was taken on another log")
         return [position.offset for position in header.positions]
+
+
+def _at_rest(state: State) -> bool:
+    """Whether no fit may begin in this moment: the model is steady, or the policies keep it, for days maybe, after a drift."""
+    kept = state.phase == Phase.CONFIRMED and state.case is not None and state.case.kept
+    return kept or (state.phase == Phase.STEADY and not state.alarms)
