@@ -229,7 +229,7 @@ def test_nothing_goes_while_a_case_is_open_or_an_alarm_waits(yard: Yard) -> None
     assert yard.trim() == {}
 
 
-@pytest.mark.parametrize(("change", "first"), [(230, 180), (100, 100)])
+@pytest.mark.parametrize(("change", "first"), [(230, 180), (100, 99)])  # and a label wait before it
 def test_a_drift_that_is_kept_holds_what_its_fit_would_learn(yard: Yard, change: int, first: int) -> None:
     yard.state.phase = Phase.CONFIRMED
     yard.state.case = Case("m-1", "drift", 0.0, shard=0, change_offset=change)
