@@ -179,11 +179,11 @@ def test_the_meter_tells_the_share_of_one_core() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    "name", ["learn", "predict", "freshness", "snapshot", "memory", "trial", "executor", "interference", "search"]
-)
+    "name", ["learn", "predict", "freshness", "snapshot", "memory", "trial", "interference", "search"]
+)  # executor's is part of strategy's
 def test_each_quickly(name: str, tmp_path: Path) -> None:
     """Figures of the agreed form, some with a goal, but for pauses; whether it is met is for people to judge."""
-    found, folder = tmp_path / "rows.json", tmp_path / "temporary"
+    found, folder = tmp_path / "rows.json", tmp_path / "t"
     folder.mkdir()
     with program(name, folder, "--quick", "--json", str(found)) as process:
         told, errors = process.communicate(timeout=220)
@@ -206,7 +206,7 @@ def test_each_quickly(name: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_kafka_quickly(kafka_program: Kafka, redis_program: Redis, tmp_path: Path) -> None:
     """Every figure is there and can be; how good they are is for people to judge, on a quiet machine."""
-    found, folder = tmp_path / "found.json", tmp_path / "run"
+    found, folder = tmp_path / "found.json", tmp_path / "r"
     folder.mkdir()
     with program("kafka", folder, "--quick", "--json", str(found)) as process:
         said, errors = process.communicate(timeout=280)
@@ -253,7 +253,7 @@ def test_kafka_cut_short_leaves_nothing_behind(kafka_program: Kafka, redis_progr
 @pytest.mark.slow
 def test_drifts_quickly(tmp_path: Path) -> None:
     """Its goals are about what was decided, not about speed, but for the share of the few drifts that a quick run has."""
-    found, folder = tmp_path / "rows.json", tmp_path / "temporary"
+    found, folder = tmp_path / "rows.json", tmp_path / "t"
     folder.mkdir()
     with program("drift", folder, "--quick", "--json", str(found)) as process:
         told, errors = process.communicate(timeout=100)
@@ -272,7 +272,7 @@ def test_drifts_quickly(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_policies_quickly(tmp_path: Path) -> None:
     """Costs, not speed: nothing undercuts the oracle, and where circles jump a debt is far below never retraining."""
-    found, folder = tmp_path / "rows.json", tmp_path / "temporary"
+    found, folder = tmp_path / "rows.json", tmp_path / "t"
     folder.mkdir()
     with program("policy", folder, "--quick", "--json", str(found)) as process:
         told, errors = process.communicate(timeout=280)
@@ -335,7 +335,7 @@ def test_generated_streams_drift_and_are_the_same_again(kind: str) -> None:
 @pytest.mark.timeout(600)
 def test_the_loop_quickly(tmp_path: Path) -> None:
     """The logistic recipe unlearns by itself; the tree, which cannot, is retrained and wins: what a quick run has room for."""
-    found, folder = tmp_path / "rows.json", tmp_path / "temporary"
+    found, folder = tmp_path / "rows.json", tmp_path / "t"
     folder.mkdir()
     with program("loop", folder, "--quick", "--json", str(found)) as process:
         told, errors = process.communicate(timeout=580)
@@ -413,7 +413,7 @@ def test_the_intervals_of_differences() -> None:
 @pytest.mark.timeout(240)
 def test_strategies_quickly(tmp_path: Path) -> None:
     """A tree that forgets nothing must be made anew from the change: what is left of before costs. Then the workers."""
-    found, folder = tmp_path / "rows.json", tmp_path / "temporary"
+    found, folder = tmp_path / "rows.json", tmp_path / "t"
     folder.mkdir()
     with program("strategy", folder, "--quick", "--json", str(found)) as process:
         told, errors = process.communicate(timeout=220)

@@ -114,6 +114,10 @@ class Interleavings(RuleBasedStateMachine):
         learner.step = -1
         learner.tell("shadow_failed", version=version, reason="by chance")
 
+    @rule(shard=st.integers(0, 1), loss=st.sampled_from((0.1, 0.6)))
+    def tell_a_batch(self, shard: int, loss: float) -> None:
+        self.stage.learners[shard].batch(loss)
+
     @rule(shard=st.integers(0, 1))
     def hold_itself(self, shard: int) -> None:
         learner = self.stage.learners[shard]
@@ -165,6 +169,11 @@ class Interleavings(RuleBasedStateMachine):
             learner.refuse.clear()
             learner.gain, learner.regret, learner.outcomes = 0.3, None, (0, 0, 0.0)
         stage.settle(2000)
+        if stage.state().phase == Phase.CONFIRMED:  # features have changed, and the fit waits for labelled events
+            assert (stage.state().case.kind, stage.state().case.run) == ("contract", 0)
+            for learner in stage.learners:
+                learner.post(300)
+            stage.settle(2000)
         state = stage.state()
         assert not state.asked
         assert state.phase in (Phase.STEADY, Phase.CONFIRM)
@@ -189,6 +198,7 @@ def refused_by_half(stage: Any) -> bool:
 def shown(control: Control) -> Any:
     state = control.states()["m"]
     case, guard = state.case, state.guard
+    kept = None if case is None else (case.kept, case.confirmed, case.batches, case.changes, case.starts)
     trial = None if case is None else (case.run, case.attempt, case.catch_ups, case.trained_to, case.then, case.shadow_failed)
     blocks = None if case is None else (case.blocks.next, case.blocks.events, case.blocks.waiting)
     orders = {seq: (order.verb, order.answers) for seq, order in state.orders.items()}
@@ -197,7 +207,7 @@ def shown(control: Control) -> Any:
         state.cases, state.degraded, state.held, state.held_by_learner, state.held_doubts, state.reference, state.n,
         state.seen, state.drift_cases, state.trials, state.alarms, state.recoveries, state.shadow_lost, orders, state.order,
         state.asked, trial, blocks, state.trial_numbers, state.broken, state.drifted, state.input_since, state.unsettled,
-        None if guard is None else (guard.seq, guard.blocks, guard.test.numbers()),
+        None if guard is None else (guard.seq, guard.blocks, guard.test.numbers()), kept, state.course, state.contract,
     )  # fmt: skip
 
 
