@@ -564,7 +564,8 @@ def test_when_every_candidate_fails_the_retrain_fails_with_the_reasons(keys: Any
     world = searched(keys, attempts=1)
     monkeypatch.setattr(world, "score", lambda *_: DoneJob(RetrainError("memory", "needed more than 1 MiB")))
     failed = world.until("retrain_failed")
-    assert "no candidate is left: naive_bayes: memory: needed more than 1 MiB; DecisionTree" in failed.why
+    assert "no candidate is left: naive_bayes" in failed.why
+    assert "memory: needed more than 1 MiB" in failed.why
 
 
 def test_a_search_and_a_fit_of_more_events_than_they_may_hold_take_an_even_sample_and_say_so(keys: Any) -> None:
