@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamlearn.errors import PositionExpired
-from streamlearn.log import Entry, Record, read_below
+from streamlearn.log import Entry, Record, pages_below, read_below
 from streamlearn.testing import MemoryLog
 
 
@@ -50,6 +50,16 @@ def test_page_by_page_nothing_is_missed(log: HoleyLog, limit: int) -> None:
         found += [record.offset for record in records]
         at = found[-1] + 1
     assert found == [0, 2, 4, 6, 8, 10, 12, 14]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7])
+def test_pages_hold_all_there_is_below_the_end_and_end_where_nothing_is_left(log: HoleyLog, limit: int) -> None:
+    pages = list(pages_below(log, "s", 0, 3, 15, limit))
+    assert [record.offset for page in pages for record in page] == [4, 6, 8, 10, 12, 14]
+    assert all(0 < len(page) <= limit for page in pages)
+    marks = pages_below(log, "s", 0, 16, 30, limit)
+    assert [record.offset for page in marks for record in page] == [16, 18], "then marks alone"
+    assert list(pages_below(log, "s", 0, 9, 9, limit)) == []
 
 
 def test_an_expired_position_is_no_hole(log: HoleyLog) -> None:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ..config import Settings
 from ..errors import ConfigError, EventError
 from ..events import Kind, encode, parse_time
-from ..log import Log, Record, read_below
+from ..log import Log, Record, pages_below
 from .console import console, say
 
 BATCH: Final = 1000
@@ -114,10 +114,8 @@ def _when(ts: Any) -> float:
 def of_log(log: Log, part: Source) -> Iterator[Record]:
     """What applications put into that part of a partition."""
     assert part.shard is not None
-    at = part.start
-    while records := read_below(log, part.name, part.shard, at, part.end, BATCH):
+    for records in pages_below(log, part.name, part.shard, part.start, part.end, BATCH):
         yield from (record for record in records if record.kind in (Kind.EVENT, Kind.HEARTBEAT))
-        at = records[-1].offset + 1
 
 
 def stretch(log: Log, stream: str, shard: int, start: str | None, end: str | None) -> tuple[int, int]:

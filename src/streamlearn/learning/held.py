@@ -12,14 +12,13 @@ of the learner changes before all of it was read: a log that is away in the midd
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ..config import Settings
 from ..errors import EventError, PositionExpired
 from ..events import Kind, Limits, decode_event, decode_prediction
-from ..log import Log, Record, read_below
+from ..log import Log, Record, pages_below
 from ..records import Command
 from . import pickling
 from .learner import Learner
@@ -117,9 +116,10 @@ def reread(
             f"the model was held for {offset - start} records, more than max_held_records "
             f"({learner.settings.max_held_records}); raise it, or resume with mode skip",
         )
+    pages = pages_below(log, learner.join.stream, learner.join.partition, start, offset, BATCH)
     try:
         if command.mode == "repair":
-            found = (_id(record) for records in _read(log, learner, start, offset) for record in records)
+            found = (_id(record) for records in pages for record in records)
             return Repair(frozenset(id for id in found if id is not None))
         if learner.held_join is None:
             return Refusal("gap", "what waited when the hold began was not kept; resume with mode skip")
@@ -127,21 +127,11 @@ def reread(
             lesson = Lesson.begin(learner, settings, limits, command.accepts)
         except Exception as error:  # pickling may raise anything, and the command must have an answer
             return Refusal("unlearnable", f"the model cannot be copied: {error!r}")
-        for records in _read(log, learner, start, offset):
+        for records in pages:
             lesson.feed(records)
     except PositionExpired as error:
         return Refusal("gap", f"the held range is no longer in the log, so resume with mode skip: {error}")
     return lesson
-
-
-def _read(log: Log, learner: Learner, start: int, end: int) -> Iterator[Sequence[Record]]:
-    stream, partition = learner.join.stream, learner.join.partition
-    while start < end:
-        records = read_below(log, stream, partition, start, end, BATCH)
-        if not records:
-            return
-        yield records
-        start = records[-1].offset + 1
 
 
 def _id(record: Record) -> str | None:

@@ -15,7 +15,7 @@ from ..errors import BadSignature, ConfigError, LogUnavailable, PositionExpired,
 from ..events import Kind, Limits
 from ..keys import KeyRing
 from ..lineage import changes, recipe_of
-from ..log import Log, Record, read_below
+from ..log import Log, Record, pages_below
 from ..records import Command, open_command
 from ..store.codec import open_blob
 from .commands import Prepared, apply
@@ -116,10 +116,7 @@ def _bring_up(
     trainer.rehearse_from = offset - REHEARSED_RECORDS
     trainer.pass_over([*command.spec.get("skip", []), *learner.held_ranges, *still_held])
     try:
-        while trainer.position < offset:
-            records = read_below(log, model.stream, shard, trainer.position, offset, BATCH)
-            if not records:
-                break
+        for records in pages_below(log, model.stream, shard, trainer.position, offset, BATCH):
             trainer.feed(records)
     except PositionExpired as error:
         return Refusal("gap", str(error))
@@ -142,10 +139,7 @@ def replay(
     stream = settings.models[name].stream if name in settings.models else ""
     origin = genesis(settings, name, shard, log) if stream else None
     learner = new_learner(settings, name, shard, origin.start if origin else 0, watches, origin)
-    while learner.position < until:
-        records = read_below(log, stream, shard, learner.position, until, BATCH)
-        if not records:
-            break
+    for records in pages_below(log, stream, shard, learner.position, until, BATCH):
         advance(learner, records, settings, log, keys, resolve)
         learner.signals.clear()
         learner.dead.clear()

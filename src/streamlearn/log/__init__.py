@@ -7,7 +7,7 @@ an underscore and have one partition: `_control` (decisions, kept for ever), `_s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Final, NamedTuple, Protocol
 
@@ -117,6 +117,13 @@ def read_below(log: Log, stream: str, partition: int, offset: int, end: int, lim
     while records and records[-1].offset >= end:
         records.pop()
     return records
+
+
+def pages_below(log: Log, stream: str, partition: int, start: int, end: int, limit: int) -> Iterator[list[Record]]:
+    """The records in [start, end), at most `limit` of them at a time; none where nothing is left, see `read_below`."""
+    while start < end and (records := read_below(log, stream, partition, start, end, limit)):
+        yield records
+        start = records[-1].offset + 1
 
 
 def missing_streams(existing: Mapping[str, int], wanted: Mapping[str, int], where: str) -> dict[str, int]:

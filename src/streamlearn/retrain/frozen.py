@@ -17,7 +17,7 @@ from streamlearn.config import ModelSettings, StreamSettings
 from streamlearn.errors import CodecError, PositionExpired, RetrainError, StoreError, StoreUnavailable
 from streamlearn.events import Limits
 from streamlearn.keys import KeyRing
-from streamlearn.log import Log, read_below
+from streamlearn.log import Log, pages_below
 from streamlearn.store import Store
 from streamlearn.store.codec import open_blob
 
@@ -81,10 +81,7 @@ def ask(
             raise RetrainError("failed", f"checkpoint {spec.checkpoint} cannot be brought back: {error!r}") from error
         limits, place = Limits(**spec.limits), (spec.stream, spec.shard)
         onlooker = Onlooker(spec.model, settings, stream, limits, place, spec.start, spec.after, champion, loss)
-        while onlooker.position < spec.until:
-            records = read_below(log, spec.stream, spec.shard, onlooker.position, spec.until, BATCH)
-            if not records:
-                break
+        for records in pages_below(log, spec.stream, spec.shard, spec.start, spec.until, BATCH):
             onlooker.feed(records)
             progress(onlooker.position - spec.start, spec.until - spec.start)
     except PositionExpired as error:

@@ -17,7 +17,7 @@ from streamlearn.config import ModelSettings, StreamSettings
 from streamlearn.errors import CodecError, ModelError, PositionExpired, RetrainError, StoreError, StoreUnavailable
 from streamlearn.events import Limits, Position
 from streamlearn.keys import KeyRing
-from streamlearn.log import Log, read_below
+from streamlearn.log import Log, pages_below
 from streamlearn.store import Store, codec
 
 from .executor import Call, Executor
@@ -233,15 +233,12 @@ class _Fit:
 
     def _read_to(self, end: int) -> None:
         spec, trainer = self._spec, self._trainer
-        while trainer.position < end:
-            records = read_below(self._log, spec.stream, spec.partition, trainer.position, end, BATCH)
-            if not records:
-                if self._log.bounds(spec.stream, spec.partition)[1] < end:
-                    raise RetrainError("failed", f"{spec.stream}/{spec.partition} ends at {trainer.position}, before {end}")
-                return  # what is left are a broker's marks
+        for records in pages_below(self._log, spec.stream, spec.partition, trainer.position, end, BATCH):
             trainer.feed(records)
             self._last_ts = records[-1].ts
             self._tell(end)
+        if trainer.position < end and self._log.bounds(spec.stream, spec.partition)[1] < end:  # else a broker's marks are left
+            raise RetrainError("failed", f"{spec.stream}/{spec.partition} ends at {trainer.position}, before {end}")
 
     def _tell(self, end: int) -> None:
         spec = self._spec

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from streamlearn.log import Log, read_below
+from streamlearn.log import Log, pages_below
 
 if TYPE_CHECKING:
     from streamlearn.learning.onlooker import Gatherer
@@ -30,10 +30,7 @@ def renew_worst(gatherer: Gatherer, log: Log, until: int, share: float) -> dict[
     if not found:
         what = "no ensemble whose members can be begun anew" if found is None else "an ensemble without members yet"
         return {"instead": f"the pipeline ends in {what}: a warm start was made"}
-    while gatherer.position < until:
-        records = read_below(log, *place, gatherer.position, until, BATCH)
-        if not records:
-            break
+    for records in pages_below(log, *place, gatherer.position, until, BATCH):
         gatherer.feed(records)
     means, n = members.losses(model.estimator, gatherer.pairs)
     if not n:

@@ -19,14 +19,14 @@ from pydantic import ValidationError
 from streamlearn.config import ModelSettings, StreamSettings
 from streamlearn.errors import ModelError, PositionExpired, RetrainError
 from streamlearn.events import Limits
-from streamlearn.log import Log, read_below
+from streamlearn.lineage import RECIPE
+from streamlearn.log import Log, pages_below
 
 if TYPE_CHECKING:
     from streamlearn.learning.model import Model
 
 BATCH: Final = 1000
 KEEP_S: Final = 60.0
-RECIPE: Final = ("pipeline", "params", "seed")
 
 Pairs = list[tuple[Any, Any]]
 Progress = Callable[[int, int], None]
@@ -233,9 +233,6 @@ def _read(spec: ScoreSpec, settings: ModelSettings, log: Log) -> tuple[Pairs, in
     sampler = Sampler.new(spec.model, settings, stream, limits, spec.stream, spec.partition, spec.start)
     sampler.accept(spec.types)
     sampler.pass_over(spec.skip)
-    while sampler.position < spec.until:
-        records = read_below(log, spec.stream, spec.partition, sampler.position, spec.until, BATCH)
-        if not records:
-            break
+    for records in pages_below(log, spec.stream, spec.partition, spec.start, spec.until, BATCH):
         sampler.feed(records)
     return sampler.sample.kept, sampler.sample.seen
