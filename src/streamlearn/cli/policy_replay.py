@@ -15,9 +15,10 @@ from ..config_retrain import PolicySettings
 from ..drift import offline
 from ..drift.watch import needed
 from ..errors import ConfigError, ModelError
-from ..retrain import policies, simulate, upf
+from ..retrain import policies, simulate
 from ..retrain.ledger import Ledger
 from ..retrain.policy import Confirmed, Past, Policy, Tunable
+from ..retrain.upf import Upf
 
 LEAST_STRETCH: Final = 4  # batches of a calibration
 ORACLE: Final = "oracle"
@@ -105,7 +106,7 @@ class Compared(NamedTuple):
         return next((one for one in self.results if one.name == name), None)
 
 
-# What is compared beside the configured ones; those that can be tuned are, from these params on.
+# What is compared beside the configured ones; those that can be tuned are.
 BESIDE: Final[Mapping[str, tuple[PolicySettings, ...]]] = {
     "never": (PolicySettings(name="never"),),
     "always": (PolicySettings(name="always"),),
@@ -166,13 +167,10 @@ def _settings(settings: PolicySettings, policy: Policy) -> PolicySettings:
 
 def _tuned(settings: PolicySettings, past: Past, kappa: float) -> Policy:
     """The policy as it would have cost least on this past, where it can be tuned. Raises ModelError."""
-    if settings.name == UPF:
-        made = upf.fitted(past, kappa)
-        if made.growth <= 0:
-            raise ModelError("no model lost more as it grew older on the batches to tune on: without drift it never retrains")
-        return made
-    policy = policies.build(settings)
-    return policy.tuned(past, kappa) if isinstance(policy, Tunable) else policy
+    made = policies.tuned(settings.name, past, kappa) or policies.build(settings)
+    if isinstance(made, Upf) and made.growth <= 0:
+        raise ModelError("no model lost more as it grew older on the batches to tune on: without drift it never retrains")
+    return made
 
 
 def stretch(batches: int, share: float) -> int:

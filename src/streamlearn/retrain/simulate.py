@@ -41,8 +41,8 @@ def replay(
 ) -> Replay:
     """What `policy` would have done from batch start + 1 on, served at first by the model made after batch `start`.
 
-    Of several policies each is asked until one retrains, as in service: while a drift waits the gated ones alone, and it is
-    settled when they all say so. `choices` then holds the last answer to each batch.
+    Of several policies each is asked until one retrains: while a drift waits the gated ones alone (in service the others, too),
+    and it is settled when they all say so. `choices` then holds the last answer to each batch.
     `gate(i, j)` is the drift that was confirmed of model i by the end of batch j, or None, and is asked for gated policies
     alone; what it says first is shown until it leads to a retrain or is settled, after which the very same one is not shown
     again. A gated policy without a gate is never shown one. The policy's `seed` is `seed` plus the number of the batch.
