@@ -64,6 +64,17 @@ def nothing_is_left(folder: Path) -> None:
     assert [path.name for path in folder.iterdir() if not path.name.startswith("pymp-")] == []
 
 
+def quickly(name: str, tmp_path: Path, timeout: float) -> tuple[list[dict[str, Any]], str, str]:
+    """A quick run that ended well and left nothing behind: its rows, and what it printed and said on stderr."""
+    found, folder = tmp_path / "rows.json", tmp_path / "t"
+    folder.mkdir()
+    with program(name, folder, "--quick", "--json", str(found)) as process:
+        told, errors = process.communicate(timeout=timeout)
+    assert process.returncode == 0, errors
+    nothing_is_left(folder)
+    return json.loads(found.read_text()), told, errors
+
+
 # -- the harness
 
 
@@ -183,18 +194,12 @@ def test_the_meter_tells_the_share_of_one_core() -> None:
 )  # executor's is part of strategy's
 def test_each_quickly(name: str, tmp_path: Path) -> None:
     """Figures of the agreed form, some with a goal, but for pauses; whether it is met is for people to judge."""
-    found, folder = tmp_path / "rows.json", tmp_path / "t"
-    folder.mkdir()
-    with program(name, folder, "--quick", "--json", str(found)) as process:
-        told, errors = process.communicate(timeout=220)
-    assert process.returncode == 0, errors
-    rows = json.loads(found.read_text())
+    rows, told, _ = quickly(name, tmp_path, 220)
     assert all(row.keys() == {"name", "value", "unit", "goal", "reference"} for row in rows), rows
     assert all(isinstance(row["value"], int | float) and row["name"] and row["unit"] for row in rows), rows
     assert any(row["goal"] for row in rows) is (name != "snapshot")
     assert len({row["name"] for row in rows}) == len(rows)
     assert rows[0]["unit"] in told
-    nothing_is_left(folder)
 
 
 # -- Kafka and Redis
@@ -253,32 +258,23 @@ def test_kafka_cut_short_leaves_nothing_behind(kafka_program: Kafka, redis_progr
 @pytest.mark.slow
 def test_drifts_quickly(tmp_path: Path) -> None:
     """Its goals are about what was decided, not about speed, but for the share of the few drifts that a quick run has."""
-    found, folder = tmp_path / "rows.json", tmp_path / "t"
-    folder.mkdir()
-    with program("drift", folder, "--quick", "--json", str(found)) as process:
-        told, errors = process.communicate(timeout=100)
-    assert process.returncode == 0, errors
-    rows = {row["name"]: row for row in json.loads(found.read_text())}
+    found, told, _ = quickly("drift", tmp_path, 100)
+    rows = {row["name"]: row for row in found}
     assert rows["default, false confirmations per 100,000 stable events"]["value"] <= 1
     assert rows["default, mean delay of the confirmation"]["value"] <= 1000
     assert rows["default, those that the model does not survive by itself"]["value"] == 1
     assert rows["default, abrupt drifts of 10 points confirmed"]["value"] >= 0.8, "those that it survives too, but for one"
     assert rows["abrupt: dummy, raw, MDR"]["value"] == 0, "it always fires, sooner or later"
     assert "as configured" in told
-    nothing_is_left(folder)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_policies_quickly(tmp_path: Path) -> None:
     """Costs, not speed: nothing undercuts the oracle, and where circles jump a debt is far below never retraining."""
-    found, folder = tmp_path / "rows.json", tmp_path / "t"
-    folder.mkdir()
-    with program("policy", folder, "--quick", "--json", str(found)) as process:
-        told, errors = process.communicate(timeout=280)
-    assert process.returncode == 0, errors
+    found, told, errors = quickly("policy", tmp_path, 280)
     assert "electricity and hflights are left out" in errors
-    rows = {row["name"]: row for row in json.loads(found.read_text())}
+    rows = {row["name"]: row for row in found}
     for kind in ("rotating", "circles"):
         for model in ("frozen", "logistic", "tree"):
             assert f"{kind}, {model}: cost over the oracle's" in told
@@ -292,7 +288,6 @@ def test_policies_quickly(tmp_path: Path) -> None:
     assert debt < 1.3 < 1.8 < never
     assert rows["circles, frozen: default (debt) / never or always"]["value"] <= 1.1
     assert rows["static, logistic: default (debt), needless retrains"]["value"] == 0
-    nothing_is_left(folder)
 
 
 def test_a_rise_is_what_an_old_model_loses_more_than_new_ones() -> None:
@@ -335,12 +330,8 @@ def test_generated_streams_drift_and_are_the_same_again(kind: str) -> None:
 @pytest.mark.timeout(600)
 def test_the_loop_quickly(tmp_path: Path) -> None:
     """The logistic recipe unlearns by itself; the tree, which cannot, is retrained and wins: what a quick run has room for."""
-    found, folder = tmp_path / "rows.json", tmp_path / "t"
-    folder.mkdir()
-    with program("loop", folder, "--quick", "--json", str(found)) as process:
-        told, errors = process.communicate(timeout=580)
-    assert process.returncode == 0, errors
-    rows = {row["name"]: row for row in json.loads(found.read_text())}
+    found, told, _ = quickly("loop", tmp_path, 580)
+    rows = {row["name"]: row for row in found}
     assert rows["linear + loop: worst difference to the recipe alone"]["value"] >= -0.005
     assert rows["tree + loop: worst difference to the recipe alone"]["value"] >= -0.005
     assert rows["linear: what there is to be won on generated streams"]["value"] > 0.01
@@ -349,7 +340,6 @@ def test_the_loop_quickly(tmp_path: Path) -> None:
     assert 0.2 < rows["linear + loop: events/s"]["value"] < 2
     assert "1 > 1 > 1" in rows["sine: tree + loop, difference"]["reference"], "one case, confirmed and promoted"
     assert "cases opened > confirmed > promoted" in told
-    nothing_is_left(folder)
 
 
 def test_the_loop_answers_as_the_recipe_does_while_nothing_happens() -> None:
@@ -413,12 +403,7 @@ def test_the_intervals_of_differences() -> None:
 @pytest.mark.timeout(240)
 def test_strategies_quickly(tmp_path: Path) -> None:
     """A tree that forgets nothing must be made anew from the change: what is left of before costs. Then the workers."""
-    found, folder = tmp_path / "rows.json", tmp_path / "t"
-    folder.mkdir()
-    with program("strategy", folder, "--quick", "--json", str(found)) as process:
-        told, errors = process.communicate(timeout=220)
-    assert process.returncode == 0, errors
-    all_rows = json.loads(found.read_text())
+    all_rows, told, _ = quickly("strategy", tmp_path, 220)
     rows = {row["name"]: row for row in all_rows}
     assert len(rows) == len(all_rows)
     loss = {
@@ -440,7 +425,6 @@ def test_strategies_quickly(tmp_path: Path) -> None:
     assert rows["versions equal to the first"]["value"] == 1
     assert rows["candidates with losses equal to the first"]["value"] == 1
     assert "less nothing" in told
-    nothing_is_left(folder)
 
 
 def test_streams_turn_when_they_are_said_to() -> None:
