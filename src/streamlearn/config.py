@@ -32,6 +32,8 @@ from .config_errors import explain
 from .config_fields import FROZEN, Count, Margin, NotNegative, Positive, Share, Task, Whole
 from .config_retrain import ExecutorSettings as ExecutorSettings
 from .config_retrain import RetrainSettings as RetrainSettings
+from .config_serve import LimitSettings as LimitSettings
+from .config_serve import ServeSettings as ServeSettings
 from .config_trial import TrialSettings as TrialSettings
 from .config_trial import wrong_metric
 from .errors import ConfigError
@@ -99,25 +101,6 @@ class RedisSettings(Table):
 class StoreSettings(Table):
     backend: Literal["sqlite", "redis"] = "sqlite"
     redis: RedisSettings = RedisSettings()
-
-
-class ServeSettings(Table):
-    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535, strict=True)] = 8321
-    max_in_flight: Count = 64
-    poll_ms: Positive = 50
-    prediction_buffer: Count = 10_000
-    max_instances: Count = 1000
-    stale_after_s: Positive = 15
-
-
-class LimitSettings(Table):
-    max_body_bytes: Count = 8_388_608
-    max_batch: Count = 10_000
-    max_event_bytes: Count = 262_144
-    max_features: Count = 1000
-    max_string: Count = 1024
-    max_ahead_s: NotNegative = 3600
 
 
 class LearnSettings(Table):

@@ -1,0 +1,30 @@
+"""The settings of the HTTP side: where it listens, and what it takes at most."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from .config_fields import FROZEN, Count, NotNegative, Positive
+
+
+class ServeSettings(BaseModel):
+    model_config = FROZEN
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, strict=True)] = 8321
+    max_in_flight: Count = 64
+    poll_ms: Positive = 50
+    prediction_buffer: Count = 10_000
+    max_instances: Count = 1000
+    stale_after_s: Positive = 15
+
+
+class LimitSettings(BaseModel):
+    model_config = FROZEN
+    max_body_bytes: Count = 8_388_608
+    max_batch: Count = 10_000
+    max_event_bytes: Count = 262_144
+    max_features: Count = 1000
+    max_string: Count = 1024
+    max_ahead_s: NotNegative = 3600
