@@ -27,7 +27,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("client", "telemetry", "store", "log"),
     ("records", "wire", "lineage"),
     ("config", "events", "keys"),
-    ("config_errors", "config_trial", "config_retrain", "importpath", "sqlitefile"),
+    (
+        "config_errors", "config_trial", "config_retrain", "config_serve", "config_history", "config_notify", "importpath",
+        "sqlitefile",
+    ),
     ("errors", "config_fields"),
 )
 DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
