@@ -13,6 +13,8 @@ on where the last process stopped, whatever it was doing. Nothing here decides; 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -87,6 +89,7 @@ class Control:
         self._chronicle = Chronicle(store, settings, self._statuses, timer)
         self._limits = limits_of(settings)
         self._waiting_told = False
+        self._holder, self._failures = f"{socket.gethostname()}:{os.getpid()}", 0
         self._sent: set[tuple[int, int, str]] = set()  # (seq, shard, model) sent by this process
         self._beat_at = self._trimmed_at = self._shown_at = self._checked_at = timer()
         self._alive_at = timer() - ALIVE_S
@@ -112,6 +115,7 @@ class Control:
             try:
                 busy = self._lead() and self.tick()
             except UNAVAILABLE as error:
+                self._failures += 1
                 pause = min(max(2 * pause, BACKOFF_S[0]), BACKOFF_S[1])
                 logger.warning("control has to wait", extra={"error": str(error), "again_in_s": pause})
                 stop.wait(pause)
@@ -321,7 +325,8 @@ class Control:
             self._book.see(state, self._fits.progress(state.name), None if seen is None else seen.doc(), said)
         docs = self._book.changed()
         if now - self._alive_at >= ALIVE_S:
-            docs["role", "control"] = msgspec.json.encode({"at": self._clock()})
+            alive = {"at": self._clock(), "holder": self._holder, "failures": self._failures}
+            docs["role", "control"] = msgspec.json.encode(alive)
             self._alive_at = now
         if docs or self._views_at != self._control_at:
             self._store.put_views(docs, self._control_at)
