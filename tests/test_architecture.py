@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("serving", "control", "learning.worker"),
     ("retrain", "drift"),
     ("learning",),
-    ("client", "telemetry", "store", "log"),
+    ("client", "telemetry", "store", "log", "apikeys"),
     ("records", "wire", "lineage"),
     ("config", "events", "keys"),
     (
