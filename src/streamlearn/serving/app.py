@@ -24,6 +24,7 @@ from . import (
     openapi,
     problems,
     routes_events,
+    routes_history,
     routes_models,
     routes_predict,
     routes_rewind,
@@ -40,6 +41,7 @@ from .holder import Holder
 from .ingest import Ingest
 from .keywatch import KeyWatch
 from .limits import Buckets
+from .pasts import Pasts
 from .predictions import PredictionBuffer
 from .refusals import Refusals
 
@@ -87,9 +89,13 @@ def create_app(deps: Deps) -> FastAPI:
 
     refusals = Refusals(write, deps.clock, deps.timer)
     buffer = PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics)
-    app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer))
+    pasts = Pasts(deps.settings, deps.store)
+    app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
-    routers = (routes_predict, routes_events, routes_models, routes_versions, routes_rewind, routes_session, routes_service)
+    routers = (
+        routes_predict, routes_events, routes_models, routes_history, routes_versions, routes_rewind, routes_session,
+        routes_service,
+    )  # fmt: skip
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower
     problems.install(app)
