@@ -213,6 +213,8 @@ def test_signing_keys_are_changed_under_load(running: Callable[..., Running], tm
     assert "nothing has changed" in service.reload()
     keys.write_text(NEW)  # too soon: what the old one signed could not be read
     assert "Keep it behind the new one" in service.reload(code=1)
+    keys.write_text("k1:zz")
+    assert "is not hexadecimal" in service.reload(code=1)
     service.learns()
     keys.write_text(f"{OLD}\n{NEW}\n")  # 1: all verify the new one
     assert "STREAMLEARN_KEYS_FILE: the file holds something else" in service.reload()

@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 
 from ..config import Settings
-from ..errors import ConfigError
+from ..errors import ConfigError, LogError
 from ..keys import KeyRing
 from .console import say
 from .differences import Differences, differences
@@ -91,11 +91,11 @@ class Fleet:
         say(f"reload: {self._config} is checked")
         try:
             settings, found, problems = examine(self._config, self._environ, self._settings)
-        except ConfigError as error:
+            secrets, ring = read_secrets(settings, self._environ)
+        except (ConfigError, LogError) as error:
             return False, str(error).splitlines()
         if problems:
             return False, problems
-        secrets, ring = read_secrets(settings, self._environ)
         if not ring.takes_over(self._ring):
             return False, [KEY_STAYS.format(signer=self._ring.signer)]
         changed = [f"{name}: the file holds something else" for name in secrets if secrets[name] != self._secrets.get(name)]
