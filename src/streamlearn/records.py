@@ -107,6 +107,14 @@ def open_command(data: bytes, keys: KeyRing) -> Command:
         raise BadSignature(f"not a signed command: {error}") from None
 
 
+def signer_of(data: bytes) -> str:
+    """The id of the key that is said to have signed a command's record; nothing is verified. Raises BadSignature."""
+    try:
+        return msgspec.json.decode(data, type=_Signed).key
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadSignature(f"not a signed command: {error}") from None
+
+
 class DeadLetter(msgspec.Struct, omit_defaults=True):
     """What could not be learned. `raw` is the record's value, base64; (model, shard, offset, reason) names it."""
 
