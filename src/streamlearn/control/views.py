@@ -1,8 +1,8 @@
 """What people see of control: documents folded from the control log, plus what is going on right now. Never a source of truth.
 
     model    by model           state, version, previous, shadow, canary (version, share, salt), case, degraded, held, features,
-                                since, contract (the open case of features that are other ones), and how the file differs from
-                                what serves
+                                silenced_until, since, contract (the open case of features that are other ones), and how
+                                the file differs from what serves
     case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far; how it ended
     version  by model@version   what it was made from and with, how it was tried, who decided, fate: see `versions`
     history  by model           which version served from when to when: see `versions`
@@ -154,6 +154,7 @@ def model_doc(state: State, seen: Doc | None = None, said: Sequence[Said] = ()) 
         "case": "" if state.case is None else state.case.id,
         "degraded": state.degraded,
         "held": state.held,
+        "silenced_until": state.silenced_until,
         "skipped": as_json(state.skipped),
         "fitted": sorted(state.fitted),
         "features": {"drifted": state.drifted, "broken": state.broken, "seen": seen},

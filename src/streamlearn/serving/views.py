@@ -71,8 +71,11 @@ def figures(holder: Holder, now: float) -> list[Family]:
     fresh = Family("gauge", "streamlearn_freshness_ms", "From posted to published, milliseconds", (*both, "quantile"), [])
     pauses = Family("gauge", "streamlearn_pause_ms", "The learner's last pause, milliseconds", (*both, "what"), [])
     cases = Family("gauge", "streamlearn_case_open", "1 while a drift case is open", ("model",), [])
+    what = "Before when nobody is notified of the model, Unix seconds; 0 without a silence"
+    silences = Family("gauge", "streamlearn_silenced_until_timestamp_seconds", what, ("model",), [])
     for name, slots in holder.slots.items():
         cases.rows.append(((name,), 1.0 if holder.control[name].get("case") else 0.0))
+        silences.rows.append(((name,), holder.control[name].get("silenced_until") or 0.0))
         for slot in slots:
             labels = (name, str(slot.shard))
             for gauge, value in _figures(slot, now).items():
@@ -89,7 +92,7 @@ def figures(holder: Holder, now: float) -> list[Family]:
     control = Family("gauge", "streamlearn_control_silent_seconds", "Time since control was last there", (), [((), silent)])
     taken: list[tuple[tuple[str, ...], float]] = [((model,), size) for model, size in holder.memory.items()]
     memory = Family("gauge", "streamlearn_store_bytes", "Bytes of each model and of the views in the store", ("model",), taken)
-    return [*gauges.values(), totals, scores, fresh, pauses, cases, store, memory, control]
+    return [*gauges.values(), totals, scores, fresh, pauses, cases, silences, store, memory, control]
 
 
 _GAUGES = {
