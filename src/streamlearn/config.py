@@ -40,7 +40,7 @@ from .errors import ConfigError
 from .events import start_text
 
 SECRETS: Final = ("KEYS", "API_KEYS")
-OTHERS: Final = ("API_KEY", "URL", "CONFIG", "DATA", "LOG_LEVEL", "TEST_SERVERS")
+OTHERS: Final = ("API_KEY", "URL", "CONFIG", "DATA", "LOG_LEVEL", "LOG_FORMAT", "TEST_SERVERS")
 RESERVED: Final = frozenset(f"STREAMLEARN_{name}" for name in (*SECRETS, *(f"{each}_FILE" for each in SECRETS), *OTHERS))
 PREFIX: Final = "STREAMLEARN_"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")

@@ -163,7 +163,7 @@ def test_a_span_is_written_with_its_unit(span: str, wanted: float) -> None:
 
 @pytest.mark.parametrize("span", ["", "2", "h", "-1h", "2 weeks", "31d", "nan"])
 def test_a_span_that_is_none_says_how_to_write_one(span: str) -> None:
-    with pytest.raises(ConfigError, match=r"--for: .*(Write|silence it again)"):
+    with pytest.raises(ConfigError, match=r"--for: .*Write"):
         ask.seconds(span)
 
 

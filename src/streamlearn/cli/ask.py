@@ -93,7 +93,7 @@ def seconds(span: str) -> float:
         raise ConfigError("--for", f"{span!r} is no span of time", "Write 90s, 30m, 2h or 1d, or 0 to end a silence")
     wanted = float(found[1]) * UNITS[found[2]]
     if wanted > LONGEST_SILENCE_S:
-        raise ConfigError("--for", f"{span} is too long", f"Write at most {LONGEST_SILENCE_S / UNITS['d']:g}d, silence it again")
+        raise ConfigError("--for", f"{span} is too long", f"Write at most {LONGEST_SILENCE_S / UNITS['d']:g}d")
     return wanted
 
 

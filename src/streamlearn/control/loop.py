@@ -186,7 +186,7 @@ class Control:
         try:
             entry = decode_control(record.value)
         except msgspec.DecodeError as error:
-            logger.error("a control record cannot be read", extra={"offset": record.offset, "error": str(error)})
+            logger.error("a control record cannot be read", extra={"control_offset": record.offset, "error": str(error)})
             return False
         state = self._states.get(entry.model)
         if state is None:
@@ -225,7 +225,8 @@ class Control:
             if state is None or state.settings is None or not observe(state, record.offset, signal):
                 return None
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-            logger.error("a signal cannot be read", extra={"offset": record.offset, "error": repr(error)})
+            where = {"stream": SIGNALS, "partition": 0, "offset": record.offset}
+            logger.error("a signal cannot be read", extra={**where, "error": repr(error)})
             return None
         return state
 
@@ -256,8 +257,9 @@ class Control:
         )  # fmt: skip
 
     def _tell(self, decision: Decision, offset: int) -> None:
-        about = {"model": decision.model, "case": decision.case, "model_version": decision.version, "why": decision.why}
-        logger.info(decision.kind, extra={**about, "control_offset": offset, "n": decision.n})
+        about = {"model": decision.model, "version": decision.version, "case": decision.case, "offset": decision.offset}
+        about |= {"control_offset": offset, "n": decision.n, "by": decision.by, "why": decision.why}
+        logger.info(decision.kind, extra=about)
 
     # Doing.
 
