@@ -47,7 +47,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "fastapi": ("serving",),
     "starlette": ("serving",),
     "uvicorn": ("cli",),
-    "httpx": ("client",),
+    "httpx": ("client", "control.sending"),
     "typer": ("cli",),
     "rich": ("cli",),
     "pyarrow": ("cli",),

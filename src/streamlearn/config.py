@@ -30,6 +30,8 @@ from pydantic import (
 from .config_errors import ConfigErrors as ConfigErrors
 from .config_errors import explain
 from .config_fields import FROZEN, Count, Margin, NotNegative, Positive, Share, Task, Whole
+from .config_notify import NotifySettings as NotifySettings
+from .config_notify import TargetSettings as TargetSettings
 from .config_retrain import ExecutorSettings as ExecutorSettings
 from .config_retrain import RetrainSettings as RetrainSettings
 from .config_serve import LimitSettings as LimitSettings
@@ -277,6 +279,7 @@ class Settings(Table):
     learn: LearnSettings = LearnSettings()
     control: ControlSettings = ControlSettings()
     executor: ExecutorSettings = ExecutorSettings()
+    notify: NotifySettings = NotifySettings()
     streams: dict[str, StreamSettings] = {}
     models: dict[str, ModelSettings] = {}
 

@@ -188,7 +188,28 @@ class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=T
     numbers: dict[str, Any] = {}
 
 
-ControlRecord = Claim | Request | Decision
+class Notified(msgspec.Struct, tag="notified", tag_field="type", omit_defaults=True):
+    """What a target of notifications was told of a model, up to the control-log offset `upto`.
+
+    `outcome`: started (a new target; what came before `upto` is not told, whatever the model), delivered, undelivered (given up
+    after so many `attempts`, with the last `error`), resent or dismissed (a person has dealt with the undelivered one whose
+    record is at offset `of`). `counts`: notices by kind; `notices`: the offsets of those that were told one by one.
+    """
+
+    model: str
+    target: str
+    outcome: str
+    at: float
+    upto: int
+    counts: dict[str, int] = {}
+    notices: list[int] = []
+    attempts: int = 0
+    error: str = ""
+    of: int = -1
+    by: str = "control"
+
+
+ControlRecord = Claim | Request | Decision | Notified
 _control_decoder: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(ControlRecord)
 
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -26,7 +26,7 @@ from ..errors import LogFull, LogUnavailable, Overloaded, StoreFull, StoreUnavai
 from ..events import Kind
 from ..keys import KeyRing
 from ..log import CONTROL, SIGNALS, Entry, Log, Membership, Record
-from ..records import Claim, Decision, Request, Signal, decode_control, sign_command
+from ..records import Claim, ControlRecord, Decision, Notified, Request, Signal, decode_control, sign_command
 from ..store import Store
 from .choosing import Panel
 from .fold import apply, ask
@@ -40,6 +40,9 @@ from .sight import Sight, Statuses, limits_of
 from .state import State
 from .upkeep import Heartbeats, Trimmer
 from .views import Book
+
+if TYPE_CHECKING:
+    from .notifier import Notifier  # which brings an HTTP client along
 
 logger = logging.getLogger("streamlearn.control")
 
@@ -57,6 +60,7 @@ class Control:
     """The judge of every model in `settings`, while `membership` gives it the control log; without one, always.
 
     `clock` gives Unix seconds, and dates what is decided; by `timer`, which nobody sets, it does what it does every so often.
+    The `notifier` is told what was decided, and tells people in a thread of its own.
     Of several processes one leads, the others wait. Should two lead for a moment, no harm is done: of two decisions about the
     same state the first in the log takes effect.
     """
@@ -71,7 +75,9 @@ class Control:
         clock: Callable[[], float] = time.time,
         membership: Membership | None = None,
         timer: Callable[[], float] = time.monotonic,
+        notifier: Notifier | None = None,
     ) -> None:
+        self._notifier = notifier
         self._membership, self.leads = membership, membership is None
         self._settings, self._log, self._store, self._keys = settings, log, store, keys
         self._clock, self._timer = clock, timer
@@ -122,6 +128,8 @@ class Control:
         """Cancel the fits, which begin again with the next process, and let another one lead."""
         self._fits.close()
         self._questions.close()
+        if self._notifier is not None:
+            self._notifier.close()
         if self._membership is not None:
             self._membership.close()
 
@@ -145,6 +153,8 @@ class Control:
     def _resign(self) -> None:
         logger.warning("another control process leads now")
         self.leads = False
+        if self._notifier is not None:
+            self._notifier.pause()
         self._fits.close()
         self._questions.close()
 
@@ -162,6 +172,8 @@ class Control:
         sent = self._send()
         self._keep_up()
         self._show()
+        if self._notifier is not None:
+            self._notifier.caught_up(self._control_at)
         return sent or before != (self._control_at, self._signal_at)
 
     def states(self) -> dict[str, State]:
@@ -188,6 +200,9 @@ class Control:
         except msgspec.DecodeError as error:
             logger.error("a control record cannot be read", extra={"control_offset": record.offset, "error": str(error)})
             return False
+        if isinstance(entry, Notified):
+            self._enter(record.offset, entry, True, None)
+            return True
         state = self._states.get(entry.model)
         if state is None:
             state = self._states[entry.model] = self._new(entry.model)
@@ -200,8 +215,13 @@ class Control:
         else:
             self._observe(entry.signal)
             took = apply(state, record.offset, entry)
-        self._book.add(record.offset, entry, took, state)
+        self._enter(record.offset, entry, took, state)
         return took
+
+    def _enter(self, offset: int, entry: ControlRecord, took: bool, state: State | None) -> None:
+        self._book.add(offset, entry, took, state)
+        if self._notifier is not None:
+            self._notifier.take(offset, entry, took, state)
 
     def _observe(self, until: int | None) -> None:
         """Observe signals: up to `until`, judging nothing (a decision that came of them is at hand), or all, judging each."""
@@ -318,7 +338,8 @@ class Control:
             self._book.see(state, self._fits.progress(state.name), None if seen is None else seen.doc(), said)
         docs = self._book.changed()
         if now - self._alive_at >= ALIVE_S:
-            docs["role", "control"] = msgspec.json.encode({"at": self._clock()})
+            notify = {} if self._notifier is None else {"notify": self._notifier.docs()}
+            docs["role", "control"] = msgspec.json.encode({"at": self._clock(), **notify})
             self._alive_at = now
         if docs or self._views_at != self._control_at:
             self._store.put_views(docs, self._control_at)

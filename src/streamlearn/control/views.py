@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ..records import Claim, ControlRecord, Decision, Request
+from ..records import Claim, ControlRecord, Decision, Notified, Request
 from ..retrain.rewind import as_json
 from . import versions
 from .changes import differs
@@ -195,7 +195,7 @@ def audit_doc(offset: int, record: ControlRecord, took_effect: bool) -> Doc:
 
     `id` is the document's; a request's own is `request`.
     """
-    kind = {Claim: "claim", Request: "request", Decision: "decision"}[type(record)]
+    kind = {Claim: "claim", Request: "request", Decision: "decision", Notified: "notified"}[type(record)]
     fields = msgspec.structs.asdict(record)
     if isinstance(record, Request):
         fields["request"] = fields.pop("id")
