@@ -25,6 +25,7 @@ from ..log import CONTROL, Log
 from ..store import Store
 
 if TYPE_CHECKING:
+    from ..control.notifier import Notifier
     from ..learning.protocols import ResolveVersion
     from ..records import Command
     from ..retrain.executor import Executor
@@ -247,9 +248,17 @@ def run_control(settings: Settings, environ: Mapping[str, str], stop: threading.
         jobs = Jobs(log_opener(settings), world.keys, store_opener, open_executor(settings))
         try:
             leadership = world.log.join("control", [CONTROL])
-            Control(settings, world.log, world.store, world.keys, jobs, membership=leadership).run(stop)
+            notifier = open_notifier(world, environ) if settings.notify.targets else None
+            Control(settings, world.log, world.store, world.keys, jobs, membership=leadership, notifier=notifier).run(stop)
         finally:
             jobs.close()
+
+
+def open_notifier(world: World, environ: Mapping[str, str]) -> Notifier:
+    """What tells people."""
+    from ..control.notifier import Notifier
+
+    return Notifier(world.settings.notify, world.log, environ)
 
 
 def open_executor(settings: Settings) -> Executor:

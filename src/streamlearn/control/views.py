@@ -1,8 +1,8 @@
 """What people see of control: documents folded from the control log, plus what is going on right now. Never a source of truth.
 
     model    by model           state, version, previous, shadow, canary (version, share, salt), case, degraded, held, features,
-                                since, contract (the open case of features that are other ones), and how the file differs from
-                                what serves; what metrics are made of, see `tally`
+                                silenced_until, since, contract (the open case of features that are other ones), and how
+                                the file differs from what serves; what metrics are made of, see `tally`
     case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far; how it ended
     version  by model@version   what it was made from and with, how it was tried, who decided, fate: see `versions`
     history  by model           which version served from when to when: see `versions`
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ..records import Claim, ControlRecord, Decision, KeyMade, KeyRevoked, Refused, Request
+from ..records import Claim, ControlRecord, Decision, KeyMade, KeyRevoked, Notified, Refused, Request
 from ..retrain.rewind import as_json
 from . import versions
 from .changes import differs
@@ -34,7 +34,7 @@ ENDINGS: Final = frozenset(
 )
 TYPES: Final[dict[type, str]] = {
     Claim: "claim", Request: "request", Decision: "decision", KeyMade: "key_made", KeyRevoked: "key_revoked",
-    Refused: "refused",
+    Notified: "notified", Refused: "refused",
 }  # fmt: skip
 HIDDEN: Final = frozenset({"knows", "fit", "reference", "command", "then", "settings", "search"})  # of a step's numbers
 SHOWN: Final = {
@@ -161,6 +161,7 @@ def model_doc(state: State, seen: Doc | None = None, said: Sequence[Said] = ()) 
         "case": "" if state.case is None else state.case.id,
         "degraded": state.degraded,
         "held": state.held,
+        "silenced_until": state.silenced_until,
         "skipped": as_json(state.skipped),
         "fitted": sorted(state.fitted),
         "features": {"drifted": state.drifted, "broken": state.broken, "seen": seen},

@@ -39,6 +39,7 @@ _TEXTS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "store_size_bytes": ("gauge", ("model",), "Bytes of each model and of the views in the store"),
     "model_state": ("gauge", ("model", "state"), "1 for the state that control has the model in"),
     "case_open": ("gauge", ("model",), "1 while a case is open"),
+    "silenced_until_timestamp_seconds": ("gauge", ("model",), "Until when nobody is notified of the model, else 0"),
     "case_age_seconds": ("gauge", ("model",), "How long the open case has been open, 0 without one"),
     "decisions_total": ("counter", ("model", "kind"), "Control's decisions"),
     "retrain_seconds": ("histogram", ("model",), "How long fits took that came to an end"),
@@ -101,6 +102,7 @@ def _rows(holder: Holder, now: float, at: float) -> Iterator[Row]:
 def _control(model: str, document: dict[str, Any], at: float) -> Iterator[Row]:
     opened, trial, fits = document.get("case_opened_at"), document.get("trial"), document.get("fits_s")
     yield "case_open", (model,), 1.0 if document.get("case") else 0.0
+    yield "silenced_until_timestamp_seconds", (model,), float(document.get("silenced_until") or 0.0)
     yield "case_age_seconds", (model,), 0.0 if opened is None else max(0.0, at - opened)
     for state in STATES:
         yield "model_state", (model, state), float(document.get("state") == state)
