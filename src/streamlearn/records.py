@@ -195,6 +195,11 @@ def decode_control(data: bytes) -> ControlRecord:
     return record
 
 
+def audit_id(offset: int) -> str:
+    """The id of the audit document of a control-log offset; ids sort as offsets do."""
+    return f"{offset:020d}"
+
+
 class Status(msgspec.Struct, omit_defaults=True):
     """What a shard says of itself about once a second; `position` is the next offset to read, `end` the log's end then.
 

@@ -21,7 +21,7 @@ import msgspec
 
 from ..config import ModelSettings
 from ..drift.features import Look
-from ..records import Claim, ControlRecord, Decision, Request
+from ..records import Claim, ControlRecord, Decision, Request, audit_id
 from ..retrain.rewind import as_json
 from . import versions
 from .changes import differs
@@ -43,11 +43,6 @@ SHOWN: Final = {
     Phase.RECOVERING: "watch",
     Phase.CLOSING: "closing", Phase.ROLLING_BACK: "rolling_back",
 }  # fmt: skip
-
-
-def audit_id(offset: int) -> str:
-    """The id of the audit document of a control-log offset; ids sort as offsets do."""
-    return f"{offset:020d}"
 
 
 class Book:
