@@ -22,6 +22,7 @@ from . import (
     problems,
     routes_cases,
     routes_events,
+    routes_inputs,
     routes_models,
     routes_predict,
     routes_rewind,
@@ -29,6 +30,7 @@ from . import (
     routes_versions,
 )
 from .access import check_bind
+from .audit import Audit
 from .auth import Gate
 from .deps import Deps, Shared
 from .figures import figures
@@ -74,8 +76,12 @@ def create_app(deps: Deps) -> FastAPI:
         Ingest(deps.settings, deps.log, metrics, deps.clock),
         PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics),
     )
+    app.state.audit = Audit(deps.store)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
-    routers = (routes_predict, routes_events, routes_models, routes_cases, routes_versions, routes_rewind, routes_service)
+    routers = (
+        routes_predict, routes_events, routes_models, routes_cases, routes_inputs, routes_versions, routes_rewind,
+        routes_service,
+    )  # fmt: skip
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower
     problems.install(app)

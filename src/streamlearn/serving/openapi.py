@@ -23,8 +23,8 @@ from .problems import CATALOGUE, MEDIA_TYPE
 
 TYPES: Final[tuple[type, ...]] = (
     events.Event, wire.EventsAnswer, wire.Instance, wire.Batch, wire.PredictAnswer, wire.BatchAnswer, wire.ModelView,
-    wire.Models, wire.Page, wire.VersionView, wire.History, wire.Ask, wire.Asked, wire.RewindPlan, wire.Alive, wire.Ready,
-    wire.Problem,
+    wire.Models, wire.Page, wire.AuditPage, wire.Marks, wire.VersionView, wire.VersionDiff, wire.History, wire.Ask, wire.Asked,
+    wire.RewindPlan, wire.Alive, wire.Ready, wire.Problem,
 )
 _, COMPONENTS = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
 
