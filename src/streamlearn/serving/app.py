@@ -23,8 +23,10 @@ from ..telemetry import Histogram, Metrics, watch
 from . import (
     openapi,
     problems,
+    routes_cases,
     routes_events,
     routes_history,
+    routes_inputs,
     routes_models,
     routes_predict,
     routes_rewind,
@@ -33,6 +35,7 @@ from . import (
     routes_versions,
 )
 from .access import check_bind
+from .audit import Audit
 from .auth import Gate
 from .deps import Deps, Shared
 from .figures import figures
@@ -91,9 +94,11 @@ def create_app(deps: Deps) -> FastAPI:
     buffer = PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics)
     pasts = Pasts(deps.settings, deps.store)
     app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
+    app.state.audit = Audit(deps.store)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
     routers = (
-        routes_predict, routes_events, routes_models, routes_history, routes_versions, routes_rewind, routes_session,
+        routes_predict, routes_events, routes_models, routes_cases, routes_inputs, routes_history, routes_versions,
+        routes_rewind, routes_session,
         routes_service,
     )  # fmt: skip
     for routes in routers:
