@@ -40,13 +40,9 @@ function warnings(fleet) {
   const { control, store } = fleet;
   const out = [];
   if (store.down_s !== null)
-    out.push(
-      `The store has been out of reach for ${span(store.down_s)}: predictions go on with what is loaded, and what is shown here stands still.`,
-    );
+    out.push(`The store has been out of reach for ${span(store.down_s)}: predictions go on, what is shown here stands still.`);
   if (control.silent_s !== null)
-    out.push(
-      `Control has not reported for ${span(control.silent_s)}: nobody judges drift or answers requests. Is its process running?`,
-    );
+    out.push(`Control has not reported for ${span(control.silent_s)}: nobody judges drift or answers requests. Is it running?`);
   return out.map((text) => h("p", { class: "notice bad", role: "alert" }, text));
 }
 
@@ -70,8 +66,7 @@ function rows(models, ctx) {
     {
       label: "Version",
       align: "end",
-      cell: (m) =>
-        labelled("Version", m.version === null ? "–" : [`v${m.version}`, h("span", { class: "sub" }, since(m.version_since))]),
+      cell: version,
     },
     {
       label: "Why",
@@ -83,6 +78,10 @@ function rows(models, ctx) {
     row: (m) => ({ "data-testid": `row-${m.name}`, onclick: (event) => event.target.closest("a") || ctx.go(link(m)) }),
   });
   return h("section", { class: "panel fleet-table cards" }, found);
+}
+
+function version(m) {
+  return labelled("Version", m.version === null ? "–" : [`v${m.version}`, h("span", { class: "sub" }, since(m.version_since))]);
 }
 
 function labelled(name, value) {
