@@ -2,11 +2,11 @@
 
     model    by model           state, version, previous, shadow, canary (version, share, salt), case, degraded, held, features,
                                 since, contract (the open case of features that are other ones), and how the file differs from
-                                what serves
+                                what serves; what metrics are made of, see `tally`
     case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far; how it ended
     version  by model@version   what it was made from and with, how it was tried, who decided, fate: see `versions`
     history  by model           which version served from when to when: see `versions`
-    role     "control"          when it was last there: put by the loop, not folded from anything
+    role     "control"          when it was last there, who leads, how often it had to wait: put by the loop, not folded
     audit    by padded offset   every record of the control log, as it is, and whether it took effect
 """
 
@@ -17,11 +17,12 @@ from typing import Any, Final
 
 import msgspec
 
-from ..records import Claim, ControlRecord, Decision, Request
+from ..records import Claim, ControlRecord, Decision, KeyMade, KeyRevoked, Refused, Request
 from ..retrain.rewind import as_json
 from . import versions
 from .changes import differs
 from .state import Phase, State
+from .tally import Tally
 from .world import Said, words
 
 Key = tuple[str, str]
@@ -31,6 +32,10 @@ ENDINGS: Final = frozenset(
     {"rejected", "expired", "broken_input", "retrain_failed", "retrain_kept", "trial_lost", "recovered", "not_recovered",
      "rollback_started"}
 )
+TYPES: Final[dict[type, str]] = {
+    Claim: "claim", Request: "request", Decision: "decision", KeyMade: "key_made", KeyRevoked: "key_revoked",
+    Refused: "refused",
+}  # fmt: skip
 HIDDEN: Final = frozenset({"knows", "fit", "reference", "command", "then", "settings", "search"})  # of a step's numbers
 SHOWN: Final = {
     Phase.STEADY: "steady", Phase.CONFIRM: "case", Phase.CONFIRMED: "confirmed", Phase.RETRAINING: "retraining",
@@ -51,11 +56,13 @@ class Book:
     def __init__(self) -> None:
         self._docs: dict[Key, Doc] = {}
         self._changed: dict[Key, None] = {}
+        self._tally = Tally()
 
     def add(self, offset: int, record: ControlRecord, took_effect: bool, state: State | None) -> None:
         """Enter the record at `offset`; `state` is its model's after it."""
         self._put(("audit", audit_id(offset)), audit_doc(offset, record, took_effect))
         if isinstance(record, Decision) and took_effect and state is not None:
+            self._tally.add(record)
             self._enter(offset, record, state)
 
     def see(
@@ -63,7 +70,7 @@ class Book:
     ) -> None:
         """Bring the model's document, and those of its open case, up to the present; `said`: what its policies say."""
         if state.settings is not None:
-            self._put(("model", state.name), model_doc(state, seen, said))
+            self._put(("model", state.name), model_doc(state, seen, said) | self._tally.doc(state))
         case = state.case
         if case is None or ("case", case.id) not in self._docs:
             return
@@ -192,10 +199,14 @@ def step_doc(offset: int, decision: Decision) -> Doc:
 def audit_doc(offset: int, record: ControlRecord, took_effect: bool) -> Doc:
     """A record of the control log as it is, with its type, its place there (`control`), and whether it changed anything.
 
-    `id` is the document's; a request's own is `request`.
+    `id` is the document's; a request's own is `request`. `model` is empty for what concerns none, or several.
     """
-    kind = {Claim: "claim", Request: "request", Decision: "decision"}[type(record)]
+    kind = TYPES[type(record)]
     fields = msgspec.structs.asdict(record)
     if isinstance(record, Request):
         fields["request"] = fields.pop("id")
-    return {"id": audit_id(offset), "control": offset, "type": kind, "took_effect": took_effect, **fields}
+    elif isinstance(record, KeyMade):  # whoever reads the trail needs no digests
+        del fields["salt"], fields["digest"]
+    elif isinstance(record, Refused) and len(record.models) == 1:
+        fields["model"] = record.models[0]
+    return {"id": audit_id(offset), "control": offset, "type": kind, "took_effect": took_effect, "model": "", **fields}
