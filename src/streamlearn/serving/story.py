@@ -9,7 +9,7 @@ opened    {kind, at, n, by, why, control, changes}
           [{feature, what, was, is}]
 alarm     null | {detectors: [text], shard, at, n, change_offset, change_n, ref_n, ref_mean, recent_mean,
           further: [{detectors, shard, at, n, change_offset}], further_in_all}       further: alarms while the case was open
-windows   null | {before: {n, mean}, after: {n, mean, from_n, to_n}}       the losses compared: before the change, since the alarm
+windows   null | {before: {n, mean}, after: {n, mean, from_n, to_n}}         the losses compared: before the change, since alarm
 losses    null | histogram                 of the loss: "0" and "1" of a class, or 20 bins of [0, 1] of a number
 test      null | {name: fisher | permutation | null, p, level, alpha, k, look: share of the window, harm, effect, lcb_after,
           ucb_before, confirmed, survived, why, at, control, hindsight}
@@ -19,7 +19,8 @@ diagnosis null | {kind, why, features: [name], broken}
 features  [{name, type, test, p, e, psi, missing: [before, now], other_type: [before, now], unseen, outside, differs, since,
           histogram: null | histogram}]    those that the diagnosis names, at most ten
 decision  null | {retrain, policy, sum, threshold, kappa, costs, numbers: {…}, why, at, by, control, kept}
-          costs: null | {retrain, loss, unit, kappa}; kept: [{at, why, final, policies: [{policy, retrain, sum, threshold, why}]}]
+          costs: null | {retrain, loss, unit, kappa}
+          kept: [{at, why, final, policies: [{policy, retrain, sum, threshold, why}]}]
 retrain   null | {version, attempts, progress: null | {done, total}, search: null | {…}, trained_to, took_s}
           attempts, of which a catch-up is one too: [{at, attempt, run, why, window: {starts, until}, times, strategy,
           ended: null | retrained | retrain_failed, ended_at, reason, took_s}]; by shard: window, times, trained_to
@@ -28,8 +29,8 @@ trial     null | {version, began_at, k, threshold, tolerance, alpha, e, peak, ev
           why, canary: null | {share, step, shares, began_at, …}, growth: {events, e, mean, low, high}}
           growth: five lists of one length, at most 201 points, the last one where the trial stands
 verdict   null | {kind, at, by, why, version, control}
-          kind: rejected, expired, broken_input, retrain_failed, retrain_kept, trial_lost, recovered, not_recovered, rolled_back,
-          survived, replaced; promoted while that is being watched
+          kind: rejected, expired, broken_input, retrain_failed, retrain_kept, trial_lost, recovered, not_recovered,
+          rolled_back, survived, replaced; promoted while that is being watched
 
 histogram {edges: [bars + 1 numbers], before: [counts], after: [counts]} of numbers, or
           {values: [names of the bars], before: [counts], after: [counts]} of categories
@@ -172,7 +173,8 @@ def _decision(steps: Sequence[Step]) -> Doc | None:
     priced = [step for step in (last, *kept, *([asked] if asked else ())) if "cost" in step["numbers"]]
     return {
         "retrain": begun is not None, "policy": said.get("policy"), "sum": said.get("total"), **_of(said, "threshold", "kappa"),
-        "costs": priced[0]["numbers"]["cost"] if priced else None, "numbers": {name: value for name, value in said.items() if name not in COLLECTED},
+        "costs": priced[0]["numbers"]["cost"] if priced else None,
+        "numbers": {name: value for name, value in said.items() if name not in COLLECTED},
         **_named(last, "why", "at", "by", "control"),
         "kept": [
             {
