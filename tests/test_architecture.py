@@ -24,8 +24,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("serving", "control", "learning.worker"),
     ("retrain", "drift"),
     ("learning",),
-    ("client", "telemetry", "store", "log"),
-    ("records", "wire", "lineage"),
+    ("client", "telemetry", "store", "log", "history"),
+    ("records", "wire", "lineage", "gauges"),
     ("config", "events", "keys"),
     (
         "config_errors", "config_trial", "config_retrain", "config_serve", "config_history", "config_notify", "importpath",

@@ -47,6 +47,9 @@ def fill(store: Store) -> None:
     store.put_version("old", 1, 3, b"version 1")
     store.put_status("m", 0, 7, b"status")
     store.put_views({("case", "z"): b"1", ("audit", "a/b c"): b"\xff\x00", ("case", "a"): b"2"}, 44)
+    for at in (0, 320, 640):
+        store.put_history("m", 10, at, b"row at %d" % at, None)
+    store.put_history("old", 900, 28_800, b"\x00\xff", None)
 
 
 def content(store: Store) -> dict[str, Any]:
@@ -57,6 +60,7 @@ def content(store: Store) -> dict[str, Any]:
         publication = store.publication(*place)
         found[f"{place}"] = [(info._replace(id=0), store.checkpoint(info.id)) for info in infos]
         found[f"{place} publication"] = publication and publication.blob
+    found["history"] = {series: store.history(*series, 0, 1 << 40) for series in store.histories()}
     found["views"] = [(kind, list(store.views(kind).items())) for kind in store.view_kinds()]
     return found | {"offset": store.view_offset()}
 
@@ -320,3 +324,17 @@ def test_infos_of_the_source_are_kept(vault: Vault) -> None:
     other = MemoryStore()
     backup.restore(other, vault, make(store, vault), quiet)
     assert [info._replace(id=0) for info in other.checkpoints("m", 4)] == [CheckpointInfo(0, 12, 1234.5, 3, None)]
+
+
+def test_of_a_history_only_what_is_older_than_the_store_has_comes_back(vault: Vault) -> None:
+    source, target = MemoryStore(), MemoryStore()
+    fill(source)
+    target.put_history("m", 10, 640, b"newer", None)
+    target.put_history("m", 10, 960, b"newest", None)
+    manifest = make(source, vault)
+    restored = backup.restore(target, vault, manifest, quiet)
+    assert target.history("m", 10, 0, 1000) == [(0, b"row at 0"), (320, b"row at 320"), (640, b"newer"), (960, b"newest")]
+    assert target.history("old", 900, 0, 1 << 40) == [(28_800, b"\x00\xff")]
+    assert restored.put["history"] == 2
+    again = backup.restore(target, vault, manifest, quiet)
+    assert "history" not in again.put

@@ -23,6 +23,7 @@ from . import (
     routes_cases,
     routes_dashboard,
     routes_events,
+    routes_live,
     routes_models,
     routes_predict,
     routes_rewind,
@@ -54,9 +55,11 @@ def create_app(deps: Deps) -> FastAPI:
         hub: Shared = app.state.shared
         await asyncio.to_thread(hub.holder.start)
         hub.buffer.start()
+        app.state.live.start()
         try:
             yield
         finally:
+            await app.state.live.closed()
             await hub.buffer.close()
             await asyncio.to_thread(hub.holder.close)
 
@@ -75,9 +78,11 @@ def create_app(deps: Deps) -> FastAPI:
         Ingest(deps.settings, deps.log, metrics, deps.clock),
         PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics),
     )
+    app.state.live = routes_live.live_of(app.state.shared)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
     routers = (
-        routes_predict, routes_events, routes_models, routes_cases, routes_versions, routes_rewind, routes_service, routes_dashboard,
+        routes_predict, routes_events, routes_models, routes_cases, routes_versions, routes_rewind, routes_service, routes_live,
+        routes_dashboard,
     )  # fmt: skip
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower
