@@ -24,9 +24,11 @@ from . import (
     openapi,
     problems,
     routes_cases,
+    routes_dashboard,
     routes_events,
     routes_history,
     routes_inputs,
+    routes_live,
     routes_models,
     routes_predict,
     routes_rewind,
@@ -67,11 +69,13 @@ def create_app(deps: Deps) -> FastAPI:
         hub: Shared = app.state.shared
         await asyncio.to_thread(hub.holder.start)
         hub.buffer.start()
+        app.state.live.start()
         hub.keys.start()
         hub.refusals.start()
         try:
             yield
         finally:
+            await app.state.live.closed()
             await hub.refusals.close()
             await hub.buffer.close()
             await asyncio.to_thread(hub.keys.close)
@@ -95,11 +99,11 @@ def create_app(deps: Deps) -> FastAPI:
     pasts = Pasts(deps.settings, deps.store)
     app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
     app.state.audit = Audit(deps.store)
+    app.state.live = routes_live.live_of(app.state.shared)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
     routers = (
         routes_predict, routes_events, routes_models, routes_cases, routes_inputs, routes_history, routes_versions,
-        routes_rewind, routes_session,
-        routes_service,
+        routes_rewind, routes_session, routes_service, routes_live, routes_dashboard,
     )  # fmt: skip
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower
