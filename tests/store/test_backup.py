@@ -75,7 +75,7 @@ def test_all_comes_back_into_an_empty_store(store: Store, vault: Vault) -> None:
     assert manifest.size == sum(item.size for item in manifest.objects) > 2_560_000
     other = MemoryStore()
     assert backup.restore(other, vault, manifest, quiet) == (
-        {"checkpoint": 4, "publication": 2, "version": 2, "view": 3}, 0, [],
+        {"checkpoint": 4, "publication": 2, "version": 2, "history": 2, "view": 3}, 0, [],
     )  # fmt: skip
     assert content(other) == before
 
@@ -109,8 +109,8 @@ def test_what_is_newer_stays(vault: Vault) -> None:
     live.put_version("m", 2, 0, b"fitted further")
     live.put_views({("case", "q"): b"3"}, 50)
     put, there, damaged = backup.restore(live, vault, manifest, quiet)
-    assert put == {"checkpoint": 2, "version": 1}
-    assert (there, damaged) == (len(manifest.objects) - 3, [])
+    assert put == {"checkpoint": 2, "version": 1, "history": 2}
+    assert (there, damaged) == (len(manifest.objects) - 5, [])
     assert [(info.id == mine, info.generation) for info in live.checkpoints("m", 0)] == [(True, 20), (False, 7)]
     assert live.publication("m", 0).blob == b"newer"  # type: ignore[union-attr]  # it is there
     assert live.publication("m", 1) is None  # its learner is at work again, and will publish
@@ -218,7 +218,7 @@ def test_damage_is_found_and_not_put_back(vault: Vault, how: str) -> None:
             wrong = {"altered": bytes([data[0] ^ 1]) + data[1:], "cut": data[:-1], "longer": data + b"x"}
             vault.put("one", item.path, wrong[how])
     told = backup.verify(vault, manifest, quiet)
-    assert len(told) == len(victims) == 4
+    assert len(told) == len(victims) == 5
     assert all(item.path in " ".join(told) for item in victims)
     other = MemoryStore()
     restored = backup.restore(other, vault, manifest, quiet)
@@ -226,6 +226,7 @@ def test_damage_is_found_and_not_put_back(vault: Vault, how: str) -> None:
     assert other.checkpoints("m", 0) == []
     assert other.publication("m", 0) is None
     assert other.versions() == [("old", 1, 3)]
+    assert other.histories() == [("old", 900)]
     assert other.checkpoint(other.checkpoints("m", 1)[0].id) == b"of shard 1"
     assert (other.views("audit"), other.views("case")) == ({"a/b c": b"\xff\x00"}, {})
 
@@ -280,7 +281,7 @@ def test_progress_is_told_step_by_step(vault: Vault) -> None:
 
     fill(store)
     manifest = backup.backup(store, vault, "one", NOW, check=any_blob, checkpoints=1, progress=tell)
-    count = 3 + 2 + 2 + 1  # shards, versions, kinds, the manifest
+    count = 3 + 2 + 2 + 2 + 1  # shards, versions, kinds, series, the manifest
     assert steps == [(n, count) for n in range(count + 1)]
     for work in (lambda: backup.verify(vault, manifest, tell), lambda: backup.restore(MemoryStore(), vault, manifest, tell)):
         steps.clear()

@@ -2,13 +2,13 @@
 
     model    by model           state, version, previous, shadow, canary (version, share, salt), case, degraded, held, features,
                                 since, contract (the open case of features that are other ones), and how the file differs from
-                                what serves
+                                what serves; what metrics are made of, see `tally`
     case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far, how it
                                 grew; alarms that came meanwhile; how it ended
     features by model           the newest look at each watched feature, with histograms: put when there was one
     version  by model@version   what it was made from and with, how it was tried, who decided, fate: see `versions`
     history  by model           which version served from when to when: see `versions`
-    role     "control"          when it was last there: put by the loop, not folded from anything
+    role     "control"          when it was last there, who leads, how often it had to wait: put by the loop, not folded
     audit    by padded offset   every record of the control log, as it is, and whether it took effect
 """
 
@@ -27,6 +27,7 @@ from . import versions
 from .changes import differs
 from .seen import Inputs
 from .state import Phase, State
+from .tally import Tally
 from .world import Said, words
 
 Key = tuple[str, str]
@@ -52,11 +53,13 @@ class Book:
         self._looked: dict[str, tuple[Look | None, dict[str, float]]] = {}  # what the features' documents were made of
         self._docs: dict[Key, Doc] = {}
         self._changed: dict[Key, None] = {}
+        self._tally = Tally()
 
     def add(self, offset: int, record: ControlRecord, took_effect: bool, state: State | None) -> None:
         """Enter the record at `offset`; `state` is its model's after it."""
         self._put(("audit", audit_id(offset)), audit_doc(offset, record, took_effect))
         if isinstance(record, Decision) and took_effect and state is not None:
+            self._tally.add(record)
             self._enter(offset, record, state)
 
     def see(
@@ -67,7 +70,8 @@ class Book:
         `seen`: the newest look at its features; `said`: what its policies say.
         """
         if state.settings is not None:
-            self._put(("model", state.name), model_doc(state, None if seen is None else seen.doc(), said))
+            doc = model_doc(state, None if seen is None else seen.doc(), said)
+            self._put(("model", state.name), doc | self._tally.doc(state))
             if seen is not None:
                 self._see_features(state, state.settings, seen)
         case = state.case
