@@ -195,7 +195,8 @@ export function phase(model) {
 /** What became of a request, by the decision that settles it: [tone, words]. */
 export function outcome(decision) {
   if (decision.kind === "request_refused") return ["bad", `Refused: ${decision.why}`];
-  return ["good", `Done: ${decision.kind.replaceAll("_", " ")}. ${decision.why}`];
+  const kind = decision.kind.replaceAll("_", " ");
+  return ["good", decision.why.startsWith(kind) ? `Done: ${decision.why}` : `Done: ${kind}; ${decision.why}`];
 }
 
 /** A version in a list of those that may be chosen. */
