@@ -127,7 +127,7 @@ export const ACTIONS = [
       const { previous, case: open } = told(model);
       return [
         `Version ${previous} answers all traffic again, in place of version ${model.version}.`,
-        open ? `Case ${open} ends with that.` : `Version ${model.version} is dropped. A retrain can follow.`,
+        open ? `Case ${open} ends with that.` : `Version ${model.version} answers and learns no more; while it is kept, it can be promoted again.`,
       ];
     },
   },
