@@ -115,11 +115,14 @@ export function heatMap(element, options) {
     const ctx = canvas.getContext("2d");
     ctx.scale(scale, scale);
     const each = width / columns;
+    const panel = colour("--panel"); // only cells without a value show the hatching behind the canvas
     const paints = STEPS.concat(Infinity).map((one, i) => mixed(i));
     for (let i = 0; i < columns; i++) {
       for (let k = 0; k < lines; k++) {
         const value = now.values[i]?.[k];
         if (value === null || value === undefined) continue;
+        ctx.fillStyle = panel;
+        ctx.fillRect(i * each, k * ROW, each + 0.4, ROW);
         ctx.fillStyle = paints[step(value)];
         ctx.fillRect(i * each, k * ROW + 1, Math.max(each - (each > 6 ? 1 : 0), 0.5) + (each > 6 ? 0 : 0.4), ROW - 2);
       }
@@ -128,11 +131,13 @@ export function heatMap(element, options) {
     const picked = now.names.indexOf(now.picked);
     if (picked >= 0) frame(ctx, colour("--accent"), 1, picked * ROW + 1, width - 2, ROW - 2);
     if (cell) frame(ctx, colour("--text"), cell[0] * each, cell[1] * ROW + 1, Math.max(each, 3), ROW - 2);
+    ctx.fillStyle = panel;
+    ctx.fillRect(0, lines * ROW, width, AXIS);
     ctx.fillStyle = colour("--muted");
     ctx.font = "11px system-ui, sans-serif";
-    const marks = Math.max(2, Math.min(6, Math.floor(width / 130)));
+    const marks = Math.max(1, Math.min(6, columns, Math.floor(width / 130)));
     for (let m = 0; m < marks; m++) {
-      const i = Math.round((m * (columns - 1)) / (marks - 1));
+      const i = Math.round((m * (columns - 1)) / Math.max(1, marks - 1));
       ctx.textAlign = m === 0 ? "left" : m === marks - 1 ? "right" : "center";
       ctx.fillText(shortTime(now.at, i), m === 0 ? 0 : m === marks - 1 ? width : (i + 0.5) * each, lines * ROW + 15);
     }
@@ -186,7 +191,7 @@ function frame(ctx, paint, x, y, width, height) {
 
 function shortTime(at, i) {
   const full = clockText(at[i]);
-  return at.at(-1) - at[0] > 86400 ? full.slice(5, 16) : full.slice(11, 16);
+  return at.at(-1) - at[0] > 86400 ? full.slice(5, 16) : full.slice(11, at.at(-1) - at[0] > 900 ? 16 : 19);
 }
 
 function step(value) {

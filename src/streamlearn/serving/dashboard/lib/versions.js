@@ -147,7 +147,7 @@ export function list(model, items, chosen, choose) {
     { label: "Fitted on", align: "end", cell: (doc) => (doc.learned === null ? "–" : `${number(doc.learned)} events`) },
     { label: "Evidence", align: "end", cell: (doc) => (doc.trial ? number(doc.trial.e) : "–") },
     {
-      label: "Loss, champion → challenger",
+      label: "Loss in its trial",
       align: "end",
       cell: (doc) =>
         doc.trial?.champion_loss === undefined || doc.trial?.champion_loss === null
@@ -155,8 +155,15 @@ export function list(model, items, chosen, choose) {
           : `${number(doc.trial.champion_loss)} → ${number(doc.trial.challenger_loss)}`,
     },
     { label: "Kept", cell: (doc) => (doc.kept ? "yes" : "no") },
-    { label: "Decided by", cell: (doc) => doc.promoted?.by ?? doc.by },
-    { label: "Why", class: "text", cell: (doc) => h("span", null, doc.promoted?.why ?? doc.why) },
+    {
+      label: "Decided by, why",
+      class: "text",
+      cell: (doc) => [
+        h("strong", null, doc.promoted?.by ?? doc.by),
+        " ",
+        h("span", { class: "muted" }, doc.promoted?.why ?? doc.why),
+      ],
+    },
   ];
   return table(columns, [...items].reverse(), "Versions, newest first", {
     row: (doc) => ({ "data-testid": `row-${doc.version}` }),

@@ -2,6 +2,7 @@
 
 import { pair } from "../lib/bars.js";
 import { h, replace, say } from "../lib/dom.js";
+import { refresher } from "../lib/fresh.js";
 import { heatMap, psiWords } from "../lib/heat.js";
 import { featureFacts } from "../lib/story.js";
 import { clock, number, percent, since, span, when } from "../lib/time.js";
@@ -149,9 +150,9 @@ export async function mount(root, params, ctx) {
   }
 
   await load();
-  const timer = setInterval(() => document.hidden || load(), FRESH_MS);
+  const off = ctx.live.on(`model:${model}`, refresher(load, FRESH_MS));
   return () => {
-    clearInterval(timer);
+    off();
     map?.destroy();
   };
 }

@@ -2,6 +2,7 @@
 
 import { toLimit } from "../lib/bars.js";
 import { h, replace, say } from "../lib/dom.js";
+import { refresher } from "../lib/fresh.js";
 import { plain } from "../lib/story.js";
 import { number, percent, span, when } from "../lib/time.js";
 import { empty, facts, failure, loading, modelTabs, pageHead, panel, table } from "../lib/views.js";
@@ -60,8 +61,8 @@ export async function mount(root, params, ctx) {
   }
 
   await load();
-  const timer = setInterval(() => document.hidden || load(), FRESH_MS);
-  return () => clearInterval(timer);
+  const off = ctx.live.on(`model:${model}`, refresher(load, FRESH_MS));
+  return off;
 }
 
 function waiting(doc) {

@@ -1,6 +1,7 @@
 // A model's versions: where each came from, how it did, what served when, who decided and why, and what differs between two.
 
 import { h, replace, say } from "../lib/dom.js";
+import { refresher } from "../lib/fresh.js";
 import { difference, inFull, lineage, list, served } from "../lib/versions.js";
 import { empty, failure, loading, modelTabs, pageHead, panel } from "../lib/views.js";
 
@@ -135,6 +136,6 @@ export async function mount(root, params, ctx) {
   }
 
   await Promise.all([load(), params.version ? showOne() : null]);
-  const timer = setInterval(() => document.hidden || load(), FRESH_MS);
-  return () => clearInterval(timer);
+  const off = ctx.live.on(`model:${model}`, refresher(load, FRESH_MS));
+  return off;
 }
