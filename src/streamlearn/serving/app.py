@@ -20,6 +20,7 @@ from ..telemetry import Histogram, Metrics, watch
 from . import (
     openapi,
     problems,
+    routes_dashboard,
     routes_events,
     routes_models,
     routes_predict,
@@ -74,7 +75,7 @@ def create_app(deps: Deps) -> FastAPI:
         PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics),
     )
     app.state.predictor = routes_predict.Predictor(app.state.shared)
-    routers = (routes_predict, routes_events, routes_models, routes_versions, routes_rewind, routes_service)
+    routers = (routes_predict, routes_events, routes_models, routes_versions, routes_rewind, routes_service, routes_dashboard)
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower
     problems.install(app)

@@ -122,7 +122,7 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         kind = {404: "not-found", 405: "method", 413: "too-large", 415: "media-type"}.get(error.status_code, "malformed")
-        detail = f"{request.method} {request.url.path}: {str(error.detail).lower()}; see / for all paths"
+        detail = f"{request.method} {request.url.path}: {str(error.detail).lower()}; see /api for all paths"
         return respond(ProblemError(kind, detail, headers=error.headers), request.url.path)
 
     async def invalid(request: Request, error: Exception) -> Response:
