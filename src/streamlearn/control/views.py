@@ -2,11 +2,11 @@
 
     model    by model           state, version, previous, shadow, canary (version, share, salt), case, degraded, held, features,
                                 since, contract (the open case of features that are other ones), and how the file differs from
-                                what serves
+                                what serves; what metrics are made of, see `tally`
     case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far; how it ended
     version  by model@version   what it was made from and with, how it was tried, who decided, fate: see `versions`
     history  by model           which version served from when to when: see `versions`
-    role     "control"          when it was last there: put by the loop, not folded from anything
+    role     "control"          when it was last there, who leads, how often it had to wait: put by the loop, not folded
     audit    by padded offset   every record of the control log, as it is, and whether it took effect
 """
 
@@ -22,6 +22,7 @@ from ..retrain.rewind import as_json
 from . import versions
 from .changes import differs
 from .state import Phase, State
+from .tally import Tally
 from .world import Said, words
 
 Key = tuple[str, str]
@@ -51,11 +52,13 @@ class Book:
     def __init__(self) -> None:
         self._docs: dict[Key, Doc] = {}
         self._changed: dict[Key, None] = {}
+        self._tally = Tally()
 
     def add(self, offset: int, record: ControlRecord, took_effect: bool, state: State | None) -> None:
         """Enter the record at `offset`; `state` is its model's after it."""
         self._put(("audit", audit_id(offset)), audit_doc(offset, record, took_effect))
         if isinstance(record, Decision) and took_effect and state is not None:
+            self._tally.add(record)
             self._enter(offset, record, state)
 
     def see(
@@ -63,7 +66,7 @@ class Book:
     ) -> None:
         """Bring the model's document, and those of its open case, up to the present; `said`: what its policies say."""
         if state.settings is not None:
-            self._put(("model", state.name), model_doc(state, seen, said))
+            self._put(("model", state.name), model_doc(state, seen, said) | self._tally.doc(state))
         case = state.case
         if case is None or ("case", case.id) not in self._docs:
             return

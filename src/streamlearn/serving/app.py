@@ -31,10 +31,10 @@ from . import (
 from .access import check_bind
 from .auth import Gate
 from .deps import Deps, Shared
+from .figures import figures
 from .holder import Holder
 from .ingest import Ingest
 from .predictions import PredictionBuffer
-from .views import figures
 
 DESCRIPTION: Final = "Post events; models learn from each one as it arrives; ask them for predictions."
 
@@ -66,7 +66,7 @@ def create_app(deps: Deps) -> FastAPI:
     identity = deps.log.identity
     renewed = deps.renewed or identity
     holder = Holder(deps.settings, deps.store, deps.keys, identity, renewed, metrics, deps.clock, deps.timer)
-    watch(deps.registry, lambda: figures(holder, deps.timer()))
+    watch(deps.registry, lambda: figures(holder, deps.timer(), deps.clock()))
     app.state.shared = Shared(
         deps,
         metrics,

@@ -18,7 +18,7 @@ from .deps import Shared, shared
 from .problems import CATALOGUE, ProblemError
 
 PROBE_S: Final = 2.0
-_LINE: Final = 'streamlearn_lag{model="delay",shard="0"} 0.0\n'
+_LINE: Final = 'streamlearn_lag_records{model="delay",shard="0"} 0.0\n'
 router: Final = APIRouter(route_class=openapi.PlainRoute, tags=["service"])
 
 
