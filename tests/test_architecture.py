@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("serving", "control", "learning.worker"),
     ("retrain", "drift"),
     ("learning",),
-    ("client", "telemetry", "store", "log", "history"),
+    ("client", "telemetry", "store", "log", "history", "apikeys"),
     ("records", "wire", "lineage", "gauges"),
     ("config", "events", "keys"),
     (

@@ -185,7 +185,53 @@ class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=T
     numbers: dict[str, Any] = {}
 
 
-ControlRecord = Claim | Request | Decision
+class KeyMade(msgspec.Struct, tag="key_made", tag_field="type", omit_defaults=True):
+    """An API key was made. Of its secret only `digest` is kept, SHA-256 of `salt` and secret, both hexadecimal.
+
+    `key` is its id, `expires` Unix seconds, `rate` the requests a second that it may make, in the place of the settings'.
+    """
+
+    key: str
+    name: str
+    scopes: list[str]
+    salt: str
+    digest: str
+    by: str
+    at: float
+    expires: float | None = None
+    rate: float | None = None
+
+
+class KeyRevoked(msgspec.Struct, tag="key_revoked", tag_field="type", omit_defaults=True):
+    """The API key with the id `key` opens nothing any more."""
+
+    key: str
+    name: str
+    by: str
+    at: float
+    reason: str = ""
+
+
+class Refused(msgspec.Struct, tag="refused", tag_field="type", omit_defaults=True):
+    """Actions, or attempts to sign in, that were refused `count` times from `since` to `at`.
+
+    `by`: the caller, "unknown" without a valid key. `reason` is the kind of the problem, `models` and `origins` (addresses) the
+    first few that were concerned.
+    """
+
+    by: str
+    action: str
+    reason: str
+    at: float
+    since: float
+    count: int = 1
+    models: list[str] = []
+    origins: list[str] = []
+
+
+ModelRecord = Claim | Request | Decision
+AccessRecord = KeyMade | KeyRevoked | Refused
+ControlRecord = ModelRecord | AccessRecord
 _control_decoder: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(ControlRecord)
 
 

@@ -261,6 +261,26 @@ class Asked(msgspec.Struct):
     offset: int
 
 
+class SignIn(msgspec.Struct):
+    """An API key to sign in with, as `streamlearn keys make` showed it."""
+
+    key: str
+
+
+class SessionView(msgspec.Struct):
+    """Who is signed in, with which scopes, until when (Unix seconds), and the `csrf` that actions send as X-CSRF-Token.
+
+    Where no key is needed (`keys_required`), everybody on the machine is, as "anonymous".
+    """
+
+    signed_in: bool
+    name: str | None
+    scopes: list[str]
+    csrf: str | None
+    keys_required: bool
+    expires: float | None
+
+
 class Alive(msgspec.Struct):
     status: str
     version: str
@@ -286,3 +306,4 @@ class Problem(msgspec.Struct, omit_defaults=True):
     field: str | None = None
     reason: str | None = None
     retry_after: float | None = None
+    scope: str | None = None

@@ -28,7 +28,7 @@ from ..errors import LogFull, LogUnavailable, Overloaded, StoreFull, StoreUnavai
 from ..events import Kind
 from ..keys import KeyRing
 from ..log import CONTROL, SIGNALS, Entry, Log, Membership, Record
-from ..records import Claim, Decision, Request, Signal, decode_control, sign_command
+from ..records import AccessRecord, Claim, Decision, Request, Signal, decode_control, sign_command
 from ..store import Store
 from .choosing import Panel
 from .chronicle import Chronicle
@@ -195,6 +195,9 @@ class Control:
         except msgspec.DecodeError as error:
             logger.error("a control record cannot be read", extra={"offset": record.offset, "error": str(error)})
             return False
+        if isinstance(entry, AccessRecord):  # serving's business; here it is only shown
+            self._book.add(record.offset, entry, True, None)
+            return True
         state = self._states.get(entry.model)
         if state is None:
             state = self._states[entry.model] = self._new(entry.model)

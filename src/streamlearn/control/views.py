@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ..records import Claim, ControlRecord, Decision, Request
+from ..records import Claim, ControlRecord, Decision, KeyMade, KeyRevoked, Refused, Request
 from ..retrain.rewind import as_json
 from . import versions
 from .changes import differs
@@ -32,6 +32,10 @@ ENDINGS: Final = frozenset(
     {"rejected", "expired", "broken_input", "retrain_failed", "retrain_kept", "trial_lost", "recovered", "not_recovered",
      "rollback_started"}
 )
+TYPES: Final[dict[type, str]] = {
+    Claim: "claim", Request: "request", Decision: "decision", KeyMade: "key_made", KeyRevoked: "key_revoked",
+    Refused: "refused",
+}  # fmt: skip
 HIDDEN: Final = frozenset({"knows", "fit", "reference", "command", "then", "settings", "search"})  # of a step's numbers
 SHOWN: Final = {
     Phase.STEADY: "steady", Phase.CONFIRM: "case", Phase.CONFIRMED: "confirmed", Phase.RETRAINING: "retraining",
@@ -195,10 +199,14 @@ def step_doc(offset: int, decision: Decision) -> Doc:
 def audit_doc(offset: int, record: ControlRecord, took_effect: bool) -> Doc:
     """A record of the control log as it is, with its type, its place there (`control`), and whether it changed anything.
 
-    `id` is the document's; a request's own is `request`.
+    `id` is the document's; a request's own is `request`. `model` is empty for what concerns none, or several.
     """
-    kind = {Claim: "claim", Request: "request", Decision: "decision"}[type(record)]
+    kind = TYPES[type(record)]
     fields = msgspec.structs.asdict(record)
     if isinstance(record, Request):
         fields["request"] = fields.pop("id")
-    return {"id": audit_id(offset), "control": offset, "type": kind, "took_effect": took_effect, **fields}
+    elif isinstance(record, KeyMade):  # whoever reads the trail needs no digests
+        del fields["salt"], fields["digest"]
+    elif isinstance(record, Refused) and len(record.models) == 1:
+        fields["model"] = record.models[0]
+    return {"id": audit_id(offset), "control": offset, "type": kind, "took_effect": took_effect, "model": "", **fields}

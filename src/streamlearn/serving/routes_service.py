@@ -130,4 +130,4 @@ async def problem(request: Request) -> Response:
 
 @router.get("/api", include_in_schema=False)
 async def index(request: Request) -> Response:
-    return HTMLResponse(openapi.index_page(request.app.openapi()))
+    return HTMLResponse(openapi.index_page(request.app.openapi()), headers=openapi.INDEX_HEADERS)
