@@ -54,7 +54,7 @@ def test_every_path_of_the_api_is_there(document: dict[str, Any]) -> None:
         *(f"POST /v1/models/{{model}}/{action}" for action in ("retrain", "cancel", "promote", "rollback", "hold", "resume")),
         "GET /v1/models/{model}/rewind", "POST /v1/models/{model}/rewind",
         "GET /v1/session", "POST /v1/session", "DELETE /v1/session",
-        "GET /healthz", "GET /readyz", "GET /metrics", "GET /problems/{kind}",
+        "GET /v1/live", "GET /healthz", "GET /readyz", "GET /metrics", "GET /problems/{kind}",
     }  # fmt: skip
 
 

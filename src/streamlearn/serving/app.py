@@ -25,6 +25,7 @@ from . import (
     problems,
     routes_dashboard,
     routes_events,
+    routes_live,
     routes_models,
     routes_predict,
     routes_rewind,
@@ -65,9 +66,11 @@ def create_app(deps: Deps) -> FastAPI:
         hub.buffer.start()
         hub.keys.start()
         hub.refusals.start()
+        app.state.live.start()
         try:
             yield
         finally:
+            await app.state.live.closed()
             await hub.refusals.close()
             await hub.buffer.close()
             await asyncio.to_thread(hub.keys.close)
@@ -89,10 +92,11 @@ def create_app(deps: Deps) -> FastAPI:
     refusals = Refusals(write, deps.clock, deps.timer)
     buffer = PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics)
     app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer))
+    app.state.live = routes_live.live_of(app.state.shared)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
     routers = (
         routes_predict, routes_events, routes_models, routes_versions, routes_rewind, routes_session, routes_service,
-        routes_dashboard,
+        routes_live, routes_dashboard,
     )  # fmt: skip
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower

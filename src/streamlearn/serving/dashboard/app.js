@@ -1,4 +1,4 @@
-// The shell: header, routes, sign-in, themes. A page is a module of pages/ that mounts itself into <main> and gives what ends it.
+// The shell: header, routes, sign-in, themes. A page is a module of pages/ that mounts itself into <main>.
 
 import * as api from "./lib/api.js";
 import { h, replace, say } from "./lib/dom.js";
@@ -126,7 +126,13 @@ api.onRefused(() => {
 const who = h("span", { class: "who", "data-testid": "who" });
 const liveText = h("span");
 const liveAge = h("span", { "aria-hidden": "true" });
-const liveBox = h("span", { class: "live", role: "status", "data-testid": "live-state" }, h("span", { class: "dot", "aria-hidden": "true" }), liveText, liveAge);
+const liveBox = h(
+  "span",
+  { class: "live", role: "status", "data-testid": "live-state" },
+  h("span", { class: "dot", "aria-hidden": "true" }),
+  liveText,
+  liveAge,
+);
 
 function showLive(status) {
   const words = { connecting: "Connecting", live: "Live", stale: `Stale since ${clockText(status.since, "short")}` };
@@ -147,13 +153,25 @@ function showWho(session) {
   };
   replace(
     who,
-    !session.keys_required ? h("span", { title: "Only this machine can reach the service, so it asks for no key" }, "no key needed") : null,
-    session.keys_required && session.signed_in ? [h("span", { title: `May: ${session.scopes.join(", ")}` }, session.name), h("button", { type: "button", class: "plain", onclick: signOut }, "Sign out")] : null,
+    !session.keys_required
+      ? h("span", { title: "Only this machine can reach the service, so it asks for no key" }, "no key needed")
+      : null,
+    session.keys_required && session.signed_in
+      ? [
+          h("span", { title: `May: ${session.scopes.join(", ")}` }, session.name),
+          h("button", { type: "button", class: "plain", onclick: signOut }, "Sign out"),
+        ]
+      : null,
   );
 }
 
 function zoneSwitch() {
-  const button = h("button", { type: "button", class: "plain", "data-testid": "zone", onclick: () => setTimeZone(timeZone() === "utc" ? "local" : "utc") });
+  const button = h("button", {
+    type: "button",
+    class: "plain",
+    "data-testid": "zone",
+    onclick: () => setTimeZone(timeZone() === "utc" ? "local" : "utc"),
+  });
   const show = () => {
     say(button, timeZone() === "utc" ? "UTC" : "Local");
     button.setAttribute("aria-label", timeZone() === "utc" ? "Times are in UTC; show local time" : "Times are local; show UTC");
@@ -167,10 +185,13 @@ function zoneSwitch() {
 function themeSwitch() {
   const chosen = localStorage.getItem("streamlearn.theme");
   const select = h(
-    "select", { "aria-label": "Theme", "data-testid": "theme", onchange: () => setTheme(select.value) },
+    "select",
+    { "aria-label": "Theme", "data-testid": "theme", onchange: () => setTheme(select.value) },
     Object.entries(THEMES).map(([value, words]) => h("option", { value, selected: value === chosen }, words)),
   );
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("streamlearn:theme")));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
+    document.dispatchEvent(new Event("streamlearn:theme")),
+  );
   return select;
 }
 
@@ -184,8 +205,18 @@ function setTheme(theme) {
 setTheme(localStorage.getItem("streamlearn.theme") ?? "auto");
 replace(
   document.getElementById("header"),
-  h("a", { class: "brand", href: "#/" }, h("img", { src: "dashboard/favicon.svg", alt: "", width: 22, height: 22 }), "streamlearn"),
-  h("nav", { "aria-label": "Main" }, h("a", { href: "#/", "data-page": "fleet" }, "Fleet"), h("a", { href: "#/audit", "data-page": "audit" }, "Audit")),
+  h(
+    "a",
+    { class: "brand", href: "#/" },
+    h("img", { src: "dashboard/favicon.svg", alt: "", width: 22, height: 22 }),
+    "streamlearn",
+  ),
+  h(
+    "nav",
+    { "aria-label": "Main" },
+    h("a", { href: "#/", "data-page": "fleet" }, "Fleet"),
+    h("a", { href: "#/audit", "data-page": "audit" }, "Audit"),
+  ),
   h("div", { class: "header-end" }, liveBox, zoneSwitch(), themeSwitch(), who),
 );
 document.getElementById("skip").addEventListener("click", (event) => {

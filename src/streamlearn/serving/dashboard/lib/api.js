@@ -1,4 +1,4 @@
-// Requests to the service that served this page, and who is signed in. Paths are relative to it, so that a proxy may add a prefix.
+// Requests to the service that served this page, and who is signed in. Paths are relative: a proxy may add a prefix.
 
 const SCOPES = ["write", "predict", "read", "operate"];
 let known = null;

@@ -2,11 +2,11 @@
 // and tells the same as a table.
 
 import uPlot from "../vendor/uPlot.esm.js";
+import { asTable, inWords, told, xText } from "./chart_words.js";
 import { drawMarks } from "./marks.js";
 import { colour, h, replace, say } from "./dom.js";
 import { clockText, number, onTimeZone, timeZone } from "./time.js";
 
-const TABLE_ROWS = 60;
 const DAY = 86400;
 
 /** Charts that are made with the same group share their cursor and zoom. `onCursor(x | null)` hears where the cursor stands. */
@@ -19,14 +19,15 @@ export function chartGroup(onCursor = () => {}) {
  *   what      its name: the chart's data-testid is chart-<what>
  *   title     its heading; `unit` stands beside it
  *   at        x values, ascending: Unix seconds or, with x: "number", any numbers (named by `xLabel`)
- *   series    [{label, values: [number | null, …], color: 1…8, dash, width, points, low, high, right, format}]: `low` and `high` make a
- *             band; `right` puts it on the axis at the right; `format(value)` gives its text
+ *   series    [{label, values: [number | null, …], color: 1…8, dash, width, points, step, low, high, right, format, axis}]:
+ *             `low` and `high` make a band; `right` puts it on the axis at the right; `step` draws steps; `format(value)` gives
+ *             its text, `axis(value)` that of its axis
  *   range     [from, until], or null for what the data spans
  *   marks     see marks.js; shaded, and drawn as lines
  *   onZoom    called with (from, until) when a part was chosen by dragging
  *   group     see chartGroup
- *   height    pixels (190); `zero` makes the axis begin at 0; `rightAxis` keeps its room also when nothing stands on it, so that
- *             charts above each other agree
+ *   height    pixels (190); `zero` makes the axis begin at 0; `rightAxis` keeps its room also when nothing stands on it, so
+ *             that charts above each other agree
  * Returns {element, set(some of the options), destroy()}.
  */
 export function timeChart(element, options) {
@@ -38,16 +39,35 @@ export function timeChart(element, options) {
   const legend = h("ul", { class: "legend" });
   const summary = h("p", { class: "sr" });
   const stage = h("div", {
-    class: "chart-stage", tabindex: 0, role: "slider", "aria-labelledby": titleId, "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0,
-    "aria-valuetext": "No value chosen: move with the arrow keys", onkeydown: (event) => keys(event, self),
+    class: "chart-stage",
+    tabindex: 0,
+    role: "slider",
+    "aria-labelledby": titleId,
+    "aria-valuemin": 0,
+    "aria-valuemax": 0,
+    "aria-valuenow": 0,
+    "aria-valuetext": "No value chosen: move with the arrow keys",
+    onkeydown: (event) => keys(event, self),
   });
-  const details = h("details", { class: "chart-table", ontoggle: () => details.open && replace(rows, asTable(now)) }, h("summary", null, "Values as a table"));
+  const details = h(
+    "details",
+    { class: "chart-table", ontoggle: () => details.open && replace(rows, asTable(now)) },
+    h("summary", null, "Values as a table"),
+  );
   const rows = h("div");
   details.append(rows);
   const root = h(
-    "section", { class: "chart", "data-testid": `chart-${now.what}` },
-    h("div", { class: "chart-head" }, h("h3", { id: titleId }, now.title, now.unit ? h("span", { class: "unit" }, ` ${now.unit}`) : null), legend),
-    summary, stage, details,
+    "section",
+    { class: "chart", "data-testid": `chart-${now.what}` },
+    h(
+      "div",
+      { class: "chart-head" },
+      h("h3", { id: titleId }, now.title, now.unit ? h("span", { class: "unit" }, ` ${now.unit}`) : null),
+      legend,
+    ),
+    summary,
+    stage,
+    details,
   );
   element.append(root);
 
@@ -71,7 +91,10 @@ export function timeChart(element, options) {
       if (at.length === 0) return;
       stage.setAttribute("aria-valuemax", at.length - 1);
       stage.setAttribute("aria-valuenow", i);
-      stage.setAttribute("aria-valuetext", `${xText(now, at[i])}: ${now.series.map((one) => `${one.label} ${told(one, i)}`).join(", ")}`);
+      stage.setAttribute(
+        "aria-valuetext",
+        `${xText(now, at[i])}: ${now.series.map((one) => `${one.label} ${told(one, i)}`).join(", ")}`,
+      );
     },
     destroy() {
       group.charts.delete(self);
@@ -84,11 +107,18 @@ export function timeChart(element, options) {
   };
 
   function paint() {
-    const shape = JSON.stringify([now.series.map((one) => [one.label, one.color, one.dash, one.right, !!one.low, one.points, one.width]), now.height, now.x]);
+    const shape = JSON.stringify([
+      now.series.map((one) => [one.label, one.color, one.dash, one.right, !!one.low, one.points, one.width]),
+      now.height,
+      now.x,
+    ]);
     if (shape !== made) {
       plot?.destroy();
       made = shape;
-      replace(legend, now.series.map((one) => legendItem(one)));
+      replace(
+        legend,
+        now.series.map((one) => legendItem(one)),
+      );
       plot = build(now, stage, group, self);
     } else {
       plot.batch(() => {
@@ -123,13 +153,24 @@ function build(now, stage, group, self) {
   const grid = { stroke: colour("--grid"), width: 1 };
   const font = "11px system-ui, sans-serif";
   const axis = (more) => ({ stroke: text, font, grid, ticks: { show: false }, gap: 4, ...more });
-  const formats = (side) => now.series.find((one) => Boolean(one.right) === side)?.axis ?? now.series.find((one) => Boolean(one.right) === side)?.format ?? number;
+  const formats = (side) =>
+    now.series.find((one) => Boolean(one.right) === side)?.axis ??
+    now.series.find((one) => Boolean(one.right) === side)?.format ??
+    number;
   const series = [{}];
   const bands = [];
   for (const one of now.series) {
     const stroke = colour(`--series-${one.color}`);
     const common = { scale: one.right ? "right" : "y", spanGaps: false };
-    series.push({ ...common, label: one.label, stroke, width: one.width ?? 1.75, dash: one.dash, points: { show: one.points ?? undefined, size: 4 }, paths: one.step ? uPlot.paths.stepped({ align: 1 }) : undefined });
+    series.push({
+      ...common,
+      label: one.label,
+      stroke,
+      width: one.width ?? 1.75,
+      dash: one.dash,
+      points: { show: one.points ?? undefined, size: 4 },
+      paths: one.step ? uPlot.paths.stepped({ align: 1 }) : undefined,
+    });
     if (one.low) {
       const none = { ...common, stroke: "transparent", width: 0, points: { show: false } };
       series.push({ ...none, label: "high" }, { ...none, label: "low" });
@@ -141,18 +182,42 @@ function build(now, stage, group, self) {
   const size = parseInt(colour("--axis"), 10) || 54;
   const plot = new uPlot(
     {
-      width: Math.max(200, Math.floor(stage.clientWidth)), height: now.height, series, bands,
+      width: Math.max(200, Math.floor(stage.clientWidth)),
+      height: now.height,
+      series,
+      bands,
       padding: [8, right ? 0 : 10, 0, 0],
       legend: { show: false },
       tzDate: (t) => (timeZone() === "utc" ? uPlot.tzDate(new Date(t * 1000), "Etc/UTC") : new Date(t * 1000)),
-      scales: { x: { time: now.x === "time", auto: false, range: (u, low, high) => [low, high] }, y: { range }, right: { range } },
+      scales: {
+        x: { time: now.x === "time", auto: false, range: (u, low, high) => [low, high] },
+        y: { range },
+        right: { range },
+      },
       axes: [
-        axis({ size: 26, space: 70, values: now.x === "time" ? (u, splits, i, space, step) => splits.map((t) => tick(t, step)) : (u, splits) => splits.map(number) }),
+        axis({
+          size: 26,
+          space: 70,
+          values:
+            now.x === "time"
+              ? (u, splits, i, space, step) => splits.map((t) => tick(t, step))
+              : (u, splits) => splits.map(number),
+        }),
         axis({ size, space: 34, values: (u, splits) => splits.map((value) => formats(false)(value)) }),
-        axis({ show: right, side: 1, size, space: 34, scale: "right", grid: { show: false }, values: (u, splits) => splits.map((value) => formats(true)(value)) }),
+        axis({
+          show: right,
+          side: 1,
+          size,
+          space: 34,
+          scale: "right",
+          grid: { show: false },
+          values: (u, splits) => splits.map((value) => formats(true)(value)),
+        }),
       ],
       cursor: {
-        drag: { x: Boolean(now.onZoom), y: false, setScale: false }, points: { size: 7 }, y: false,
+        drag: { x: Boolean(now.onZoom), y: false, setScale: false },
+        points: { size: 7 },
+        y: false,
         dataIdx: (u, k, i) => i,
       },
       hooks: {
@@ -200,7 +265,16 @@ function keys(event, self) {
   if (at.length === 0) return;
   const i = group?.x === null || group?.x === undefined ? at.length : nearest(at, group.x);
   const far = event.shiftKey ? 10 : 1;
-  const moves = { ArrowLeft: i - far, ArrowRight: i + far, ArrowDown: i - far, ArrowUp: i + far, PageUp: i - 25, PageDown: i + 25, Home: 0, End: at.length - 1 };
+  const moves = {
+    ArrowLeft: i - far,
+    ArrowRight: i + far,
+    ArrowDown: i - far,
+    ArrowUp: i + far,
+    PageUp: i - 25,
+    PageDown: i + 25,
+    Home: 0,
+    End: at.length - 1,
+  };
   if (event.key === "Escape") place(group, null, null);
   else if (event.key in moves) place(group, at[Math.max(0, Math.min(at.length - 1, moves[event.key]))], null);
   else return;
@@ -244,45 +318,12 @@ export function nearest(at, x) {
   return high < 0 ? 0 : Math.abs(at[low] - x) <= Math.abs(at[high] - x) ? low : high;
 }
 
-function told(one, i) {
-  const value = one.values[i];
-  if (value === null || value === undefined) return "–";
-  return (one.format ?? number)(value);
-}
-
 function legendItem(one) {
-  return h("li", null, h("span", { class: `swatch series-${one.color}${one.dash ? " dashed" : ""}`, "aria-hidden": "true" }), h("span", { class: "legend-name" }, one.label), h("span", { class: "legend-value" }, "–"));
-}
-
-function xText(now, x) {
-  return now.x === "time" ? clockText(x) : `${now.xLabel ?? "at"} ${number(x)}`;
-}
-
-function inWords(now) {
-  const at = now.at ?? [];
-  if (at.length === 0) return `${now.title}: nothing recorded in this time.`;
-  const lines = now.series.map((one) => {
-    const there = one.values.filter((value) => value !== null && value !== undefined);
-    if (there.length === 0) return `${one.label}: nothing recorded.`;
-    const say = one.format ?? number;
-    return `${one.label}: ${say(there.at(-1))} at the end, from ${say(there.reduce((a, b) => Math.min(a, b)))} to ${say(there.reduce((a, b) => Math.max(a, b)))}.`;
-  });
-  return `${now.title}, from ${xText(now, at[0])} to ${xText(now, at.at(-1))}. ${lines.join(" ")}`;
-}
-
-function asTable(now) {
-  const at = now.at ?? [];
-  const every = Math.max(1, Math.ceil(at.length / TABLE_ROWS));
-  const picked = at.map((x, i) => i).filter((i) => (at.length - 1 - i) % every === 0);
-  const name = now.x === "time" ? (timeZone() === "utc" ? "Time, UTC" : "Local time") : now.xLabel ?? "At";
   return h(
-    "div", { class: "table-scroll", role: "region", tabindex: 0, "aria-label": `${now.title}, values` },
-    every > 1 ? h("p", { class: "muted" }, `Every ${every}th of ${at.length} points.`) : null,
-    h(
-      "table", null,
-      h("thead", null, h("tr", null, h("th", { scope: "col" }, name), now.series.map((one) => h("th", { scope: "col", class: "end" }, one.label)))),
-      h("tbody", null, picked.reverse().map((i) => h("tr", null, h("th", { scope: "row" }, xText(now, at[i])), now.series.map((one) => h("td", { class: "end" }, told(one, i)))))),
-    ),
+    "li",
+    null,
+    h("span", { class: `swatch series-${one.color}${one.dash ? " dashed" : ""}`, "aria-hidden": "true" }),
+    h("span", { class: "legend-name" }, one.label),
+    h("span", { class: "legend-value" }, "–"),
   );
 }
-

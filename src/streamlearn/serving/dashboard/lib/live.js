@@ -21,8 +21,10 @@ let timer = null;
 let planned = false;
 
 export const live = {
-  /** Call `fn` with the document of `topic` whenever it changes: "fleet", "model:NAME", "case:ID"; "decision": each audit record;
-   *  "missed": how many decisions could not be made up for. The returned function ends it. */
+  /**
+   * Call `fn` with the document of `topic` whenever it changes: "fleet", "model:NAME", "case:ID"; "decision": each record of the
+   * audit trail; "missed": {from, until}, the decisions that could not be made up for. The returned function ends it.
+   */
   on(topic, fn) {
     if (!wanted.has(topic)) wanted.set(topic, new Set());
     wanted.get(topic).add(fn);
@@ -61,7 +63,10 @@ export const live = {
 };
 
 function topics() {
-  return [...wanted.keys()].filter((topic) => /^(fleet$|model:|case:)/.test(topic)).sort().join(",");
+  return [...wanted.keys()]
+    .filter((topic) => /^(fleet$|model:|case:)/.test(topic))
+    .sort()
+    .join(",");
 }
 
 function plan() {

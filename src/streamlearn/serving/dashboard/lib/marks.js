@@ -1,8 +1,9 @@
-// What happened to a model, over its charts: lanes of spans and points that can be reached by keyboard, and their shade and lines
-// in the charts themselves. A mark is {kind, at, until, open, label, detail, case, version}, see GET /v1/models/{model}/marks.
+// What happened to a model, over its charts: lanes of spans and points that can be reached by keyboard, and their shade and
+// lines in the charts themselves. A mark is {kind, at, until, open, label, detail, case, version}: GET /v1/models/{model}/marks.
 
 import { colour, h, replace } from "./dom.js";
 import { clock, clockText, span } from "./time.js";
+import { table } from "./views.js";
 
 // kind -> [lane, words, colour of the series palette, shape of a point]
 const KINDS = {
@@ -22,6 +23,7 @@ const KINDS = {
 const LANES = ["Events", "Case", "Retrain", "Trial", "Canary", "Held", "Data"];
 const LINES = new Set(["alarm", "promoted", "rolled_back"]);
 const SHADES = { case: 0.07, retrain: 0.14, trial: 0.1, canary: 0.13, held: 0.16, broken_input: 0.16 };
+const TABLE_ROWS = 200;
 const CLOSE = 0.008; // of the range: points of a kind that are nearer than this are one
 
 function about(mark) {
@@ -68,9 +70,14 @@ function uPixel(size) {
   return size * (window.devicePixelRatio || 1);
 }
 
-/** Lanes of marks in `element`, over the time axis of the charts below. `href(mark)` leads to more, or is null. {set(marks, range)}. */
+/** Lanes of marks in `element`, over the charts below: {set(marks, range)}. `href(mark)` leads to more, or is null. */
 export function markStrip(element, href) {
-  const lanes = h("div", { class: "lanes", role: "toolbar", "aria-label": "What happened, in order of time; move with the arrow keys", onkeydown: rove });
+  const lanes = h("div", {
+    class: "lanes",
+    role: "toolbar",
+    "aria-label": "What happened, in order of time; move with the arrow keys",
+    onkeydown: rove,
+  });
   const tip = h("div", { class: "mark-tip", role: "status" });
   const list = h("div");
   const details = h("details", { class: "chart-table" }, h("summary", null, "What happened, as a table"), list);
@@ -86,7 +93,12 @@ export function markStrip(element, href) {
     const groups = new Map(LANES.map((lane) => [lane, []]));
     for (const mark of merged(there, range)) groups.get(about(mark)[0]).push(mark);
     const used = LANES.filter((lane) => groups.get(lane).length);
-    replace(lanes, used.length ? used.map((lane) => row(lane, groups.get(lane), range)) : h("p", { class: "muted quiet-line" }, "No alarm, case, retrain or promotion in this time."));
+    replace(
+      lanes,
+      used.length
+        ? used.map((lane) => row(lane, groups.get(lane), range))
+        : h("p", { class: "muted quiet-line" }, "No alarm, case, retrain or promotion in this time."),
+    );
     const all = [...lanes.querySelectorAll("[data-mark]")];
     all.forEach((one, i) => (one.tabIndex = i === 0 ? 0 : -1));
     if (focused) all.find((one) => one.dataset.mark === focused)?.focus();
@@ -101,22 +113,49 @@ export function markStrip(element, href) {
       const [, words, tone, shape] = about(mark);
       const link = href(mark);
       const isSpan = shape === "span";
-      const size = isSpan ? { left: share(mark.at), width: `calc(${share(ends(mark))} - ${share(mark.at)})` } : { left: share(mark.at) };
+      const size = isSpan
+        ? { left: share(mark.at), width: `calc(${share(ends(mark))} - ${share(mark.at)})` }
+        : { left: share(mark.at) };
       return h(
         link ? "a" : "span",
         {
-          class: `mark ${isSpan ? "mark-span" : "mark-point"} tone-${tone}${mark.open ? " open" : ""}`, style: size, href: link, role: link ? null : "img",
-          "data-testid": `mark-${mark.kind}`, "data-mark": `${mark.kind}@${mark.at}`, "aria-label": inWords(mark),
-          onmouseenter: () => show(mark), onmouseleave: () => show(null), onfocus: () => show(mark), onblur: () => show(null),
+          class: `mark ${isSpan ? "mark-span" : "mark-point"} tone-${tone}${mark.open ? " open" : ""}`,
+          style: size,
+          href: link,
+          role: link ? null : "img",
+          "data-testid": `mark-${mark.kind}`,
+          "data-mark": `${mark.kind}@${mark.at}`,
+          "aria-label": inWords(mark),
+          onmouseenter: () => show(mark),
+          onmouseleave: () => show(null),
+          onfocus: () => show(mark),
+          onblur: () => show(null),
         },
-        isSpan ? h("span", { class: "mark-text", "aria-hidden": "true" }, mark.label || words) : h("span", { "aria-hidden": "true" }, mark.count ? `${shape}${mark.count}` : shape),
+        isSpan
+          ? h("span", { class: "mark-text", "aria-hidden": "true" }, mark.label || words)
+          : h("span", { "aria-hidden": "true" }, mark.count ? `${shape}${mark.count}` : shape),
       );
     });
-    return h("div", { class: "lane" }, h("span", { class: "lane-name", "aria-hidden": "true" }, lane), h("div", { class: "lane-track" }, items));
+    return h(
+      "div",
+      { class: "lane" },
+      h("span", { class: "lane-name", "aria-hidden": "true" }, lane),
+      h("div", { class: "lane-track" }, items),
+    );
   }
 
   function show(mark) {
-    replace(tip, mark === null ? null : [h("strong", null, mark.label || about(mark)[1]), " ", times(mark), mark.detail ? h("span", { class: "tip-detail" }, mark.detail) : null]);
+    replace(
+      tip,
+      mark === null
+        ? null
+        : [
+            h("strong", null, mark.label || about(mark)[1]),
+            " ",
+            times(mark),
+            mark.detail ? h("span", { class: "tip-detail" }, mark.detail) : null,
+          ],
+    );
     tip.classList.toggle("seen", mark !== null);
   }
 
@@ -124,9 +163,13 @@ export function markStrip(element, href) {
 }
 
 function rove(event) {
-  const all = [...event.currentTarget.querySelectorAll("[data-mark]")].sort((a, b) => Number(a.dataset.mark.split("@")[1]) - Number(b.dataset.mark.split("@")[1]));
+  const all = [...event.currentTarget.querySelectorAll("[data-mark]")].sort(
+    (a, b) => Number(a.dataset.mark.split("@")[1]) - Number(b.dataset.mark.split("@")[1]),
+  );
   const i = all.indexOf(document.activeElement);
-  const next = { ArrowRight: i + 1, ArrowDown: i + 1, ArrowLeft: i - 1, ArrowUp: i - 1, Home: 0, End: all.length - 1 }[event.key];
+  const next = { ArrowRight: i + 1, ArrowDown: i + 1, ArrowLeft: i - 1, ArrowUp: i - 1, Home: 0, End: all.length - 1 }[
+    event.key
+  ];
   if (i < 0 || next === undefined) return;
   event.preventDefault();
   const to = all[Math.max(0, Math.min(all.length - 1, next))];
@@ -168,15 +211,15 @@ function inWords(mark) {
 }
 
 function asTable(marks) {
-  const rows = [...marks].reverse().slice(0, 200);
-  return h(
-    "div", { class: "table-scroll", role: "region", tabindex: 0, "aria-label": "What happened, as a table" },
-    marks.length > rows.length ? h("p", { class: "muted" }, `The newest ${rows.length} of ${marks.length}.`) : null,
-    h(
-      "table", null,
-      h("thead", null, h("tr", null, ["When", "What", "Detail"].map((name) => h("th", { scope: "col" }, name)))),
-      h("tbody", null, rows.map((mark) => h("tr", null, h("td", null, times(mark)), h("th", { scope: "row" }, mark.label || about(mark)[1]), h("td", null, mark.detail ?? "")))),
-    ),
+  const rows = [...marks].reverse().slice(0, TABLE_ROWS);
+  const columns = [
+    { label: "When", cell: times },
+    { label: "What", head: true, cell: (mark) => mark.label || about(mark)[1] },
+    { label: "Detail", cell: (mark) => mark.detail },
+  ];
+  return table(
+    columns,
+    rows,
+    marks.length > rows.length ? `The newest ${rows.length} of ${marks.length}` : "What happened, newest first",
   );
 }
-

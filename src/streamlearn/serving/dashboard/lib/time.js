@@ -116,7 +116,9 @@ function iso(t) {
 }
 
 function parts(d, utc) {
-  return ["FullYear", "Month", "Date", "Hours", "Minutes", "Seconds"].map((one, i) => d[`get${utc}${one}`]() + (i === 1 ? 1 : 0));
+  return ["FullYear", "Month", "Date", "Hours", "Minutes", "Seconds"].map(
+    (one, i) => d[`get${utc}${one}`]() + (i === 1 ? 1 : 0),
+  );
 }
 
 function two(n) {

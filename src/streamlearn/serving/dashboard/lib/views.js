@@ -5,12 +5,22 @@ import { h, s } from "./dom.js";
 
 /** What stands for a part of the page while it is fetched. */
 export function loading(what = "Loading") {
-  return h("p", { class: "state-box loading", role: "status", "data-testid": "loading" }, h("span", { class: "spinner", "aria-hidden": "true" }), `${what}…`);
+  return h(
+    "p",
+    { class: "state-box loading", role: "status", "data-testid": "loading" },
+    h("span", { class: "spinner", "aria-hidden": "true" }),
+    `${what}…`,
+  );
 }
 
 /** There is nothing, and what to do so that there will be. `whatToDo`: text or nodes. */
 export function empty(what, whatToDo) {
-  return h("div", { class: "state-box", "data-testid": "empty" }, h("p", { class: "state-title" }, what), h("p", null, whatToDo));
+  return h(
+    "div",
+    { class: "state-box", "data-testid": "empty" },
+    h("p", { class: "state-title" }, what),
+    h("p", null, whatToDo),
+  );
 }
 
 /** Something failed: what, why, and what to do; `retry` is called by its button, if given. */
@@ -19,7 +29,8 @@ export function failure(error, retry) {
   const title = known ? error.problem.title || "The service refused" : "This page failed";
   const detail = known ? error.problem.detail : String(error?.message ?? error);
   return h(
-    "div", { class: "state-box failed", role: "alert", "data-testid": "failure" },
+    "div",
+    { class: "state-box failed", role: "alert", "data-testid": "failure" },
     h("p", { class: "state-title" }, title),
     h("p", null, detail),
     h("p", { class: "muted" }, advice(known ? error.status : -1, error)),
@@ -28,8 +39,10 @@ export function failure(error, retry) {
 }
 
 function advice(status, error) {
-  if (status === 0) return "Is streamlearn serve running? What was on the page stays; it is fetched again when the service is back.";
-  if (status === 403) return `Sign in with a key that has the scope${error.problem.scope ? ` “${error.problem.scope}”` : ""}.`;
+  if (status === 0)
+    return "Is streamlearn serve running? What was on the page stays; it is fetched again when the service is back.";
+  const scope = error.problem?.scope ? ` “${error.problem.scope}”` : "";
+  if (status === 403) return `Sign in with a key that has the scope${scope}.`;
   if (status === 404) return "It may never have been, or its name may have changed: the Fleet page lists what there is.";
   if (status === 429) return "Too many requests: wait a moment, then try again.";
   if (status === 503) return "The service is there, but what it needs is not. See /readyz for what is missing.";
@@ -69,27 +82,47 @@ const GLYPHS = {
 
 /** A small sign of the given shape, for the eye alone. */
 export function glyph(name) {
-  return s("svg", { class: "glyph", viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, s("path", { d: GLYPHS[name], "fill-rule": "evenodd" }));
+  return s(
+    "svg",
+    { class: "glyph", viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" },
+    s("path", { d: GLYPHS[name], "fill-rule": "evenodd" }),
+  );
 }
 
-/** A state in words, shape and colour. A state that is not known is shown as its own name. `words` stands in for the usual ones. */
+/** A state in words, shape and colour; one that is not known by its own name. `words` stands in for the usual ones. */
 export function badge(state, words = null) {
   const [usual, tone, shape] = STATES[state] ?? [String(state || "unknown").replaceAll("_", " "), "quiet", "circle"];
   return h("span", { class: `badge ${tone}`, "data-testid": "state", "data-state": state }, glyph(shape), words ?? usual);
 }
 
 /**
- * A table that scrolls by itself when it is too wide. `columns`: [{label, cell: row => node or text, align: "end", class, head: true}],
- * where `head` marks the cell that names the row. `options`: row(row) → attributes of its <tr>; visible: whether the caption is seen.
+ * A table that scrolls by itself when it is too wide. `columns`: [{label, cell(row) → node or text, align: "end", class, head}];
+ * `head: true` marks the cell that names the row. `options`: row(row) → attributes of its <tr>; visible: whether the caption is
+ * seen.
  */
 export function table(columns, rows, caption, options = {}) {
-  const head = h("tr", null, columns.map((one) => h("th", { scope: "col", class: classes(one) }, one.label)));
+  const head = h(
+    "tr",
+    null,
+    columns.map((one) => h("th", { scope: "col", class: classes(one) }, one.label)),
+  );
   const body = rows.map((row) =>
-    h("tr", options.row?.(row), columns.map((one) => h(one.head ? "th" : "td", { scope: one.head ? "row" : null, class: classes(one) }, one.cell(row)))),
+    h(
+      "tr",
+      options.row?.(row),
+      columns.map((one) => h(one.head ? "th" : "td", { scope: one.head ? "row" : null, class: classes(one) }, one.cell(row))),
+    ),
   );
   return h(
-    "div", { class: "table-scroll", role: "region", tabindex: 0, "aria-label": caption },
-    h("table", null, h("caption", { class: options.visible ? null : "sr" }, caption), h("thead", null, head), h("tbody", null, body)),
+    "div",
+    { class: "table-scroll", role: "region", tabindex: 0, "aria-label": caption },
+    h(
+      "table",
+      null,
+      h("caption", { class: options.visible ? null : "sr" }, caption),
+      h("thead", null, head),
+      h("tbody", null, body),
+    ),
   );
 }
 
@@ -99,26 +132,51 @@ function classes(column) {
 
 /** A part of a page with its heading. `props`: attributes, such as data-testid; `aside`: what stands beside the heading. */
 export function panel(title, props, aside, ...children) {
-  return h("section", { ...props, class: `panel ${props?.class ?? ""}` }, h("div", { class: "panel-head" }, h("h2", null, title), aside), children);
+  return h(
+    "section",
+    { ...props, class: `panel ${props?.class ?? ""}` },
+    h("div", { class: "panel-head" }, h("h2", null, title), aside),
+    children,
+  );
 }
 
 /** Names and values, a description list. `items`: [[name, value]]; a null value leaves the item out. */
 export function facts(items) {
-  return h("dl", { class: "facts" }, items.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+  return h(
+    "dl",
+    { class: "facts" },
+    items
+      .filter(([, value]) => value !== null && value !== undefined)
+      .map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
+  );
 }
 
 /** The head of a page: its title, which takes the focus on navigation, what is said beside it, and links to its parts. */
 export function pageHead(title, beside, links = []) {
   return h(
-    "div", { class: "page-head" },
-    h("h1", { tabindex: -1 }, title), beside,
-    links.length ? h("nav", { "aria-label": "Parts of this page" }, links.map(([label, href, current]) => h("a", { href, class: "tab", "aria-current": current ? "page" : null }, label))) : null,
+    "div",
+    { class: "page-head" },
+    h("h1", { tabindex: -1 }, title),
+    beside,
+    links.length
+      ? h(
+          "nav",
+          { "aria-label": "Parts of this page" },
+          links.map(([label, href, current]) => h("a", { href, class: "tab", "aria-current": current ? "page" : null }, label)),
+        )
+      : null,
   );
 }
 
 /** The tabs of a model's pages. `current`: "model", "features", "versions" or "labels". */
 export function modelTabs(name, current) {
   const root = `#/model/${encodeURIComponent(name)}`;
-  return [["Overview", root, current === "model"], ...["features", "versions", "labels"].map((part) => [part[0].toUpperCase() + part.slice(1), `${root}/${part}`, current === part])];
+  return [
+    ["Overview", root, current === "model"],
+    ...["features", "versions", "labels"].map((part) => [
+      part[0].toUpperCase() + part.slice(1),
+      `${root}/${part}`,
+      current === part,
+    ]),
+  ];
 }
-

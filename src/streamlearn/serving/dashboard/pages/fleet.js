@@ -22,7 +22,12 @@ export async function mount(root, params, ctx) {
     const scroll = body.querySelector(".table-scroll")?.scrollLeft ?? 0;
     say(count, inWords(fleet.models));
     replace(notices, warnings(fleet));
-    replace(body, fleet.models.length ? rows(fleet.models, ctx) : empty("No models yet", "Declare one in the configuration under [models.NAME], then start streamlearn serve again."));
+    replace(
+      body,
+      fleet.models.length
+        ? rows(fleet.models, ctx)
+        : empty("No models yet", "Declare one in the configuration under [models.NAME], then start streamlearn serve again."),
+    );
     body.querySelector(".table-scroll")?.scrollTo(scroll, 0);
     if (focused) body.querySelector(`[data-testid="${CSS.escape(focused)}"] a`)?.focus({ preventScroll: true });
   }
@@ -34,8 +39,14 @@ export async function mount(root, params, ctx) {
 function warnings(fleet) {
   const { control, store } = fleet;
   const out = [];
-  if (store.down_s !== null) out.push(`The store has been out of reach for ${span(store.down_s)}: predictions go on with what is loaded, and what is shown here stands still.`);
-  if (control.silent_s !== null) out.push(`Control has not reported for ${span(control.silent_s)}: nobody judges drift or answers requests. Is its process running?`);
+  if (store.down_s !== null)
+    out.push(
+      `The store has been out of reach for ${span(store.down_s)}: predictions go on with what is loaded, and what is shown here stands still.`,
+    );
+  if (control.silent_s !== null)
+    out.push(
+      `Control has not reported for ${span(control.silent_s)}: nobody judges drift or answers requests. Is its process running?`,
+    );
   return out.map((text) => h("p", { class: "notice bad", role: "alert" }, text));
 }
 
@@ -46,14 +57,27 @@ function inWords(models) {
 
 function rows(models, ctx) {
   const columns = [
-    { label: "Model", head: true, cell: (m) => [h("a", { href: link(m) }, m.name), h("span", { class: "sub" }, `${m.stream} · ${m.task}`)] },
+    {
+      label: "Model",
+      head: true,
+      cell: (m) => [h("a", { href: link(m) }, m.name), h("span", { class: "sub" }, `${m.stream} · ${m.task}`)],
+    },
     { label: "State", cell: (m) => [badge(m.state), m.silenced_until ? h("span", { class: "sub" }, "silenced") : null] },
     { label: "Windowed metric, last hour", class: "wide", cell: metric },
     { label: "Events/s", align: "end", cell: (m) => labelled("Events/s", number(m.rate)) },
     { label: "Lag", align: "end", cell: (m) => labelled("Lag", number(m.lag)) },
     { label: "Freshness", align: "end", cell: (m) => labelled("Freshness", span(m.freshness_s)) },
-    { label: "Version", align: "end", cell: (m) => labelled("Version", m.version === null ? "–" : [`v${m.version}`, h("span", { class: "sub" }, since(m.version_since))]) },
-    { label: "Why", class: "wide why", cell: (m) => m.reasons.length ? h("span", { class: "sub" }, m.reasons.join("; ")) : null },
+    {
+      label: "Version",
+      align: "end",
+      cell: (m) =>
+        labelled("Version", m.version === null ? "–" : [`v${m.version}`, h("span", { class: "sub" }, since(m.version_since))]),
+    },
+    {
+      label: "Why",
+      class: "wide why",
+      cell: (m) => (m.reasons.length ? h("span", { class: "sub" }, m.reasons.join("; ")) : null),
+    },
   ];
   const found = table(columns, models, "Models, those that need attention first", {
     row: (m) => ({ "data-testid": `row-${m.name}`, onclick: (event) => event.target.closest("a") || ctx.go(link(m)) }),
@@ -76,11 +100,20 @@ export function metricText(name, value) {
 
 function metric(m) {
   if (m.value === null) return h("span", { class: "muted" }, "no label learned yet");
-  const baselines = Object.entries(m.baselines).map(([name, value]) => h("div", null, `${name.replaceAll("_", " ")} ${metricText(m.metric, value)}`));
+  const baselines = Object.entries(m.baselines).map(([name, value]) =>
+    h("div", null, `${name.replaceAll("_", " ")} ${metricText(m.metric, value)}`),
+  );
   return h(
-    "div", { class: "metric" },
-    h("div", null, h("span", { class: "metric-value" }, metricText(m.metric, m.value)), h("span", { class: "sub" }, m.metric.replaceAll("_", " "))),
-    spark(m), h("div", { class: "baselines" }, baselines),
+    "div",
+    { class: "metric" },
+    h(
+      "div",
+      null,
+      h("span", { class: "metric-value" }, metricText(m.metric, m.value)),
+      h("span", { class: "sub" }, m.metric.replaceAll("_", " ")),
+    ),
+    spark(m),
+    h("div", { class: "baselines" }, baselines),
   );
 }
 
@@ -92,10 +125,19 @@ function spark(m) {
   const [low, high] = [Math.min(...all), Math.max(...all)];
   const x = (t) => (SPARK.width * (t - at[0])) / (at.at(-1) - at[0] || 1);
   const y = (v) => 2 + (SPARK.height - 4) * (1 - (v - low) / (high - low || 1));
-  const drawn = (line) => line.map((v, i) => (v === null ? "" : `${i === 0 || line[i - 1] === null ? "M" : "L"}${x(at[i]).toFixed(1)} ${y(v).toFixed(1)}`)).join("");
-  const text = `${m.metric.replaceAll("_", " ")} over the last hour: from ${metricText(m.metric, value.find((v) => v !== null))} to ${metricText(m.metric, m.value)}`;
+  const drawn = (line) =>
+    line
+      .map((v, i) =>
+        v === null ? "" : `${i === 0 || line[i - 1] === null ? "M" : "L"}${x(at[i]).toFixed(1)} ${y(v).toFixed(1)}`,
+      )
+      .join("");
+  const text = `${m.metric.replaceAll("_", " ")} over the last hour: from ${metricText(
+    m.metric,
+    value.find((v) => v !== null),
+  )} to ${metricText(m.metric, m.value)}`;
   return s(
-    "svg", { class: "spark", viewBox: `0 0 ${SPARK.width} ${SPARK.height}`, role: "img", "aria-label": text },
+    "svg",
+    { class: "spark", viewBox: `0 0 ${SPARK.width} ${SPARK.height}`, role: "img", "aria-label": text },
     Object.values(m.baseline_spark).map((line) => s("path", { class: "base", d: drawn(line) })),
     s("path", { d: drawn(value) }),
     value.at(-1) === null ? null : s("circle", { class: "last", cx: x(at.at(-1)), cy: y(value.at(-1)), r: 2.2 }),

@@ -4,7 +4,15 @@ import { h, say } from "../lib/dom.js";
 import { pageHead } from "../lib/views.js";
 
 export async function mount(root, params, ctx) {
-  const key = h("input", { id: "key", name: "key", type: "password", autocomplete: "current-password", required: true, spellcheck: "false", "aria-describedby": "key-help key-error" });
+  const key = h("input", {
+    id: "key",
+    name: "key",
+    type: "password",
+    autocomplete: "current-password",
+    required: true,
+    spellcheck: "false",
+    "aria-describedby": "key-help key-error",
+  });
   const error = h("p", { id: "key-error", class: "error", role: "alert", "data-testid": "signin-error" });
   const button = h("button", { type: "submit", class: "primary" }, "Sign in");
 
@@ -17,7 +25,10 @@ export async function mount(root, params, ctx) {
       key.value = "";
       ctx.done();
     } catch (problem) {
-      say(error, problem.status === 401 ? "This key is not known, or it was revoked. Copy it again, all of it." : problem.message);
+      say(
+        error,
+        problem.status === 401 ? "This key is not known, or it was revoked. Copy it again, all of it." : problem.message,
+      );
       key.setAttribute("aria-invalid", "true");
       key.focus();
     } finally {
@@ -27,13 +38,26 @@ export async function mount(root, params, ctx) {
 
   root.append(
     h(
-      "div", { class: "signin panel" }, pageHead("Sign in"),
-      h("p", null, "This service asks for an API key. One with the scope “read” sees everything; one with “operate” may act as well."),
+      "div",
+      { class: "signin panel" },
+      pageHead("Sign in"),
       h(
-        "form", { onsubmit: submit },
-        h("label", { for: "key" }, "API key"), key,
-        h("p", { id: "key-help", class: "muted" }, "It is kept by the service in a cookie that scripts cannot read. Keys are made with: streamlearn keys"),
-        error, button,
+        "p",
+        null,
+        "This service asks for an API key. One with the scope “read” sees everything; one with “operate” may act as well.",
+      ),
+      h(
+        "form",
+        { onsubmit: submit },
+        h("label", { for: "key" }, "API key"),
+        key,
+        h(
+          "p",
+          { id: "key-help", class: "muted" },
+          "It is kept by the service in a cookie that scripts cannot read. Keys are made with: streamlearn keys",
+        ),
+        error,
+        button,
       ),
     ),
   );
