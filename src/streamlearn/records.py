@@ -26,8 +26,9 @@ class Signal(msgspec.Struct, omit_defaults=True):
     kind        data
     alarm       detector, change_offset (log offset of the first event after the estimated change), change_n, ref_n, ref_mean
     window      tag ("fresh" after an alarm, "recovery" after a promotion), loss ("binary" | "bounded"),
-                ref {n, sum, blocks?}, fresh {n, sum, blocks?}, from_n, to_n; blocks: means of consecutive losses; of a fresh
-                one also look [losses at the look before, now, in all]: it is told at each of `drift.confirm.look_sizes`
+                ref {n, sum, blocks?, bins?}, fresh {n, sum, blocks?, bins?}, from_n, to_n; blocks: means of consecutive
+                losses, bins: how many lie in each twentieth of [0, 1]; of a fresh one also look [losses at the look before,
+                now, in all]: it is told at each of `drift.confirm.look_sizes`
     batch       n, loss: the mean loss of so many labelled events of the serving version (`retrain.batch`); with
                 `retrain.sample` also sample [(loss, features), ...] of some of them
     applied     verb, seq_of (the command's seq), version (now champion), shadow (version or null), offset; when a hold ended
@@ -239,6 +240,11 @@ def decode_control(data: bytes) -> ControlRecord:
     """The record in a control-log value. Raises msgspec.DecodeError."""
     record: ControlRecord = _control_decoder.decode(data)
     return record
+
+
+def audit_id(offset: int) -> str:
+    """The id of the audit document of a control-log offset; ids sort as offsets do."""
+    return f"{offset:020d}"
 
 
 class Status(msgspec.Struct, omit_defaults=True):

@@ -323,9 +323,8 @@ class Control:
         if self._views_at == self._control_at and now - self._shown_at < LIVE_S:
             return
         for state in self._models():
-            seen = self._observer.inputs(state)
             said = self._panel.ask(state, self._clock())
-            self._book.see(state, self._fits.progress(state.name), None if seen is None else seen.doc(), said)
+            self._book.see(state, self._fits.progress(state.name), self._observer.inputs(state), said)
         docs = self._book.changed()
         if now - self._alive_at >= ALIVE_S:
             alive = {"at": self._clock(), "holder": self._holder, "failures": self._failures}

@@ -23,6 +23,7 @@ from ..telemetry import Histogram, Metrics, watch
 from . import (
     openapi,
     problems,
+    routes_cases,
     routes_dashboard,
     routes_events,
     routes_live,
@@ -95,8 +96,8 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.live = routes_live.live_of(app.state.shared)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
     routers = (
-        routes_predict, routes_events, routes_models, routes_versions, routes_rewind, routes_session, routes_service,
-        routes_live, routes_dashboard,
+        routes_predict, routes_events, routes_models, routes_cases, routes_versions, routes_rewind, routes_session,
+        routes_service, routes_live, routes_dashboard,
     )  # fmt: skip
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower
