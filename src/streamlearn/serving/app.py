@@ -65,9 +65,9 @@ def create_app(deps: Deps) -> FastAPI:
         hub: Shared = app.state.shared
         await asyncio.to_thread(hub.holder.start)
         hub.buffer.start()
+        app.state.live.start()
         hub.keys.start()
         hub.refusals.start()
-        app.state.live.start()
         try:
             yield
         finally:

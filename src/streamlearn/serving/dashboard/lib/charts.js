@@ -27,7 +27,8 @@ export function chartGroup(onCursor = () => {}) {
  *   onZoom    called with (from, until) when a part was chosen by dragging
  *   group     see chartGroup
  *   height    pixels (190); `zero` makes the axis begin at 0; `rightAxis` keeps its room also when nothing stands on it, so
- *             that charts above each other agree
+ *             that charts above each other agree; `log` makes the left axis logarithmic
+ *   bridge    lines are drawn over what is missing for so many x units (0)
  * Returns {element, set(some of the options), destroy()}.
  */
 export function timeChart(element, options) {
@@ -161,7 +162,10 @@ function build(now, stage, group, self) {
   const bands = [];
   for (const one of now.series) {
     const stroke = colour(`--series-${one.color}`);
-    const common = { scale: one.right ? "right" : "y", spanGaps: false };
+    const common = {
+      scale: one.right ? "right" : "y",
+      gaps: (u, k, from, to, found) => wide(u, found, self.options.bridge ?? 0),
+    };
     series.push({
       ...common,
       label: one.label,
@@ -191,7 +195,7 @@ function build(now, stage, group, self) {
       tzDate: (t) => (timeZone() === "utc" ? uPlot.tzDate(new Date(t * 1000), "Etc/UTC") : new Date(t * 1000)),
       scales: {
         x: { time: now.x === "time", auto: false, range: (u, low, high) => [low, high] },
-        y: { range },
+        y: now.log ? { distr: 3, range: (u, low, high) => logSpan(low, high) } : { range },
         right: { range },
       },
       axes: [
@@ -298,6 +302,16 @@ function span(low, high, zero) {
   if (zero) low = Math.min(0, low);
   const room = (high - low || Math.abs(high) || 1) * 0.08;
   return [zero && low === 0 ? 0 : low - room, high + room];
+}
+
+function logSpan(low, high) {
+  return low > 0 && high > 0 ? [low / 1.5, high * 1.5] : [0.1, 10];
+}
+
+/** The gaps, in canvas pixels, that are longer than `bridge` along x. */
+function wide(u, gaps, bridge) {
+  const perUnit = u.bbox.width / (u.scales.x.max - u.scales.x.min);
+  return gaps.filter(([from, to]) => to - from > bridge * perUnit);
 }
 
 function tick(t, step) {

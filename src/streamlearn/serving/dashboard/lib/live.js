@@ -22,8 +22,8 @@ let planned = false;
 
 export const live = {
   /**
-   * Call `fn` with the document of `topic` whenever it changes: "fleet", "model:NAME", "case:ID"; "decision": each record of the
-   * audit trail; "missed": {from, until}, the decisions that could not be made up for. The returned function ends it.
+   * Call `fn` with the document of `topic` whenever it changes: "fleet", "model:NAME", "case:ID"; "decision": each record of
+   * the audit trail; "missed": {from, until}, the decisions that could not be made up for. The returned function ends it.
    */
   on(topic, fn) {
     if (!wanted.has(topic)) wanted.set(topic, new Set());

@@ -1,5 +1,5 @@
 // What happened to a model, over its charts: lanes of spans and points that can be reached by keyboard, and their shade and
-// lines in the charts themselves. A mark is {kind, at, until, open, label, detail, case, version}: GET /v1/models/{model}/marks.
+// lines in the charts themselves. A mark is {kind, at, until, open, label, detail, case, version}: GET /v1/models/NAME/marks.
 
 import { colour, h, replace } from "./dom.js";
 import { clock, clockText, span } from "./time.js";

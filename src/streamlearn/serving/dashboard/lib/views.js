@@ -96,9 +96,8 @@ export function badge(state, words = null) {
 }
 
 /**
- * A table that scrolls by itself when it is too wide. `columns`: [{label, cell(row) → node or text, align: "end", class, head}];
- * `head: true` marks the cell that names the row. `options`: row(row) → attributes of its <tr>; visible: whether the caption is
- * seen.
+ * A table that scrolls by itself when it is too wide. `columns`: [{label, cell(row) → node or text, align: "end", class, head}],
+ * `head: true` for the cell that names the row. `options`: row(row) → its <tr>’s attributes; visible: the caption is seen.
  */
 export function table(columns, rows, caption, options = {}) {
   const head = h(

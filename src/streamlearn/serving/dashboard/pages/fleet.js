@@ -1,11 +1,11 @@
 // Every model in a row, worst first.
 
 import { h, replace, s, say } from "../lib/dom.js";
-import { number, percent, since, span } from "../lib/time.js";
+import { metricText, words } from "../lib/model_charts.js";
+import { number, since, span } from "../lib/time.js";
 import { badge, empty, loading, pageHead, table } from "../lib/views.js";
 
 const SPARK = { width: 150, height: 34 };
-const SHARES = new Set(["accuracy", "roc_auc"]);
 
 export async function mount(root, params, ctx) {
   ctx.title("Fleet");
@@ -40,13 +40,9 @@ function warnings(fleet) {
   const { control, store } = fleet;
   const out = [];
   if (store.down_s !== null)
-    out.push(
-      `The store has been out of reach for ${span(store.down_s)}: predictions go on with what is loaded, and what is shown here stands still.`,
-    );
+    out.push(`The store has been out of reach for ${span(store.down_s)}: predictions go on, what is shown here stands still.`);
   if (control.silent_s !== null)
-    out.push(
-      `Control has not reported for ${span(control.silent_s)}: nobody judges drift or answers requests. Is its process running?`,
-    );
+    out.push(`Control has not reported for ${span(control.silent_s)}: nobody judges drift or answers requests. Is it running?`);
   return out.map((text) => h("p", { class: "notice bad", role: "alert" }, text));
 }
 
@@ -70,8 +66,7 @@ function rows(models, ctx) {
     {
       label: "Version",
       align: "end",
-      cell: (m) =>
-        labelled("Version", m.version === null ? "–" : [`v${m.version}`, h("span", { class: "sub" }, since(m.version_since))]),
+      cell: version,
     },
     {
       label: "Why",
@@ -85,6 +80,10 @@ function rows(models, ctx) {
   return h("section", { class: "panel fleet-table cards" }, found);
 }
 
+function version(m) {
+  return labelled("Version", m.version === null ? "–" : [`v${m.version}`, h("span", { class: "sub" }, since(m.version_since))]);
+}
+
 function labelled(name, value) {
   return h("span", { "data-label": name }, value);
 }
@@ -93,15 +92,10 @@ function link(model) {
   return `#/model/${encodeURIComponent(model.name)}`;
 }
 
-/** A value of a metric as it is read: a share as a percentage. */
-export function metricText(name, value) {
-  return SHARES.has(name) ? percent(value) : number(value);
-}
-
 function metric(m) {
   if (m.value === null) return h("span", { class: "muted" }, "no label learned yet");
   const baselines = Object.entries(m.baselines).map(([name, value]) =>
-    h("div", null, `${name.replaceAll("_", " ")} ${metricText(m.metric, value)}`),
+    h("div", null, `${words(name)} ${metricText(m.metric, value)}`),
   );
   return h(
     "div",
@@ -110,7 +104,7 @@ function metric(m) {
       "div",
       null,
       h("span", { class: "metric-value" }, metricText(m.metric, m.value)),
-      h("span", { class: "sub" }, m.metric.replaceAll("_", " ")),
+      h("span", { class: "sub" }, words(m.metric)),
     ),
     spark(m),
     h("div", { class: "baselines" }, baselines),
@@ -131,7 +125,7 @@ function spark(m) {
         v === null ? "" : `${i === 0 || line[i - 1] === null ? "M" : "L"}${x(at[i]).toFixed(1)} ${y(v).toFixed(1)}`,
       )
       .join("");
-  const text = `${m.metric.replaceAll("_", " ")} over the last hour: from ${metricText(
+  const text = `${words(m.metric)} over the last hour: from ${metricText(
     m.metric,
     value.find((v) => v !== null),
   )} to ${metricText(m.metric, m.value)}`;
