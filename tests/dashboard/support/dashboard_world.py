@@ -7,12 +7,13 @@ they dip where the decisions say that something was wrong. The same `now` gives 
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from streamlearn.apikeys import ApiKey
 from streamlearn.config import Settings, parse
 from streamlearn.control.loop import Control
 from streamlearn.drift.watch import DriftWatch
@@ -37,11 +39,14 @@ from streamlearn.serving.app import Deps, create_app
 from streamlearn.store.sqlite import SqliteStore
 from streamlearn.testing import DoneJob, FakeClock
 
+from dashboard_history import Tap, draw  # isort: skip  # beside this file, see conftest.py
+
 KEYS: Final = KeyRing({"k1": b"0123456789abcdef0123456789abcdef"})
 DAY: Final = 86_400.0
 DAYS: Final = 30
 MODELS: Final = 50
 EVENTS: Final = 100  # of a stream, a turn
+FRESH_S: Final = 0.2  # from posted to learned
 SETTLED: Final = 20  # turns until a model knows its world
 
 # What people send is shown as text, whatever it is.
@@ -128,8 +133,23 @@ class EndlessFit:
         raise AssertionError("it never ends")
 
 
+def settings_of(folder: Path, models: int = MODELS) -> Settings:
+    """A world's settings. Nothing that stands still is told to be stale: it is as it was at `now`."""
+    streams = [*STORIES, *(f"orders-{number}" for number in range(SHARED))]
+    tree: dict[str, Any] = {
+        "data_dir": str(folder), "control": {"heartbeat_s": 0.0}, "serve": {"stale_after_s": 1e9, "port": 0},
+        "streams": {name: {} for name in streams},
+        "models": {name: {**MODEL, "stream": name, **given} for name, given in STORIES.items()},
+    }  # fmt: skip
+    for number, name in enumerate(PLAIN[: models - len(STORIES)]):
+        features = {"enabled": number < SHARED}
+        drift = {**MODEL["drift"], "features": {**MODEL["drift"]["features"], **features}}
+        tree["models"][name] = {**MODEL, "stream": f"orders-{number % SHARED}", "pipeline": "logistic", "drift": drift}
+    return parse(tree, {})
+
+
 class World:
-    """The service's files in `folder` as they are at `now`, and what made them; `server` serves them. Close it at the end.
+    """The service's files in `folder` as they are at `now`, and what makes them. Close it at the end.
 
     `models`: how many of them, the stories first.
     """
@@ -138,34 +158,24 @@ class World:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.now = folder, now
         self.clock, self.timer = FakeClock(now - DAYS * DAY), FakeClock(0.0)
-        plain = PLAIN[: models - len(STORIES)]
-        self.settings = self._settings(plain)
+        self.settings = settings_of(folder, models)
         self.log, self.store = SqliteLog(folder / "log.sqlite", clock=self.clock), SqliteStore(folder / "store.sqlite")
         self.log.create({name: stream.partitions for name, stream in self.settings.streams.items()})
         self.feeds = {name: Feed(name) for name in self.settings.streams}
         for name in STORIES:
             self.feeds[name].task = self.settings.models[name].task
         self.endless = False
-        self.control = Control(self.settings, self.log, self.store, KEYS, self, self.clock, timer=self.timer)  # type: ignore[arg-type]
+        self.tap = Tap(self.store)
+        self.control = Control(self.settings, self.log, self.tap, KEYS, self, self.clock, timer=self.timer)  # type: ignore[arg-type]
         self.worker = Worker(
             self.settings, self.log, self.store, KEYS, watches=DriftWatch, resolve=self.resolve, clock=self.clock,
             timer=self.timer,
         )  # fmt: skip
 
-    def _settings(self, plain: Iterable[str]) -> Settings:
-        streams = [*STORIES, *(f"orders-{number}" for number in range(SHARED))]
-        tree: dict[str, Any] = {
-            "data_dir": str(self.folder), "control": {"heartbeat_s": 0.0}, "serve": {"stale_after_s": 1e9, "port": 0},
-            "streams": {name: {} for name in streams},
-            "models": {name: {**MODEL, "stream": name, **given} for name, given in STORIES.items()},
-        }  # fmt: skip
-        for number, name in enumerate(plain):
-            features = {"enabled": number < SHARED}
-            drift = {**MODEL["drift"], "features": {**MODEL["drift"]["features"], **features}}
-            tree["models"][name] = {**MODEL, "stream": f"orders-{number % SHARED}", "pipeline": "logistic", "drift": drift}
-        return parse(tree, {})
-
     def close(self) -> None:
+        stop = threading.Event()
+        stop.set()
+        self.worker.run(stop)  # drains
         self.control.close()
         self.log.close()
         self.store.close()
@@ -197,11 +207,12 @@ class World:
     def turn(self, *models: str, events: int = EVENTS, seconds: float = 60.0) -> None:
         """So many events come on the streams of `models`, or of all; they are learned and judged."""
         names = models or tuple(self.settings.models)
+        self.clock.advance(seconds - FRESH_S)
         for stream in sorted({self.settings.models[name].stream for name in names}):
             made = [Entry(str(event["id"]).encode(), msgspec.json.encode(event)) for event in self.feeds[stream].events(events)]
             if made:
                 self.log.append(stream, made).result()
-        self.clock.advance(seconds)
+        self.clock.advance(FRESH_S)
         self.timer.advance(1.0)
         shards = [shard for shard in self.worker.shards if shard.model in names]
         for _ in range(2):
@@ -266,6 +277,7 @@ class World:
         self.timer.advance(30.0)
         self.turn(*(name for name in self.settings.models if name not in STORIES), seconds=60.0 - 1.0)
         self._drain()
+        self._draw()
         return self
 
     def _ends(self) -> None:
@@ -333,16 +345,47 @@ class World:
 
     def _drain(self) -> None:
         """What is on its way to the store arrives, and the models' statuses are of now."""
-        for shard in self.worker.shards:
-            shard.close()
+        for _ in range(2):
+            self.timer.advance(1.0)
+            for shard in self.worker.shards:
+                shard.turn()
         self.control.tick()
         self.clock.now = max(self.clock.now, self.now)
 
-    # Serving.
+    def _draw(self) -> None:
+        """The series of the thirty days; models that share a stream are alike."""
+        samples, drawn = self.tap.samples(), {}
+        for name, model in self.settings.models.items():
+            if model.stream not in drawn:
+                drawn[model.stream] = draw(samples[name], self.settings.history, self.now, model.stream)
+            for (step, start), row in drawn[model.stream].items():
+                assert self.store.put_history(name, step, start, row, None)
 
-    def app(self, api_keys: dict[str, str] | None = None) -> FastAPI:
-        deps = Deps(self.settings, self.log, self.store, KEYS, api_keys or {}, CollectorRegistry())
-        return create_app(deps)
+
+def build(folder: Path) -> None:
+    """Have a world of now in `folder`; of several processes that want it one makes it, and the others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "told").exists():
+            world = World(folder, time.time())
+            try:
+                world.tell()
+            finally:
+                world.close()
+            (folder / "told").touch()
+
+
+@contextmanager
+def opened(folder: Path, settings: Settings, api_keys: Collection[ApiKey] = ()) -> Iterator[FastAPI]:
+    """The service over the files in `folder`."""
+    log, store = SqliteLog(folder / "log.sqlite"), SqliteStore(folder / "store.sqlite")
+    try:
+        log.create({name: stream.partitions for name, stream in settings.streams.items()})
+        yield create_app(Deps(settings, log, store, KEYS, api_keys, CollectorRegistry()))
+    finally:
+        store.close()
+        log.close()
 
 
 @contextmanager
