@@ -24,13 +24,31 @@ export function heatMap(element, options) {
   const read = h("p", { class: "heat-read", role: "status" });
   const stage = h(
     "div",
-    { class: "heat-stage", tabindex: 0, role: "group", "aria-label": `${now.title}. The arrow keys read cell by cell; Enter chooses the feature.`, onkeydown: keys },
+    {
+      class: "heat-stage",
+      tabindex: 0,
+      role: "group",
+      "aria-label": `${now.title}. The arrow keys read cell by cell; Enter chooses the feature.`,
+      onkeydown: keys,
+    },
     canvas,
   );
   const names = h("div", { class: "heat-names" });
   const rows = h("div");
-  const details = h("details", { class: "chart-table", ontoggle: () => details.open && replace(rows, asTable(now)) }, h("summary", null, "Values as a table"), rows);
-  const root = h("div", { class: "heat", "data-testid": "chart-heat" }, legend(), h("div", { class: "heat-body" }, names, stage), read, details);
+  const details = h(
+    "details",
+    { class: "chart-table", ontoggle: () => details.open && replace(rows, asTable(now)) },
+    h("summary", null, "Values as a table"),
+    rows,
+  );
+  const root = h(
+    "div",
+    { class: "heat", "data-testid": "chart-heat" },
+    legend(),
+    h("div", { class: "heat-body" }, names, stage),
+    read,
+    details,
+  );
   element.append(root);
 
   canvas.addEventListener("mousemove", (event) => choose(under(event)));
@@ -42,7 +60,10 @@ export function heatMap(element, options) {
 
   function under(event) {
     const box = canvas.getBoundingClientRect();
-    const place = [Math.floor(((event.clientX - box.left) / box.width) * now.at.length), Math.floor((event.clientY - box.top) / ROW)];
+    const place = [
+      Math.floor(((event.clientX - box.left) / box.width) * now.at.length),
+      Math.floor((event.clientY - box.top) / ROW),
+    ];
     return place[0] >= 0 && place[0] < now.at.length && place[1] >= 0 && place[1] < now.names.length ? place : null;
   }
 
@@ -56,15 +77,28 @@ export function heatMap(element, options) {
     draw();
     if (place === null) return say(read, "Point at a cell, or move with the arrow keys, to read it.");
     const value = now.values[place[0]]?.[place[1]] ?? null;
-    say(read, `${now.names[place[1]]} at ${clockText(now.at[place[0]])}: ${value === null ? "not looked at" : `PSI ${number(value)}, ${psiWords(value)}`}`);
+    say(
+      read,
+      `${now.names[place[1]]} at ${clockText(now.at[place[0]])}: ${value === null ? "not looked at" : `PSI ${number(value)}, ${psiWords(value)}`}`,
+    );
   }
 
   function keys(event) {
     const [i, k] = cell ?? [now.at.length - 1, 0];
     const last = [now.at.length - 1, now.names.length - 1];
-    const moves = { ArrowLeft: [i - 1, k], ArrowRight: [i + 1, k], ArrowUp: [i, k - 1], ArrowDown: [i, k + 1], Home: [0, k], End: [last[0], k], PageUp: [i, 0], PageDown: [i, last[1]] };
+    const moves = {
+      ArrowLeft: [i - 1, k],
+      ArrowRight: [i + 1, k],
+      ArrowUp: [i, k - 1],
+      ArrowDown: [i, k + 1],
+      Home: [0, k],
+      End: [last[0], k],
+      PageUp: [i, 0],
+      PageDown: [i, last[1]],
+    };
     if (event.key === "Enter") pick(cell);
-    else if (event.key in moves && last[0] >= 0 && last[1] >= 0) choose(cell === null ? [i, k] : moves[event.key].map((x, side) => Math.max(0, Math.min(last[side], x))));
+    else if (event.key in moves && last[0] >= 0 && last[1] >= 0)
+      choose(cell === null ? [i, k] : moves[event.key].map((x, side) => Math.max(0, Math.min(last[side], x))));
     else return;
     event.preventDefault();
   }
@@ -105,7 +139,22 @@ export function heatMap(element, options) {
   }
 
   function paint() {
-    replace(names, now.names.map((name) => h("button", { type: "button", class: "heat-name", title: name, "aria-pressed": String(name === now.picked), onclick: () => now.onPick?.(name) }, name)));
+    replace(
+      names,
+      now.names.map((name) =>
+        h(
+          "button",
+          {
+            type: "button",
+            class: "heat-name",
+            title: name,
+            "aria-pressed": String(name === now.picked),
+            onclick: () => now.onPick?.(name),
+          },
+          name,
+        ),
+      ),
+    );
     say(read, "Point at a cell, or move with the arrow keys, to read it.");
     cell = null;
     draw();
@@ -151,19 +200,49 @@ function mixed(i) {
 
 function legend() {
   const words = [`under ${STEPS[0]}`, ...STEPS.slice(1).map((one, i) => `${STEPS[i]} – ${one}`), `from ${STEPS.at(-1)}`];
-  return h("ul", { class: "legend heat-legend", "aria-label": "Colours: PSI" }, h("li", { class: "legend-name" }, "PSI"), words.map((text, i) => h("li", null, h("span", { class: `block heat-step-${i}`, "aria-hidden": "true" }), text)));
+  return h(
+    "ul",
+    { class: "legend heat-legend", "aria-label": "Colours: PSI" },
+    h("li", { class: "legend-name" }, "PSI"),
+    words.map((text, i) => h("li", null, h("span", { class: `block heat-step-${i}`, "aria-hidden": "true" }), text)),
+  );
 }
 
 function asTable(now) {
   const every = Math.max(1, Math.ceil(now.at.length / 60));
-  const picked = now.at.map((t, i) => i).filter((i) => (now.at.length - 1 - i) % every === 0).reverse();
+  const picked = now.at
+    .map((t, i) => i)
+    .filter((i) => (now.at.length - 1 - i) % every === 0)
+    .reverse();
   return h(
-    "div", { class: "table-scroll", role: "region", tabindex: 0, "aria-label": `${now.title}, values` },
+    "div",
+    { class: "table-scroll", role: "region", tabindex: 0, "aria-label": `${now.title}, values` },
     every > 1 ? h("p", { class: "muted" }, `Every ${every}th of ${now.at.length} times.`) : null,
     h(
-      "table", null,
-      h("thead", null, h("tr", null, h("th", { scope: "col" }, "Time"), now.names.map((name) => h("th", { scope: "col", class: "end" }, name)))),
-      h("tbody", null, picked.map((i) => h("tr", null, h("th", { scope: "row" }, clockText(now.at[i])), now.names.map((name, k) => h("td", { class: "end" }, number(now.values[i]?.[k] ?? null)))))),
+      "table",
+      null,
+      h(
+        "thead",
+        null,
+        h(
+          "tr",
+          null,
+          h("th", { scope: "col" }, "Time"),
+          now.names.map((name) => h("th", { scope: "col", class: "end" }, name)),
+        ),
+      ),
+      h(
+        "tbody",
+        null,
+        picked.map((i) =>
+          h(
+            "tr",
+            null,
+            h("th", { scope: "row" }, clockText(now.at[i])),
+            now.names.map((name, k) => h("td", { class: "end" }, number(now.values[i]?.[k] ?? null))),
+          ),
+        ),
+      ),
     ),
   );
 }

@@ -36,22 +36,45 @@ export async function mount(root, params, ctx) {
   const steps = h("div");
   const waits = h("p", { class: "muted", role: "status" });
   const modelLink = [`Model ${first.model}`, `#/model/${encodeURIComponent(first.model)}`];
-  replace(root, pageHead(`Case ${id}`, state, [modelLink, ["Audit", `#/audit?${new URLSearchParams({ q: id })}`]]), top, bar, list, waits,
-    h("section", { class: "panel" }, h("details", null, h("summary", null, h("h2", { class: "inline" }, "Every step, as it was recorded")), steps)));
+  replace(
+    root,
+    pageHead(`Case ${id}`, state, [modelLink, ["Audit", `#/audit?${new URLSearchParams({ q: id })}`]]),
+    top,
+    bar,
+    list,
+    waits,
+    h(
+      "section",
+      { class: "panel" },
+      h("details", null, h("summary", null, h("h2", { class: "inline" }, "Every step, as it was recorded")), steps),
+    ),
+  );
 
   const trial = trialPart();
-  const parts = PARTS.map(([name, title, time, content, needs]) => makePart(name, title, time, content ?? ((story) => (story.trial ? trial.element : null)), needs));
+  const parts = PARTS.map(([name, title, time, content, needs]) =>
+    makePart(name, title, time, content ?? ((story) => (story.trial ? trial.element : null)), needs),
+  );
   list.append(...parts.map((part) => part.element));
   let drawn = "";
 
   function show(doc) {
     const { story } = doc;
     replace(state, badge(doc.open ? "open" : "closed", doc.open ? "Open" : endWords(doc)));
-    replace(top, facts([
-      ["Kind", KINDS[doc.kind] ?? doc.kind], ["Model", h("a", { href: modelLink[1] }, doc.model)], ["Opened", when(doc.opened_at)],
-      ["Closed", doc.closed_at === null ? null : [when(doc.closed_at), ` (open for ${span(doc.closed_at - doc.opened_at)})`]],
-      ["Version", doc.version === null ? null : h("a", { href: `${modelLink[1]}/versions?version=${doc.version}` }, `version ${doc.version}`)],
-    ]));
+    replace(
+      top,
+      facts([
+        ["Kind", KINDS[doc.kind] ?? doc.kind],
+        ["Model", h("a", { href: modelLink[1] }, doc.model)],
+        ["Opened", when(doc.opened_at)],
+        ["Closed", doc.closed_at === null ? null : [when(doc.closed_at), ` (open for ${span(doc.closed_at - doc.opened_at)})`]],
+        [
+          "Version",
+          doc.version === null
+            ? null
+            : h("a", { href: `${modelLink[1]}/versions?version=${doc.version}` }, `version ${doc.version}`),
+        ],
+      ]),
+    );
     for (const part of parts) part.show(story, doc);
     trial.set(story);
     say(waits, doc.open ? next(story) : "");
@@ -75,7 +98,8 @@ export async function mount(root, params, ctx) {
     }
   }
   const off = [ctx.live.on(`case:${id}`, changed)];
-  if (bar !== null) off.push(ctx.live.on(`model:${first.model}`, (doc) => bar.update(doc.control ? doc : { ...model, ...doc })));
+  if (bar !== null)
+    off.push(ctx.live.on(`model:${first.model}`, (doc) => bar.update(doc.control ? doc : { ...model, ...doc })));
   return () => {
     off.forEach((end) => end());
     bar?.end();
@@ -88,7 +112,12 @@ function makePart(name, title, time, content, needs) {
   const heading = h("h2");
   const moment = h("p", { class: "muted story-time" });
   const body = h("div", { class: "stack" });
-  const element = h("li", { class: "panel story-part", "data-testid": `story-${name}`, hidden: true }, h("div", { class: "panel-head" }, heading, moment), body);
+  const element = h(
+    "li",
+    { class: "panel story-part", "data-testid": `story-${name}`, hidden: true },
+    h("div", { class: "panel-head" }, heading, moment),
+    body,
+  );
   let shown = "";
   return {
     element,
@@ -110,7 +139,9 @@ function timeWords([t, n], opened) {
   if (t === null || t === undefined) return [];
   const later = opened ? t - opened.at : 0;
   const events = n && opened?.n ? n - opened.n : 0;
-  const words = [later > 0 ? `+${span(later)}` : "", events > 0 ? `${number(events)} events later` : ""].filter(Boolean).join(", ");
+  const words = [later > 0 ? `+${span(later)}` : "", events > 0 ? `${number(events)} events later` : ""]
+    .filter(Boolean)
+    .join(", ");
   return [when(t), words ? `  ·  ${words}` : ""];
 }
 
@@ -124,10 +155,13 @@ function endWords(doc) {
 
 /** What an open case waits for. */
 function next(story) {
-  if (story.verdict?.kind === "promoted") return "The promotion is watched: next comes the verdict whether the loss is back to what it was.";
-  if (story.trial && story.trial.ended === null) return "The trial goes on until the evidence suffices, or its horizon is reached.";
+  if (story.verdict?.kind === "promoted")
+    return "The promotion is watched: next comes the verdict whether the loss is back to what it was.";
+  if (story.trial && story.trial.ended === null)
+    return "The trial goes on until the evidence suffices, or its horizon is reached.";
   if (story.trial) return "The trial has ended; every shard is being told.";
-  if (story.retrain?.attempts.at(-1)?.ended === null) return "Next: when the fit is done, the new version is tried beside the champion.";
+  if (story.retrain?.attempts.at(-1)?.ended === null)
+    return "Next: when the fit is done, the new version is tried beside the champion.";
   if (story.test || story.opened?.kind !== "drift") return "Next: the decision whether and when to retrain.";
   return "Next: the alarm is held against fresh labels, as soon as enough have come.";
 }
