@@ -47,6 +47,7 @@ DAYS: Final = 30
 MODELS: Final = 50
 EVENTS: Final = 100  # of a stream, a turn
 FRESH_S: Final = 0.2  # from posted to learned
+CLOSE_S: Final = 12.0  # between two turns of a drift
 SETTLED: Final = 20  # turns until a model knows its world
 
 # What people send is shown as text, whatever it is.
@@ -271,9 +272,9 @@ class World:
             self.turn(*(() if number == 5 else STORIES), seconds=DAY)
         self._labels("support-topic")
         self._guests("guest-book")
-        self.at(0.4)
+        self.at(0.045)
         self._ends()
-        self.clock.now = self.now - 60.0
+        self.at(60.0 / DAY)
         self.timer.advance(30.0)
         self.turn(*(name for name in self.settings.models if name not in STORIES), seconds=60.0 - 1.0)
         self._drain()
@@ -282,22 +283,22 @@ class World:
 
     def _ends(self) -> None:
         self._drift("search-clicks", "promoted")
-        self._drift("checkout-fraud", "trial_started", then=2)
+        self._drift("checkout-fraud", "trial_started", then=8)
         self._drift("flight-delays", "canary_started", then=1)
         self.endless = True
         self._drift("ad-clicks-eu", "retrain_started", then=2)
         self.endless = False
         self._drift("parcel-late", "case_opened")
         self.feeds["loan-default"].mangle = lambda x: {**x, "weight": None}
-        self.until("loan-default", "held")
+        self.until("loan-default", "held", seconds=CLOSE_S)
 
     def _drift(self, model: str, kind: str, then: int = 0) -> None:
         """The model's world turns over, until the decision, and some small turns more."""
         feed = self.feeds[model]
         feed.flipped = not feed.flipped
-        self.until(model, kind, events=50)
+        self.until(model, kind, events=50, seconds=CLOSE_S)
         for _ in range(then):
-            self.turn(model, events=30)
+            self.turn(model, events=30, seconds=CLOSE_S)
 
     def _labels(self, model: str) -> None:
         """Labels that come late, twice, for nothing, or for nobody; features that are not what they were."""
