@@ -26,7 +26,7 @@ from . import (
     routes_cases,
     routes_dashboard,
     routes_events,
-    routes_live,
+    routes_history,
     routes_models,
     routes_predict,
     routes_rewind,
@@ -43,6 +43,7 @@ from .holder import Holder
 from .ingest import Ingest
 from .keywatch import KeyWatch
 from .limits import Buckets
+from .pasts import Pasts
 from .predictions import PredictionBuffer
 from .refusals import Refusals
 
@@ -92,12 +93,12 @@ def create_app(deps: Deps) -> FastAPI:
 
     refusals = Refusals(write, deps.clock, deps.timer)
     buffer = PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics)
-    app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer))
-    app.state.live = routes_live.live_of(app.state.shared)
+    pasts = Pasts(deps.settings, deps.store)
+    app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
     routers = (
-        routes_predict, routes_events, routes_models, routes_cases, routes_versions, routes_rewind, routes_session,
-        routes_service, routes_live, routes_dashboard,
+        routes_predict, routes_events, routes_models, routes_history, routes_versions, routes_rewind, routes_session,
+        routes_service,
     )  # fmt: skip
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower
