@@ -26,7 +26,7 @@ from . import (
     routes_cases,
     routes_dashboard,
     routes_events,
-    routes_history,
+    routes_inputs,
     routes_models,
     routes_predict,
     routes_rewind,
@@ -35,6 +35,7 @@ from . import (
     routes_versions,
 )
 from .access import check_bind
+from .audit import Audit
 from .auth import Gate
 from .deps import Deps, Shared
 from .figures import figures
@@ -86,18 +87,17 @@ def create_app(deps: Deps) -> FastAPI:
     renewed = deps.renewed or identity
     holder = Holder(deps.settings, deps.store, deps.keys, identity, renewed, metrics, deps.clock, deps.timer)
     watch(deps.registry, lambda: figures(holder, deps.timer(), deps.clock()))
-    ingest = Ingest(deps.settings, deps.log, metrics, deps.clock)
-
-    async def write(record: Refused) -> int:
-        return await ingest.append_one(CONTROL, Entry(record.by.encode(), encode(record)))
-
-    refusals = Refusals(write, deps.clock, deps.timer)
-    buffer = PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics)
-    pasts = Pasts(deps.settings, deps.store)
-    app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
+    app.state.shared = Shared(
+        deps,
+        metrics,
+        holder,
+        Ingest(deps.settings, deps.log, metrics, deps.clock),
+        PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics),
+    )
+    app.state.audit = Audit(deps.store)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
     routers = (
-        routes_predict, routes_events, routes_models, routes_history, routes_versions, routes_rewind, routes_session,
+        routes_predict, routes_events, routes_models, routes_cases, routes_inputs, routes_versions, routes_rewind,
         routes_service,
     )  # fmt: skip
     for routes in routers:
