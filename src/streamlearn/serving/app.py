@@ -26,7 +26,8 @@ from . import (
     routes_cases,
     routes_dashboard,
     routes_events,
-    routes_inputs,
+    routes_history,
+    routes_live,
     routes_models,
     routes_predict,
     routes_rewind,
@@ -87,18 +88,20 @@ def create_app(deps: Deps) -> FastAPI:
     renewed = deps.renewed or identity
     holder = Holder(deps.settings, deps.store, deps.keys, identity, renewed, metrics, deps.clock, deps.timer)
     watch(deps.registry, lambda: figures(holder, deps.timer(), deps.clock()))
-    app.state.shared = Shared(
-        deps,
-        metrics,
-        holder,
-        Ingest(deps.settings, deps.log, metrics, deps.clock),
-        PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics),
-    )
-    app.state.audit = Audit(deps.store)
+    ingest = Ingest(deps.settings, deps.log, metrics, deps.clock)
+
+    async def write(record: Refused) -> int:
+        return await ingest.append_one(CONTROL, Entry(record.by.encode(), encode(record)))
+
+    refusals = Refusals(write, deps.clock, deps.timer)
+    buffer = PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics)
+    pasts = Pasts(deps.settings, deps.store)
+    app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
+    app.state.live = routes_live.live_of(app.state.shared)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
     routers = (
-        routes_predict, routes_events, routes_models, routes_cases, routes_inputs, routes_versions, routes_rewind,
-        routes_service,
+        routes_predict, routes_events, routes_models, routes_cases, routes_history, routes_versions, routes_rewind,
+        routes_session, routes_service, routes_live, routes_dashboard,
     )  # fmt: skip
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower

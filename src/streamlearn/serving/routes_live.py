@@ -16,6 +16,7 @@ from . import openapi
 from .deps import Shared, shared
 from .documents import documents
 from .examples import DECISION, MODEL
+from .fleet import fleet
 from .live import LONGEST_S, MAX_TOPICS, Decisions, Live, Reader
 from .problems import ProblemError
 from .views import model_view
@@ -37,10 +38,9 @@ def live_of(hub: Shared) -> Live:
         if kind == "case":
             found = await documents(hub, "case", [name])
             return msgspec.json.encode(found[0]) if found else None
-        now = hub.deps.timer()
         if kind == "model":
-            return msgspec.json.encode(model_view(name, hub.deps.settings, hub.holder, now))
-        return None
+            return msgspec.json.encode(model_view(name, hub.deps.settings, hub.holder, hub.deps.timer()))
+        return msgspec.json.encode(await fleet(hub))
 
     async def head() -> int:
         return await asyncio.to_thread(hub.deps.store.view_offset)

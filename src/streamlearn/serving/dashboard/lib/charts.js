@@ -154,10 +154,10 @@ function build(now, stage, group, self) {
   const grid = { stroke: colour("--grid"), width: 1 };
   const font = "11px system-ui, sans-serif";
   const axis = (more) => ({ stroke: text, font, grid, ticks: { show: false }, gap: 4, ...more });
-  const formats = (side) =>
-    now.series.find((one) => Boolean(one.right) === side)?.axis ??
-    now.series.find((one) => Boolean(one.right) === side)?.format ??
-    number;
+  const format = (side) => {
+    const one = now.series.find((each) => Boolean(each.right) === side);
+    return one ? (one.axis ?? one.format ?? number) : () => "";
+  };
   const series = [{}];
   const bands = [];
   for (const one of now.series) {
@@ -207,7 +207,7 @@ function build(now, stage, group, self) {
               ? (u, splits, i, space, step) => splits.map((t) => tick(t, step))
               : (u, splits) => splits.map(number),
         }),
-        axis({ size, space: 34, values: (u, splits) => splits.map((value) => formats(false)(value)) }),
+        axis({ size, space: 34, values: (u, splits) => splits.map((value) => format(false)(value)) }),
         axis({
           show: right,
           side: 1,
@@ -215,7 +215,7 @@ function build(now, stage, group, self) {
           space: 34,
           scale: "right",
           grid: { show: false },
-          values: (u, splits) => splits.map((value) => formats(true)(value)),
+          values: (u, splits) => splits.map((value) => format(true)(value)),
         }),
       ],
       cursor: {
@@ -299,6 +299,7 @@ function limits(now) {
 
 function span(low, high, zero) {
   if (low === null || low === undefined || high === null) return [0, 1];
+  if (zero && high <= 0 && low >= 0) return [0, 1];
   if (zero) low = Math.min(0, low);
   const room = (high - low || Math.abs(high) || 1) * 0.08;
   return [zero && low === 0 ? 0 : low - room, high + room];

@@ -67,11 +67,12 @@ export function pastOf(model) {
       if (length > FRESH_MOST_S) fresh = [];
       fresh.push([clock(), valuesOf(doc)]);
     },
-    /** {at, step_s, names, get(name) → {mean, min, max}}; what was heard since the last step is at the end. */
+    /** {at, empty, step_s, names, get(name) → {mean, min, max}}; what was heard since the last step is at the end. */
     view() {
       const extra = fresh.map(([at]) => at);
       return {
         at: [...base.at, ...extra],
+        empty: fresh.length === 0 && Object.keys(base.series).length === 0,
         step_s: base.step_s,
         names: Object.keys(base.series),
         get(name) {

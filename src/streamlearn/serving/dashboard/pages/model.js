@@ -56,6 +56,7 @@ export async function mount(root, params, ctx) {
       h(
         "div",
         { class: "charts-head" },
+        h("h2", { class: "sr" }, "History"),
         h("div", { class: "segmented", role: "group", "aria-label": "Time shown" }, buttons),
         back,
         select,
@@ -128,7 +129,7 @@ export async function mount(root, params, ctx) {
       else charts.set(what, placed(what, { ...options, ...more, what, group, onZoom: zoom }));
     }
     strip.set(marks, shown);
-    const none = view.at.length === 0;
+    const none = view.empty;
     stage.classList.toggle("nothing", none);
     if (none) replace(problem, empty("Nothing recorded in this time", hint()));
     else if (problem.querySelector("[data-testid=empty]")) replace(problem);
