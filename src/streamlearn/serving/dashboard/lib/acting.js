@@ -127,7 +127,7 @@ export const ACTIONS = [
       const { previous, case: open } = told(model);
       return [
         `Version ${previous} answers all traffic again, in place of version ${model.version}.`,
-        open ? `Case ${open} ends with that.` : `Version ${model.version} is dropped. A retrain can follow.`,
+        open ? `Case ${open} ends with that.` : `Version ${model.version} answers and learns no more; while it is kept, it can be promoted again.`,
       ];
     },
   },
@@ -195,7 +195,8 @@ export function phase(model) {
 /** What became of a request, by the decision that settles it: [tone, words]. */
 export function outcome(decision) {
   if (decision.kind === "request_refused") return ["bad", `Refused: ${decision.why}`];
-  return ["good", `Done: ${decision.kind.replaceAll("_", " ")}. ${decision.why}`];
+  const kind = decision.kind.replaceAll("_", " ");
+  return ["good", decision.why.startsWith(kind) ? `Done: ${decision.why}` : `Done: ${kind}; ${decision.why}`];
 }
 
 /** A version in a list of those that may be chosen. */

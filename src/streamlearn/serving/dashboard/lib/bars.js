@@ -6,6 +6,7 @@ import { number, percent } from "./time.js";
 const WIDE = 460;
 const HIGH = 128;
 const MOST_NAMES = 12;
+const LOWEST = 1e-12; // p-values below are drawn there
 
 /**
  * A histogram of before and after as a figure. `histogram`: {edges | values, before: [counts], after: [counts]}. Options: title,
@@ -168,8 +169,8 @@ export function toLimit(value, limit, words, tone = "") {
 
 /** p and the level on a scale of powers of ten, from 1 at the left; the words say the same. */
 export function againstLevel(p, level) {
-  const least = Math.min(-3, Math.floor(Math.log10(Math.max(Math.min(p, level), 1e-12))));
-  const x = (value) => (WIDE * Math.log10(Math.max(value, 1e-12))) / least;
+  const least = Math.min(-3, Math.floor(Math.log10(Math.max(Math.min(p, level), LOWEST))));
+  const x = (value) => (WIDE * Math.log10(Math.max(value, LOWEST))) / least;
   const powers = [];
   for (let power = 0; power >= least; power -= Math.ceil(-least / 6)) powers.push(power);
   const below = p <= level;
@@ -185,12 +186,16 @@ export function againstLevel(p, level) {
     s("line", { class: "axis-line", x1: 0, x2: WIDE, y1: 32, y2: 32 }),
     powers.map((power) => [
       s("line", { class: "axis-line", x1: x(10 ** power), x2: x(10 ** power), y1: 32, y2: 36 }),
-      s("text", { x: x(10 ** power), y: 48, "text-anchor": "middle" }, power > -4 ? String(10 ** power) : `1e${power}`),
+      s("text", { x: x(10 ** power), y: 48, "text-anchor": "middle" }, powerWords(power, power === least && p < LOWEST)),
     ]),
     s("line", { class: "level-line", x1: x(level), x2: x(level), y1: 10, y2: 34 }),
     s("text", { class: "level-name", x: x(level), y: 9, "text-anchor": "middle" }, "level"),
     s("path", { class: below ? "level-p met" : "level-p", d: `M${x(p)} 30l-6-11h12z` }),
   );
+}
+
+function powerWords(power, clipped) {
+  return `${clipped ? "≤ " : ""}${power > -4 ? String(10 ** power) : `1e${power}`}`;
 }
 
 /** `done` of `total` as a progress bar with its words. */

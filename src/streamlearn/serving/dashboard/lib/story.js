@@ -311,7 +311,7 @@ export function decision({ decision: told }) {
           table(
             [
               { label: "When", head: true, cell: (one) => when(one.at) },
-              { label: "Why", cell: (one) => one.why },
+              { label: "Why", class: "text", cell: (one) => one.why },
               {
                 label: "Policies",
                 cell: (one) =>
@@ -336,7 +336,11 @@ export function retrain({ retrain: told }) {
   const columns = [
     { label: "Attempt", head: true, cell: (one) => number(one.attempt) },
     { label: "Begun", cell: (one) => when(one.at, "time") },
-    { label: "What", cell: (one) => [one.why, one.reason ? h("span", { class: "sub muted" }, plain(one.reason)) : null] },
+    {
+      label: "What",
+      class: "text",
+      cell: (one) => [one.why, one.reason ? h("span", { class: "sub muted" }, plain(one.reason)) : null],
+    },
     { label: "From offset", align: "end", cell: (one) => byShard(one.window?.starts) ?? "–" },
     { label: "To offset", align: "end", cell: (one) => byShard(one.window?.until) ?? "–" },
     {

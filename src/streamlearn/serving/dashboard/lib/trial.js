@@ -9,6 +9,7 @@ import { facts, table } from "./views.js";
 
 const LEAST = 1e-12;
 const ten = (x) => number(10 ** x);
+const power = (x) => (Math.abs(x) < 4 ? ten(x) : Number.isInteger(x) ? `1e${x}` : (10 ** x).toExponential(0).replace("+", ""));
 const log = (x) => (x === null || x === undefined ? null : Math.log10(Math.max(x, LEAST)));
 
 /** The trial; it stays in place and is brought up to date, so that its charts do not flicker. Returns {element, set(story), destroy()}. */
@@ -73,7 +74,7 @@ export function trialPart() {
     }
     const line = growth.events.map(() => log(told.threshold));
     const evidence = [
-      { label: "e-value", values: growth.e.map(log), color: 1, format: ten },
+      { label: "e-value", values: growth.e.map(log), color: 1, format: ten, axis: power },
       { label: "needed", values: line, color: 5, dash: [6, 4], format: ten },
     ];
     const difference = [
@@ -250,7 +251,7 @@ export function recorded(doc) {
     { label: "Step", cell: (step) => plain(step.kind) },
     { label: "Events", align: "end", cell: (step) => number(step.n) },
     { label: "By", cell: (step) => step.by },
-    { label: "Why", cell: (step) => step.why },
+    { label: "Why", class: "text", cell: (step) => step.why },
     {
       label: "Record",
       cell: (step) =>

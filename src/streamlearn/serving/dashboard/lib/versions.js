@@ -102,13 +102,15 @@ export function served(model, items) {
     ),
   );
   const columns = [
-    { label: "Version", head: true, cell: (one) => versionLink(model, one.version) },
+    { label: "Version", class: "nowrap", head: true, cell: (one) => versionLink(model, one.version) },
     { label: "Since", cell: (one) => when(one.since.at) },
     { label: "Until", cell: (one) => (one.until ? when(one.until.at) : "now") },
     { label: "For", align: "end", cell: (one) => span((one.until?.at ?? end) - one.since.at) },
     { label: "By", cell: (one) => one.by },
     {
       label: "Why",
+      class: "text",
+      class: "text",
       cell: (one) => [
         one.why,
         one.case ? [" (", h("a", { href: `#/case/${encodeURIComponent(one.case)}` }, `case ${one.case}`), ")"] : null,
@@ -134,14 +136,14 @@ export function list(model, items, chosen, choose) {
     });
   const columns = [
     { label: "Compare", cell: pick },
-    { label: "Version", head: true, cell: (doc) => versionLink(model, doc.version) },
+    { label: "Version", class: "nowrap", head: true, cell: (doc) => versionLink(model, doc.version) },
     { label: "Fate", cell: fate },
     {
       label: "Parent",
       align: "end",
       cell: (doc) => (doc.parent === null ? "–" : versionLink(model, doc.parent, `v${doc.parent}`)),
     },
-    { label: "Made", cell: (doc) => since(doc.created) },
+    { label: "Made", class: "nowrap", cell: (doc) => since(doc.created) },
     { label: "Fitted on", align: "end", cell: (doc) => (doc.learned === null ? "–" : `${number(doc.learned)} events`) },
     { label: "Evidence", align: "end", cell: (doc) => (doc.trial ? number(doc.trial.e) : "–") },
     {
@@ -154,7 +156,7 @@ export function list(model, items, chosen, choose) {
     },
     { label: "Kept", cell: (doc) => (doc.kept ? "yes" : "no") },
     { label: "Decided by", cell: (doc) => doc.promoted?.by ?? doc.by },
-    { label: "Why", class: "wide", cell: (doc) => h("span", { class: "wrap" }, doc.promoted?.why ?? doc.why) },
+    { label: "Why", class: "text", cell: (doc) => h("span", null, doc.promoted?.why ?? doc.why) },
   ];
   return table(columns, [...items].reverse(), "Versions, newest first", {
     row: (doc) => ({ "data-testid": `row-${doc.version}` }),
@@ -236,7 +238,7 @@ export function inFull(doc) {
         { label: "When", head: true, cell: (one) => when(one.at) },
         { label: "Decision", cell: (one) => plain(one.kind) },
         { label: "By", cell: (one) => one.by },
-        { label: "Why", cell: (one) => one.why },
+        { label: "Why", class: "text", cell: (one) => one.why },
         {
           label: "Record",
           cell: (one) =>

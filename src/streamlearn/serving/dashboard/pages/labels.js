@@ -172,6 +172,12 @@ function reasons(doc) {
 }
 
 function letters(doc) {
+  if (doc.newest === null)
+    return h(
+      "p",
+      { class: "notice bad" },
+      "The log cannot be read at the moment, so the letters cannot be shown; they are safe.",
+    );
   if (!doc.newest.length) return h("p", { class: "muted" }, "None is kept.");
   return table(
     [

@@ -75,7 +75,7 @@ export async function mount(root, params, ctx) {
     const [a, b] = [...chosen].sort((x, y) => x - y);
     replace(compared, loading("Comparing"));
     try {
-      replace(compared, difference(await ctx.api.get(`${path}/versions/${a}/diff/${b}`)));
+      replace(compared, difference(await ctx.api.get(`${path}/versions/${a}/diff`, { with: b })));
     } catch (error) {
       replace(compared, failure(error, compare));
     }
