@@ -2,7 +2,8 @@
 
 import { actionBar } from "../lib/actions.js";
 import { h, replace, say } from "../lib/dom.js";
-import { KINDS, ENDS, decision, diagnosis, moved, opening, retrain, test, windows } from "../lib/story.js";
+import { retrain } from "../lib/fits.js";
+import { KINDS, ENDS, decision, diagnosis, moved, opening, test, windows } from "../lib/story.js";
 import { number, span, when } from "../lib/time.js";
 import { canary, recorded, trialPart, verdict } from "../lib/trial.js";
 import { badge, facts, loading, pageHead } from "../lib/views.js";
