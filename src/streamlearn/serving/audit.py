@@ -1,6 +1,6 @@
 """The audit trail by pages, and searched: the store has the documents, an index of their texts is kept here.
 
-An audit document's id is its offset in the control log, so a page is asked for by ids, and the newest one as fast as the oldest.
+An audit document's id is its offset in the control log: a page is asked for by ids, and the newest one as fast as the oldest.
 A search looks at an index that is made at the first one and then extended by what is new; it holds the newest `MOST` entries,
 with at most `TEXT` characters of each. Should the store have lost the views, or hold those of another log, it is made anew.
 """
@@ -30,8 +30,8 @@ Doc = dict[str, Any]
 class Query:
     """Which entries, and which page of them: at most `limit` after the one with the id `after`, oldest first unless `desc`.
 
-    `q`: words that must all occur somewhere in an entry's texts; `by` must occur in who it was; both in whatever case. `kind` is
-    a decision's or a key's kind, or a request's action. `since` and `until`: Unix seconds, [since, until).
+    `q`: words that must all occur somewhere in an entry's texts; `by` must occur in who it was; both in whatever case.
+    `kind` is a decision's kind, or a request's action. `since` and `until`: Unix seconds, [since, until).
     """
 
     limit: int
