@@ -19,6 +19,7 @@ from ..config import ModelSettings, Settings
 from ..config_errors import ConfigErrors
 from ..errors import ConfigError, ModelError, RetrainError, StreamlearnError
 from ..log import INTERNAL
+from .check_notify import targets
 from .console import console, counted, say, table, warn
 from .roles import Config
 
@@ -75,6 +76,8 @@ def findings(config: Path, settings: Settings, environ: Mapping[str, str]) -> It
     yield from _store(settings)
     yield from _executor(settings)
     yield from _contradictions(settings)
+    for found in targets(settings, environ):
+        yield Finding(*found)
 
 
 def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from . import (
     drift_bench,
     healthy,
     models,
+    notify,
     policy_bench,
     reload,
     rewind,
@@ -130,5 +131,6 @@ app.add_typer(models.app, name="models")
 app.command()(ask.hold)
 app.command()(ask.resume)
 app.command()(ask.silence)
+app.add_typer(notify.app, name="notify")
 app.command()(rewind.rewind)
 app.command()(dev_servers.dev_servers)

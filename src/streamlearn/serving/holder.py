@@ -111,6 +111,7 @@ class Holder:
         self._clock, self._timer = clock, timer
         self._poll_s, self._stale_s = settings.serve.poll_ms / 1000, settings.serve.stale_after_s
         self.memory: dict[str, int] = {}
+        self.notify: dict[str, dict[str, Any]] = {}  # by target of notifications, how control says that it stands
         self._weighed_at = -WEIGH_S
         self._views: dict[str, bytes] = {}
         self._words: dict[tuple[str, int] | str, bytes] = {}
@@ -290,7 +291,9 @@ class Holder:
                 self.control[model] = msgspec.json.decode(doc, type=dict[str, Any])
         alive = self._store.views("role").get("control")
         if alive is not None:
-            heard = self._heard("control", alive, float(msgspec.json.decode(alive)["at"]), self.control_heard)
+            said = msgspec.json.decode(alive)
+            self.notify = said.get("notify", {})
+            heard = self._heard("control", alive, float(said["at"]), self.control_heard)
             self.control_heard = max(self.control_heard, heard)
 
     def _heard(self, who: tuple[str, int] | str, doc: bytes, at: float, before: float) -> float:

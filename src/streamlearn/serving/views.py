@@ -92,7 +92,22 @@ def figures(holder: Holder, now: float) -> list[Family]:
     control = Family("gauge", "streamlearn_control_silent_seconds", "Time since control was last there", (), [((), silent)])
     taken: list[tuple[tuple[str, ...], float]] = [((model,), size) for model, size in holder.memory.items()]
     memory = Family("gauge", "streamlearn_store_bytes", "Bytes of each model and of the views in the store", ("model",), taken)
-    return [*gauges.values(), totals, scores, fresh, pauses, cases, silences, store, memory, control]
+    return [*gauges.values(), totals, scores, fresh, pauses, cases, silences, store, memory, control, *_notifications(holder)]
+
+
+def _notifications(holder: Holder) -> list[Family]:
+    """How each target of notifications stands."""
+    told = Family("counter", "streamlearn_notify_delivered", "Messages that the target took", ("target",), [])
+    gauges = {
+        "undelivered": "Messages that were given up and nobody has dealt with",
+        "waiting": "Notices that are still to be told",
+    }
+    found = {name: Family("gauge", f"streamlearn_notify_{name}", text, ("target",), []) for name, text in gauges.items()}
+    for target, doc in holder.notify.items():
+        told.rows.append(((target,), doc["delivered"]))
+        for name, family in found.items():
+            family.rows.append(((target,), doc[name]))
+    return [told, *found.values()]
 
 
 _GAUGES = {
