@@ -54,6 +54,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "dask": ("retrain.cluster",),
     "distributed": ("retrain.cluster",),
     "prometheus_client": ("telemetry",),
+    "opentelemetry": ("serving.tracing",),
 }
 
 MODULES = {

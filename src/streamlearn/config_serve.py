@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictStr, field_validator
 
 from .config_fields import FROZEN, Count, NotNegative, Positive
 
@@ -18,6 +18,14 @@ class ServeSettings(BaseModel):
     prediction_buffer: Count = 10_000
     max_instances: Count = 1000
     stale_after_s: Positive = 15
+    otlp_endpoint: StrictStr = ""
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _an_address(cls, text: str) -> str:
+        if text and not text.lower().startswith(("http://", "https://")):
+            raise ValueError(f"otlp_endpoint: {text!r} is no web address; write one such as http://127.0.0.1:4318")
+        return text
 
 
 class LimitSettings(BaseModel):

@@ -33,6 +33,7 @@ from .deps import Deps, Shared
 from .holder import Holder
 from .ingest import Ingest
 from .predictions import PredictionBuffer
+from .tracing import Traced
 from .views import figures
 
 DESCRIPTION: Final = "Post events; models learn from each one as it arrives; ask them for predictions."
@@ -81,6 +82,8 @@ def create_app(deps: Deps) -> FastAPI:
     openapi.install(app, secured=bool(deps.api_keys))
     app.add_middleware(Gate, api_keys=deps.api_keys)
     app.add_middleware(Timed, metrics=metrics)  # added last, so outermost: it sees what the gate refuses
+    if deps.tracing is not None:
+        app.add_middleware(Traced, tracing=deps.tracing)
     return app
 
 

@@ -16,6 +16,7 @@ from ..telemetry import CollectorRegistry, Metrics
 from .holder import Holder
 from .ingest import Ingest
 from .predictions import PredictionBuffer
+from .tracing import Tracing
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Deps:
     clock: Callable[[], float] = time.time
     timer: Callable[[], float] = time.monotonic
     renewed: Callable[[str], str] | None = None
+    tracing: Tracing | None = None
 
 
 @dataclass(frozen=True)
