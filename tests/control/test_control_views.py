@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 from streamlearn.apikeys import make
-from streamlearn.control.views import audit_id
 from streamlearn.log import CONTROL, Entry
-from streamlearn.records import Claim, KeyRevoked, Refused
+from streamlearn.records import Claim, KeyRevoked, Refused, audit_id
 
 
 def test_the_case_tells_its_story_in_order(stage: Any) -> None:

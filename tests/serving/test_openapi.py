@@ -49,12 +49,12 @@ def test_every_path_of_the_api_is_there(document: dict[str, Any]) -> None:
     assert {f"{method.upper()} {path}" for path, method, _ in operations(document)} == {
         "POST /v1/events", "POST /v1/predict/{model}", "POST /v1/predict/{model}/batch",
         "GET /v1/models", "GET /v1/models/{model}", "GET /v1/models/{model}/versions",
-        "GET /v1/models/{model}/versions/{version}", "GET /v1/models/{model}/history",
+        "GET /v1/models/{model}/versions/{version}", "GET /v1/models/{model}/history", "GET /v1/fleet",
         "GET /v1/cases", "GET /v1/cases/{case}", "GET /v1/audit",
         *(f"POST /v1/models/{{model}}/{action}" for action in ("retrain", "cancel", "promote", "rollback", "hold", "resume")),
         "GET /v1/models/{model}/rewind", "POST /v1/models/{model}/rewind",
         "GET /v1/session", "POST /v1/session", "DELETE /v1/session",
-        "GET /healthz", "GET /readyz", "GET /metrics", "GET /problems/{kind}",
+        "GET /v1/live", "GET /healthz", "GET /readyz", "GET /metrics", "GET /problems/{kind}",
     }  # fmt: skip
 
 

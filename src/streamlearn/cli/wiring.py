@@ -313,7 +313,8 @@ def run_api(
         uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",
             timeout_graceful_shutdown=GRACE_S,
-        )
+        ),
+        app.state.live.close,
     )  # fmt: skip
 
     def end() -> None:

@@ -23,7 +23,11 @@ from ..telemetry import Histogram, Metrics, watch
 from . import (
     openapi,
     problems,
+    routes_cases,
+    routes_dashboard,
     routes_events,
+    routes_history,
+    routes_live,
     routes_models,
     routes_predict,
     routes_rewind,
@@ -34,14 +38,15 @@ from . import (
 from .access import check_bind
 from .auth import Gate
 from .deps import Deps, Shared
+from .figures import figures
 from .headers import Headers
 from .holder import Holder
 from .ingest import Ingest
 from .keywatch import KeyWatch
 from .limits import Buckets
+from .pasts import Pasts
 from .predictions import PredictionBuffer
 from .refusals import Refusals
-from .views import figures
 
 DESCRIPTION: Final = "Post events; models learn from each one as it arrives; ask them for predictions."
 
@@ -62,11 +67,13 @@ def create_app(deps: Deps) -> FastAPI:
         hub: Shared = app.state.shared
         await asyncio.to_thread(hub.holder.start)
         hub.buffer.start()
+        app.state.live.start()
         hub.keys.start()
         hub.refusals.start()
         try:
             yield
         finally:
+            await app.state.live.closed()
             await hub.refusals.close()
             await hub.buffer.close()
             await asyncio.to_thread(hub.keys.close)
@@ -79,7 +86,7 @@ def create_app(deps: Deps) -> FastAPI:
     identity = deps.log.identity
     renewed = deps.renewed or identity
     holder = Holder(deps.settings, deps.store, deps.keys, identity, renewed, metrics, deps.clock, deps.timer)
-    watch(deps.registry, lambda: figures(holder, deps.timer()))
+    watch(deps.registry, lambda: figures(holder, deps.timer(), deps.clock()))
     ingest = Ingest(deps.settings, deps.log, metrics, deps.clock)
 
     async def write(record: Refused) -> int:
@@ -87,9 +94,14 @@ def create_app(deps: Deps) -> FastAPI:
 
     refusals = Refusals(write, deps.clock, deps.timer)
     buffer = PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics)
-    app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer))
+    pasts = Pasts(deps.settings, deps.store)
+    app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
+    app.state.live = routes_live.live_of(app.state.shared)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
-    routers = (routes_predict, routes_events, routes_models, routes_versions, routes_rewind, routes_session, routes_service)
+    routers = (
+        routes_predict, routes_events, routes_models, routes_cases, routes_history, routes_versions, routes_rewind,
+        routes_session, routes_service, routes_live, routes_dashboard,
+    )  # fmt: skip
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower
     problems.install(app)

@@ -18,6 +18,7 @@ from .holder import Holder
 from .ingest import Ingest
 from .keywatch import KeyWatch
 from .limits import Buckets
+from .pasts import Pasts
 from .predictions import PredictionBuffer
 from .refusals import Refusals
 
@@ -53,6 +54,7 @@ class Shared:
     keys: KeyWatch
     refusals: Refusals
     attempts: Buckets  # to sign in, by address
+    pasts: Pasts
 
 
 def shared(request: Request) -> Shared:

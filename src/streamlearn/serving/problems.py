@@ -50,9 +50,12 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
     "store-unavailable": Entry(503, "The store cannot be reached", "Predictions go on; try again after 'Retry-After' seconds."),
     "not-learned": Entry(503, "Nothing learned yet", "The model has published nothing yet; try again later."),
     "not-ready": Entry(503, "Not ready", "The detail says what is missing."),
+    "streams": Entry(503, "Too many live streams", "A process has so many and no more; try again after 'Retry-After' seconds."),
     "full": Entry(507, "No space left", "Nothing was written; it will be again once there is space."),
 }
-RETRY_AFTER_S: Final = {"log-unavailable": 2.0, "store-unavailable": 2.0, "not-learned": 1.0, "not-ready": 1.0, "full": 10.0}
+RETRY_AFTER_S: Final = {
+    "log-unavailable": 2.0, "store-unavailable": 2.0, "not-learned": 1.0, "not-ready": 1.0, "streams": 5.0, "full": 10.0,
+}  # fmt: skip
 
 
 class ProblemError(Exception):
@@ -126,7 +129,7 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         kind = {404: "not-found", 405: "method", 413: "too-large", 415: "media-type"}.get(error.status_code, "malformed")
-        detail = f"{request.method} {request.url.path}: {str(error.detail).lower()}; see / for all paths"
+        detail = f"{request.method} {request.url.path}: {str(error.detail).lower()}; see /api for all paths"
         return respond(ProblemError(kind, detail, headers=error.headers), request.url.path)
 
     async def invalid(request: Request, error: Exception) -> Response:

@@ -18,7 +18,7 @@ from .deps import Shared, shared
 from .problems import CATALOGUE, ProblemError
 
 PROBE_S: Final = 2.0
-_LINE: Final = 'streamlearn_lag{model="delay",shard="0"} 0.0\n'
+_LINE: Final = 'streamlearn_lag_records{model="delay",shard="0"} 0.0\n'
 router: Final = APIRouter(route_class=openapi.PlainRoute, tags=["service"])
 
 
@@ -128,6 +128,6 @@ async def problem(request: Request) -> Response:
     return Response(msgspec.json.encode(document), media_type="application/json")
 
 
-@router.get("/", include_in_schema=False)
+@router.get("/api", include_in_schema=False)
 async def index(request: Request) -> Response:
     return HTMLResponse(openapi.index_page(request.app.openapi()), headers=openapi.INDEX_HEADERS)
