@@ -30,6 +30,7 @@ from pydantic import (
 from .config_errors import ConfigErrors as ConfigErrors
 from .config_errors import explain
 from .config_fields import FROZEN, Count, Margin, NotNegative, Positive, Share, Task, Whole
+from .config_history import HistorySettings as HistorySettings
 from .config_notify import NotifySettings as NotifySettings
 from .config_notify import TargetSettings as TargetSettings
 from .config_retrain import ExecutorSettings as ExecutorSettings
@@ -278,6 +279,7 @@ class Settings(Table):
     limits: LimitSettings = LimitSettings()
     learn: LearnSettings = LearnSettings()
     control: ControlSettings = ControlSettings()
+    history: HistorySettings = HistorySettings()
     executor: ExecutorSettings = ExecutorSettings()
     notify: NotifySettings = NotifySettings()
     streams: dict[str, StreamSettings] = {}

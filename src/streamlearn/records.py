@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from .buckets import Buckets
 from .errors import BadSignature
 from .keys import KeyRing
 from .lineage import Backfill
@@ -26,8 +27,9 @@ class Signal(msgspec.Struct, omit_defaults=True):
     kind        data
     alarm       detector, change_offset (log offset of the first event after the estimated change), change_n, ref_n, ref_mean
     window      tag ("fresh" after an alarm, "recovery" after a promotion), loss ("binary" | "bounded"),
-                ref {n, sum, blocks?}, fresh {n, sum, blocks?}, from_n, to_n; blocks: means of consecutive losses; of a fresh
-                one also look [losses at the look before, now, in all]: it is told at each of `drift.confirm.look_sizes`
+                ref {n, sum, blocks?, bins?}, fresh {n, sum, blocks?, bins?}, from_n, to_n; blocks: means of consecutive
+                losses, bins: how many lie in each twentieth of [0, 1]; of a fresh one also look [losses at the look before,
+                now, in all]: it is told at each of `drift.confirm.look_sizes`
     batch       n, loss: the mean loss of so many labelled events of the serving version (`retrain.batch`); with
                 `retrain.sample` also sample [(loss, features), ...] of some of them
     applied     verb, seq_of (the command's seq), version (now champion), shadow (version or null), offset; when a hold ended
@@ -103,6 +105,14 @@ def open_command(data: bytes, keys: KeyRing) -> Command:
         signed = msgspec.json.decode(data, type=_Signed)
         keys.verify(signed.body.encode(), signed.key, signed.mac)
         return msgspec.json.decode(signed.body, type=Command)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadSignature(f"not a signed command: {error}") from None
+
+
+def signer_of(data: bytes) -> str:
+    """The id of the key that is said to have signed a command's record; nothing is verified. Raises BadSignature."""
+    try:
+        return msgspec.json.decode(data, type=_Signed).key
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadSignature(f"not a signed command: {error}") from None
 
@@ -209,7 +219,53 @@ class Notified(msgspec.Struct, tag="notified", tag_field="type", omit_defaults=T
     by: str = "control"
 
 
-ControlRecord = Claim | Request | Decision | Notified
+class KeyMade(msgspec.Struct, tag="key_made", tag_field="type", omit_defaults=True):
+    """An API key was made. Of its secret only `digest` is kept, SHA-256 of `salt` and secret, both hexadecimal.
+
+    `key` is its id, `expires` Unix seconds, `rate` the requests a second that it may make, in the place of the settings'.
+    """
+
+    key: str
+    name: str
+    scopes: list[str]
+    salt: str
+    digest: str
+    by: str
+    at: float
+    expires: float | None = None
+    rate: float | None = None
+
+
+class KeyRevoked(msgspec.Struct, tag="key_revoked", tag_field="type", omit_defaults=True):
+    """The API key with the id `key` opens nothing any more."""
+
+    key: str
+    name: str
+    by: str
+    at: float
+    reason: str = ""
+
+
+class Refused(msgspec.Struct, tag="refused", tag_field="type", omit_defaults=True):
+    """Actions, or attempts to sign in, that were refused `count` times from `since` to `at`.
+
+    `by`: the caller, "unknown" without a valid key. `reason` is the kind of the problem, `models` and `origins` (addresses) the
+    first few that were concerned.
+    """
+
+    by: str
+    action: str
+    reason: str
+    at: float
+    since: float
+    count: int = 1
+    models: list[str] = []
+    origins: list[str] = []
+
+
+ModelRecord = Claim | Request | Decision
+AccessRecord = KeyMade | KeyRevoked | Refused
+ControlRecord = ModelRecord | AccessRecord | Notified
 _control_decoder: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(ControlRecord)
 
 
@@ -219,11 +275,23 @@ def decode_control(data: bytes) -> ControlRecord:
     return record
 
 
+def audit_id(offset: int) -> str:
+    """The id of the audit document of a control-log offset; ids sort as offsets do."""
+    return f"{offset:020d}"
+
+
 class Status(msgspec.Struct, omit_defaults=True):
     """What a shard says of itself about once a second; `position` is the next offset to read, `end` the log's end then.
 
     `backfill`: it has still to read what was there when it began. `withheld`: why it does not publish yet. `log_lost_s`: for
-    how long it has not been able to read the log; `end` is then as it was known last.
+    how long it has not been able to read the log; `end` is then as it was known last. `lag_s`: how old the newest record was
+    when it was read, while there are more to read. `drift`: how near each detector is to an alarm, see `drift.statistics`;
+    none while a case is judged.
+
+    What only grows while the learner has the shard, and is 0 when another begins (Prometheus's kind of counter): `counted`, the
+    changes of `counters`, with "learned" and "alarms"; `failures` of the log and the store by which; and the histograms
+    `learn_s` (of each record, as the mean of its batch), `fresh_s` (of each record, from appended to learned, but for a
+    backfill's) and `pauses_s` (of the loop, by what was written).
     """
 
     model: str
@@ -252,3 +320,11 @@ class Status(msgspec.Struct, omit_defaults=True):
     backfill: Backfill | None = None
     withheld: str = ""
     log_lost_s: float | None = None
+    lag_s: float | None = None
+    checkpoint_bytes: int | None = None
+    drift: dict[str, float] = {}
+    counted: dict[str, int] = {}
+    failures: dict[str, int] = {}
+    learn_s: Buckets | None = None
+    fresh_s: Buckets | None = None
+    pauses_s: dict[str, Buckets] = {}

@@ -7,17 +7,23 @@ once per learned event, and nothing here may raise because of what it is given t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Literal, NamedTuple
+from itertools import accumulate
+from typing import Any, Final, Literal, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from .buckets import Buckets
 
 __all__ = [
     "EXPOSITION", "CollectorRegistry", "Counter", "Family", "Histogram", "Metrics", "exposition", "watch",
 ]  # fmt: skip
 EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 LATENCY_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+ANSWER_S: Final = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.05, 0.25)
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series beside each counter, which nothing asks for
 
 
 class Metrics:
@@ -50,27 +56,40 @@ class Metrics:
             "fallback (the champion, since the challenger could not)", ("model", "role"), registry=registry,
         )
         self.buffered = Gauge(
-            "streamlearn_prediction_buffer", "Predictions that wait to be written to the log", registry=registry
+            "streamlearn_buffered_predictions", "Predictions that wait to be written to the log", registry=registry
         )
         self.unlogged = Counter(
             "streamlearn_predictions_lost_total", "Predictions that were to be logged and were not", ("why",), registry=registry
+        )
+        self.answering = Histogram(
+            "streamlearn_predict_seconds", "The model's own time to answer one question", ("model",), buckets=ANSWER_S,
+            registry=registry,
+        )
+        self.store_errors = Counter(
+            "streamlearn_store_errors_total", "Polls of the store by this process that failed", registry=registry
         )
         self.publications = Counter(
             "streamlearn_publications_total", "Publications by model and fate", ("model", "fate"), registry=registry
         )
         self.swap = Histogram(
-            "streamlearn_publication_load_seconds", "Time to verify and load a publication", registry=registry
+            "streamlearn_publication_load_seconds", "Time to verify and load a publication", buckets=LATENCY_S,
+            registry=registry,
         )
 
 
 class Family(NamedTuple):
     """A metric whose values are worked out when it is scraped: (label values, value) a row."""
 
-    kind: Literal["gauge", "counter"]
+    kind: Literal["gauge", "counter", "histogram"]
     name: str
     text: str
     labels: tuple[str, ...]
-    rows: list[tuple[tuple[str, ...], float]]
+    rows: list[tuple[tuple[str, ...], float | Buckets]]
+
+
+KINDS: Final[dict[str, Any]] = {
+    "gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily,
+}  # fmt: skip
 
 
 class _Scraped(Collector):
@@ -82,10 +101,13 @@ class _Scraped(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for family in self._families():
-            kind = GaugeMetricFamily if family.kind == "gauge" else CounterMetricFamily
-            metric = kind(family.name, family.text, labels=family.labels)
+            metric = KINDS[family.kind](family.name, family.text, labels=family.labels)
             for labels, value in family.rows:
-                metric.add_metric(labels, value)
+                if isinstance(value, Buckets):
+                    bounds = [*map(floatToGoString, value.bounds), "+Inf"]
+                    metric.add_metric(labels, list(zip(bounds, accumulate(value.counts), strict=True)), value.sum)
+                else:
+                    metric.add_metric(labels, value)
             yield metric
 
 

@@ -8,6 +8,8 @@ import msgspec
 import pytest
 from learning_bench import NOW, Stage
 
+from streamlearn.buckets import PAUSE_S, Buckets
+from streamlearn.learning.measured import Measured
 from streamlearn.learning.report import Pace, quantile, status
 from streamlearn.records import Status
 
@@ -84,3 +86,30 @@ def test_quantiles(share: float, value: int) -> None:
     assert quantile([1, 2, 3, 4, 5], share) == value
     assert quantile([], share) == 0.0
     assert not math.isnan(quantile([], share))
+
+
+def test_what_a_shard_measured_and_its_detectors_travel_with_the_status() -> None:
+    stage = Stage()
+    for n in range(400):
+        stage.xy(f"e{n}", n % 2)
+    learner = stage.learn()
+    measured = Measured(learner)
+    measured.checkpoint_bytes = 123
+    measured.lag_s = 4.0
+    learner.n += 1
+    pauses = Buckets.of(PAUSE_S)
+    pauses.add(0.004)
+
+    def said(end: int) -> Status:
+        return status(
+            learner, generation=0, log="", end=end, at=0.0, stopped=None, rate=0.0, ages=[], pauses={}, checkpoint_at=None,
+            measured=measured, pauses_s={"checkpoint": pauses}, failures={"log": 2, "store": 0},
+        )  # fmt: skip
+
+    told = said(learner.position + 1)
+    assert (told.lag_s, told.checkpoint_bytes, told.counted["learned"]) == (4.0, 123, 1)
+    assert (told.failures, told.pauses_s) == ({"log": 2, "store": 0}, {"checkpoint": pauses})
+    assert told.drift.keys() == learner.watch.statistics().keys()
+    assert told.drift
+    assert said(learner.position).lag_s == 0.0  # nothing waits
+    assert msgspec.json.decode(msgspec.json.encode(told), type=Status) == told

@@ -125,7 +125,7 @@ def test_answers_are_counted_by_role_and_the_share_is_shown(world: Any, doubled:
         assert model["shards"][0]["canary"] == {"version": 2, "share": 0.25}
         assert (await http.get("/v1/models/ctr")).json()["shards"][0]["canary"] is None
         scraped = (await http.get("/metrics")).text
-        assert 'streamlearn_canary_share{model="delay",shard="0"} 0.25' in scraped
+        assert 'streamlearn_canary_ratio{model="delay",shard="0"} 0.25' in scraped
 
     world.run(story)
     assert world.metric("streamlearn_answers_total", model="delay", role="challenger") == expected(0.25).count(2)

@@ -74,7 +74,7 @@ def test_a_full_buffer_drops_and_counts() -> None:
 
     async def story(buffer: PredictionBuffer) -> None:
         assert [buffer.offer(prediction(n)) for n in range(4)] == ["queued", "queued", "dropped", "dropped"]
-        assert setting.registry.get_sample_value("streamlearn_prediction_buffer") == 2
+        assert setting.registry.get_sample_value("streamlearn_buffered_predictions") == 2
         buffer.start()
         await buffer.close()
         assert buffer.offer(prediction(9)) == "dropped"  # it is closed

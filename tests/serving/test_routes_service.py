@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 
 from streamlearn import __version__
+from streamlearn.buckets import FRESH_S, LEARN_S, PAUSE_S, RETRAIN_S, Buckets
 from streamlearn.errors import LogUnavailable, StoreUnavailable
 from streamlearn.serving.problems import CATALOGUE
 
@@ -101,12 +104,25 @@ def test_a_log_that_does_not_answer_does_not_hang_the_probe(world: Any, monkeypa
 
 def test_metrics_tell_of_requests_events_models_and_scores(world: Any) -> None:
     world.publish(version=3, offset=10, n=5)
-    world.view("model", "delay", {"state": "trial", "case": "delay-1"})
+    fresh, learned, pauses, fits = (Buckets.of(bounds) for bounds in (FRESH_S, LEARN_S, PAUSE_S, RETRAIN_S))
+    fresh.add(0.03, 3)
+    learned.add(0.0001, 3)
+    pauses.add(0.003)
+    fits.add(12.0)
+    control = {
+        "state": "trial", "case": "delay-1", "case_opened_at": world.clock() - 10, "decisions": {"promoted": 2},
+        "fits_s": msgspec.to_builtins(fits), "trial": {"e": 7.5, "peak": 8.0, "threshold": 20.0, "events": 100},
+    }  # fmt: skip
+    world.view("model", "delay", control)
+    world.view("role", "control", {"at": world.clock(), "holder": "here:1", "failures": 6})
     world.report(
         version=3, end=30, n=5, pending=4, early=1, rate=50.0, shadow=4, checkpoint_at=world.clock() - 8,
-        counters={"events": 10, "orphan": 2}, freshness_ms={"p50": 12.0}, pause_ms={"checkpoint": 3.0},
+        counters={"orphan": 2}, counted={"learned": 5, "alarms": 1, "orphan": 2, "duplicate_labels": 1}, lag_s=3.5,
+        fresh_s=fresh, learn_s=learned, pauses_s={"checkpoint": pauses}, checkpoint_bytes=4000, drift={"adwin": 0.25},
+        failures={"log": 0, "store": 4},
         scores={
-            "n": 5, "window": {"accuracy": 0.75}, "cumulative": {"kappa": None}, "baselines": {"majority": {"accuracy": 0.5}},
+            "n": 5, "window": {"accuracy": 0.75}, "cumulative": {"kappa": None},
+            "baselines": {"majority": {"accuracy": 0.4, "window_accuracy": 0.5}},
         },
     )  # fmt: skip
 
@@ -127,26 +143,47 @@ def test_metrics_tell_of_requests_events_models_and_scores(world: Any) -> None:
             return found["streamlearn_" + name, tuple(sorted(labels.items()))]
 
         one = {"model": "delay", "shard": "0"}
-        assert value("lag", **one) == 20
-        assert value("learned", **one) == 5
+        assert value("lag_records", **one) == 20
+        assert value("lag_seconds", **one) == 3.5
+        assert value("learned_events", **one) == 5
         assert value("pending_labels", **one) == 4
         assert value("early_labels", **one) == 1
-        assert value("dead_letters", **one) == 2
-        assert value("events_per_second", **one) == 50
+        assert value("dead_letters_total", reason="orphan", **one) == 2
         assert value("served_version", **one) == 3
         assert value("publication_age_seconds", **one) == 5
         assert value("learner_silent_seconds", **one) == 5
         assert value("checkpoint_age_seconds", **one) == 13
-        assert value("trial_open", **one) == 1
-        assert value("degraded", **one) == 0
-        assert value("publication_bytes", **one) > 100
+        assert value("checkpoint_size_bytes", **one) == 4000
+        assert value("degraded", reason="learner_silent", **one) == 0
+        assert value("publication_size_bytes", **one) > 100
+        assert value("model_state", model="delay", state="trial") == 1
+        assert value("model_state", model="delay", state="steady") == 0
+        assert value("case_age_seconds", model="delay") == 15
+        assert value("decisions_total", model="delay", kind="promoted") == 2
+        assert value("decisions_total", model="delay", kind="rolled_back") == 0
+        assert value("retrain_seconds_count", model="delay") == 1
+        assert value("trial_e_value", model="delay") == 7.5
+        assert value("trial_threshold", model="delay") == 20
         assert value("case_open", model="delay") == 1
         assert value("case_open", model="ctr") == 0
-        assert value("learner_events_total", what="orphan", **one) == 2
-        assert value("score", kind="window", metric="accuracy", **one) == 0.75
-        assert value("score", kind="baseline_majority", metric="accuracy", **one) == 0.5
-        assert value("freshness_ms", quantile="p50", **one) == 12
-        assert value("pause_ms", what="checkpoint", **one) == 3
+        assert value("learner_events_total", outcome="learned", **one) == 5
+        assert value("learner_events_total", outcome="dead", **one) == 2
+        assert value("learner_events_total", outcome="duplicate_labels", **one) == 1
+        assert value("window_metric", metric="accuracy", **one) == 0.75
+        assert value("window_baseline", baseline="majority", metric="accuracy", **one) == 0.5
+        assert value("freshness_seconds_bucket", le="0.05", **one) == 3
+        assert value("freshness_seconds_bucket", le="0.025", **one) == 0
+        assert value("freshness_seconds_count", **one) == 3
+        assert value("learn_seconds_sum", **one) == pytest.approx(0.0003)
+        assert value("pause_seconds_sum", what="checkpoint", **one) == pytest.approx(0.003)
+        assert value("drift_statistic", detector="adwin", **one) == 0.25
+        assert value("drift_alarms_total", **one) == 1
+        assert value("learner_errors_total", dependency="store", **one) == 4
+        assert value("predict_seconds_count", model="delay") == 1
+        assert value("build_info", version=__version__, python=platform.python_version()) == 1
+        assert value("control_leader_info", holder="here:1") == 1
+        assert value("control_errors_total") == 6
+        assert not [name for name, _ in found if name.endswith("_created")]
         assert value("store_down_seconds") == 0
         assert value("events_posted_total", outcome="accepted") == 1
         assert value("predictions_total", model="delay", logged="off") == 1
@@ -197,7 +234,7 @@ def test_a_fault_of_our_own_is_a_500_that_shows_nothing_and_is_counted(world: An
 
 def test_the_index_page_lists_every_operation_and_loads_nothing_from_elsewhere(world: Any) -> None:
     async def story(http: Any) -> None:
-        got = await http.get("/")
+        got = await http.get("/api")
         assert got.headers["content-type"].startswith("text/html")
         document = (await http.get("/openapi.json")).json()
         for path in document["paths"]:
@@ -222,14 +259,14 @@ def test_what_the_store_takes_is_a_metric_by_model(world: Any) -> None:
 
     async def story(http: Any) -> None:
         world.poll()
-        taken = world.metric("streamlearn_store_bytes", model="delay")
+        taken = world.metric("streamlearn_store_size_bytes", model="delay")
         assert taken >= 5000
         world.store.put_version("delay", 8, 0, b"x" * 5000)
         world.poll()
-        assert world.metric("streamlearn_store_bytes", model="delay") == taken  # it is weighed now and then
+        assert world.metric("streamlearn_store_size_bytes", model="delay") == taken  # it is weighed now and then
         world.clock.advance(60.0)
         world.poll()
-        assert world.metric("streamlearn_store_bytes", model="delay") == taken + 5000
+        assert world.metric("streamlearn_store_size_bytes", model="delay") == taken + 5000
 
     world.run(story)
 

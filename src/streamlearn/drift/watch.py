@@ -30,6 +30,7 @@ from streamlearn.learning.protocols import Note
 from .changepoint import autocorrelation_time, change_point
 from .confirm import look_sizes
 from .detectors import Detector, build, recent
+from .statistics import statistic
 
 LOSSES: Final = ("binary", "bounded")
 Floats = npt.NDArray[np.float64]
@@ -44,6 +45,7 @@ MAX_BLOCKS: Final = 2000
 MIN_BLOCKS: Final = 20
 EACH: Final = ("score", "label_rate")  # shown once for an event, so that a detector's width is one in events
 RECENT: Final = 100
+BINS: Final = 20  # of a histogram of losses that are not 0 or 1, over [0, 1]; for people, no test uses it
 NEIGHBOURS: Final = 15
 
 
@@ -167,6 +169,17 @@ class DriftWatch:
         """The losses that it remembers of features at this log offset and later, by theirs."""
         return {at: loss for at, loss in zip(self._offsets, self._losses, strict=True) if at >= offset}
 
+    def statistics(self) -> dict[str, float]:
+        """By detector, how near it is to an alarm, which 1 is: see `statistics`. None while a case is judged: they rest."""
+        if self._phase not in (WATCHING, RECOVERING):
+            return {}
+        losses, found = np.array(self._losses), {}
+        for name, settings, detector in zip(labels(self._settings), self._settings.detectors, self._detectors, strict=True):
+            value = statistic(detector, losses if settings.on == "loss" else None)
+            if value is not None:
+                found[name] = value
+        return found
+
     def state(self) -> bytes:
         """Everything, exactly. Holds a pickle of the detectors: restore it only from a verified checkpoint."""
         counters = (self.early_alarms, self.improvements, self.alarms)
@@ -280,6 +293,7 @@ class DriftWatch:
         if self._loss == "bounded":
             length = self._block
             blocks = min(len(losses) // length, MAX_BLOCKS)
+            summary["bins"] = np.histogram(losses, BINS, (0.0, 1.0))[0].tolist()
             summary["blocks"] = losses[len(losses) - blocks * length :].reshape(blocks, length).mean(axis=1).tolist()
         return summary
 
@@ -325,6 +339,13 @@ class DriftWatch:
 def label(detector: DetectorSettings) -> str:
     """A detector as people read it."""
     return detector.name if detector.on == "loss" else f"{detector.name} on {detector.on}"
+
+
+def labels(settings: DriftSettings) -> list[str]:
+    """The name of each detector: its label, numbered from the second that has the same."""
+    names = [label(detector) for detector in settings.detectors]
+    before = [names[:index].count(name) for index, name in enumerate(names)]
+    return [f"{name} {count + 1}" if count else name for name, count in zip(names, before, strict=True)]
 
 
 def needed(settings: DriftSettings) -> int:

@@ -35,6 +35,11 @@ class Carrier:
         """So much waits that nothing more should be learned until it is carried."""
         return len(self._learner.signals) + len(self._learner.dead) > CROWD
 
+    @property
+    def failures(self) -> int:
+        """How often the log did not take what it was given."""
+        return self._patience.failures
+
     def carry(self) -> None:
         """Take in how the last append ended, if it has, and begin the next one. Never waits."""
         if self._sending is not None and not self._sending.done():

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Final
 
+from ..buckets import PAUSE_S, Buckets
 from ..errors import Overloaded, StoreFull, StoreUnavailable, StreamlearnError
 
 logger = logging.getLogger("streamlearn.learn")
@@ -20,10 +21,14 @@ LONGEST_PAUSE: Final = 5.0
 
 
 class Patience:
-    """Pauses that double with each failure in a row; `what` is said aloud each time. `failing`: the last attempt failed."""
+    """Pauses that double with each failure in a row; `what` is said aloud each time. `failing`: the last attempt failed.
+
+    `failures` counts all of them.
+    """
 
     def __init__(self, what: str) -> None:
         self.until = 0.0
+        self.failures = 0
         self._what = what
         self._pause = 0.0
 
@@ -33,6 +38,7 @@ class Patience:
         if isinstance(error, Overloaded):
             self._pause = min(LONGEST_PAUSE, max(self._pause, error.retry_after))
         self.until = now + self._pause
+        self.failures += 1
         logger.warning("waiting", extra={"what": self._what, "error": str(error), "again_in_s": self._pause})
 
     @property
@@ -48,16 +54,23 @@ class Chore:
     """Due every `interval` seconds, and less often when its pause would exceed the share `budget` of the time.
 
     `first` is when it is due at first, by the timer. `pause` is how long it last kept the loop from learning, in seconds;
-    `failing` says that its last write did not come about. What its write spends beside the loop counts like a pause.
+    `pauses` counts all of them. `failing` says that its last write did not come about. What its write spends beside the loop
+    counts like a pause.
     """
 
     def __init__(self, what: str, interval: float, budget: float, first: float) -> None:
         self.pause = 0.0
+        self.pauses = Buckets.of(PAUSE_S)
         self.failing = False
         self._interval, self._budget, self._next = interval, budget, first
         self._ended = first
         self._write: Future[float | None] | None = None
         self._patience = Patience(what)
+
+    @property
+    def failures(self) -> int:
+        """How often a write did not come about."""
+        return self._patience.failures
 
     def due(self, now: float) -> bool:
         """Whether its time has come and its last write is over. Raises what that write raised, unless it can be tried again."""
@@ -70,6 +83,7 @@ class Chore:
     def done(self, started: float, ended: float) -> None:
         """It kept the loop from `started` to `ended`, by the timer."""
         self.pause, self._ended = ended - started, ended
+        self.pauses.add(self.pause)
         self._next = ended + max(self._interval, self.pause / self._budget)
 
     def write(self, writer: Executor, write: Callable[[], float | None]) -> None:

@@ -26,6 +26,10 @@ class Watch(Protocol):
         """Take a loss in [0, 1], the log offset of its features, and the labelled events so far, this one included."""
 
     @property
+    def alarms(self) -> int:
+        """The alarms noted so far."""
+
+    @property
     def wants(self) -> frozenset[str]:
         """What it is to be told of beside the loss: "score", "label_rate", or a metric of `Scores.view()["window"]`."""
 
@@ -40,6 +44,9 @@ class Watch(Protocol):
 
     def since(self, offset: int) -> dict[int, float]:
         """The losses that it remembers of features at this log offset and later, by theirs."""
+
+    def statistics(self) -> dict[str, float]:
+        """By detector, how near it is to an alarm, which 1 is. For people: it changes nothing."""
 
     def state(self) -> bytes:
         """Everything, for a checkpoint."""

@@ -6,10 +6,13 @@ Nothing here decides anything, and nothing is kept but the last count, for the r
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
+from ..buckets import Buckets
 from ..lineage import Backfill
 from ..records import Status
 from .learner import Learner
+from .measured import Measured
 from .paired import PairedBlocks
 
 
@@ -41,6 +44,9 @@ def status(
     backfill: Backfill | None = None,
     withheld: str = "",
     log_lost: float | None = None,
+    measured: Measured | None = None,
+    pauses_s: Mapping[str, Buckets] = {},
+    failures: Mapping[str, int] = {},
 ) -> Status:
     """The status of a shard. `ages` are seconds from append to learned, `pauses` seconds that the loop did not learn.
 
@@ -75,7 +81,21 @@ def status(
         backfill=backfill,
         withheld=withheld,
         log_lost_s=log_lost,
+        drift=learner.watch.statistics(),
+        failures=dict(failures),
+        pauses_s=dict(pauses_s),
+        **({} if measured is None else _measured(measured, learner.position < end)),
     )
+
+
+def _measured(measured: Measured, behind: bool) -> dict[str, Any]:
+    return {
+        "lag_s": measured.lag_s if behind else 0.0,
+        "checkpoint_bytes": measured.checkpoint_bytes,
+        "counted": measured.counted(),
+        "learn_s": measured.learn_s,
+        "fresh_s": measured.fresh_s,
+    }
 
 
 def quantile(ordered: list[float] | list[int], share: float) -> float:

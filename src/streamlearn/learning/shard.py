@@ -38,6 +38,7 @@ from .catchup import CatchUp, foreign_publication
 from .checkpoint import parts
 from .chores import Chore, Patience
 from .learner import Learner
+from .measured import Measured
 from .protocols import ResolveVersion, WatchMaker
 from .recovery import GONE, begin
 from .replay import advance
@@ -91,6 +92,7 @@ class Shard:
         self.kept_position: int | None = None if self.checkpoint_at is None else self.learner.position
         self._ages: deque[float] = deque(maxlen=500)
         self._pace = Pace(now, self.learner.n)
+        self._measured = Measured(self.learner)
         self._end = self._nothing_below = self.learner.position  # the log's end when last asked; where it was read to
         self._log_lost: float | None = None  # since when, by the timer
 
@@ -179,8 +181,10 @@ class Shard:
             return False
         self._read_on()
         self._catch_up.mute(told)
-        self._fit_batch(len(records), deps.timer() - started)
+        spent = deps.timer() - started
+        self._fit_batch(len(records), spent)
         now = deps.clock()
+        self._measured.batch(records, spent, now, self._catch_up.past is not None)
         self._ages.append(max(0.0, now - records[0].ts))  # the log's clock is not this one
         self._ages.append(max(0.0, now - records[-1].ts))
         return True
@@ -238,6 +242,7 @@ class Shard:
 
         def put(sealed: bytes | None, offset: int) -> None:
             if sealed is not None:
+                self._measured.checkpoint_bytes = len(sealed)
                 self.deps.store.put_checkpoint(self.model, self.shard, self.generation, sealed, keep, codec.build())
                 self.checkpoint_at = self.deps.clock()
                 self.kept_position = offset
@@ -298,6 +303,12 @@ class Shard:
             rate=self._pace.rate(now, self.learner.n),
             ages=self._ages,
             pauses={"publication": self._publishing.pause, "checkpoint": self._checkpointing.pause},
+            pauses_s={"publication": self._publishing.pauses, "checkpoint": self._checkpointing.pauses},
+            failures={
+                "log": self._patience.failures + self._carrier.failures,
+                "store": self._publishing.failures + self._checkpointing.failures + self._reporting.failures,
+            },
+            measured=self._measured,
             checkpoint_at=self.checkpoint_at,
             backfill=self._catch_up.status(now),
             withheld=self._catch_up.withheld,

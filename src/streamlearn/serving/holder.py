@@ -13,7 +13,7 @@ import logging
 import pickle
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from ..learning.model import Answer
 
 SLOW_POLL_S: Final = 0.2
+CAUSES: Final = ("drift", "store", "publication", "learner_silent", "held", "log", "catching_up")
 WEIGH_S: Final = 30.0
+HELD: Final = "learning is held: "  # how that reason begins
 MAX_BACKOFF_S: Final = 2.0
 SHORTEST_PAUSE_S: Final = 0.005  # between two polls, however many publications are told of
 _log = logging.getLogger(__name__)
@@ -71,10 +73,10 @@ class Served(NamedTuple):
 class Slot:
     """What is known of one shard. The poller alone writes; each field is replaced whole, so that readers need no lock.
 
-    `heard`: when the status was made, by the timer.
+    `heard`: when the status was made, by the timer. `causes`: of `CAUSES`, those that `degraded` tells of in words.
     """
 
-    __slots__ = ("degraded", "heard", "model", "refused", "served", "shard", "status", "stream", "tag")
+    __slots__ = ("causes", "degraded", "heard", "model", "refused", "served", "shard", "status", "stream", "tag")
 
     def __init__(self, model: str, shard: int, stream: str) -> None:
         self.model, self.shard, self.stream = model, shard, stream
@@ -82,6 +84,7 @@ class Slot:
         self.status: Status | None = None
         self.heard = 0.0
         self.degraded: list[str] | None = None
+        self.causes: frozenset[str] = frozenset()
         self.refused: str | None = None
         self.tag: int | None = None
 
@@ -104,6 +107,7 @@ class Holder:
         }
         self.control: dict[str, dict[str, Any]] = {name: {} for name in settings.models}
         self.store_down_since: float | None = None  # by the timer
+        self.alive: dict[str, Any] = {}  # what control last said of itself
         self.control_heard = timer()  # when control last said that it is there; until it did, the start
         self._store, self._keys, self._identity, self._metrics = store, keys, identity, metrics
         self._renewed = renewed
@@ -111,7 +115,6 @@ class Holder:
         self._clock, self._timer = clock, timer
         self._poll_s, self._stale_s = settings.serve.poll_ms / 1000, settings.serve.stale_after_s
         self.memory: dict[str, int] = {}
-        self.notify: dict[str, dict[str, Any]] = {}  # by target of notifications, how control says that it stands
         self._weighed_at = -WEIGH_S
         self._views: dict[str, bytes] = {}
         self._words: dict[tuple[str, int] | str, bytes] = {}
@@ -152,7 +155,7 @@ class Holder:
     def ready(self) -> list[str]:
         """What keeps the service from answering for every model: one line each."""
         return [
-            f"model {name!r}, shard {slot.shard}: " + "; ".join([slot.refused or "nothing published yet", *_catching_up(slot)])
+            f"model {name!r}, shard {slot.shard}: " + "; ".join([slot.refused or "nothing published yet", *catching_up(slot)])
             for name, slots in self.slots.items() for slot in slots if slot.served is None
         ]
 
@@ -182,6 +185,7 @@ class Holder:
                 if now - self._weighed_at >= WEIGH_S:
                     self.memory, self._weighed_at = self._store.memory(), now
         except (StoreError, LogError) as error:
+            self._metrics.store_errors.inc()
             if self.store_down_since is None:
                 self.store_down_since = now
                 _log.error("the store cannot be reached; serving goes on with what is loaded", extra={"error": str(error)})
@@ -291,10 +295,8 @@ class Holder:
                 self.control[model] = msgspec.json.decode(doc, type=dict[str, Any])
         alive = self._store.views("role").get("control")
         if alive is not None:
-            said = msgspec.json.decode(alive)
-            self.notify = said.get("notify", {})
-            heard = self._heard("control", alive, float(said["at"]), self.control_heard)
-            self.control_heard = max(self.control_heard, heard)
+            self.alive = msgspec.json.decode(alive, type=dict[str, Any])
+            self.control_heard = max(self.control_heard, self._heard("control", alive, self.alive["at"], self.control_heard))
 
     def _heard(self, who: tuple[str, int] | str, doc: bytes, at: float, before: float) -> float:
         """When `doc` was made, by the timer; `before` when it is the one that was there before."""
@@ -315,32 +317,35 @@ class Holder:
                 served, status = slot.served, slot.status
                 if served is not None and status is not None and _is_current(served, status):
                     slot.served = served._replace(current_at=max(served.current_at, slot.heard))
-                reasons = self._reasons(slot, now)
-                slot.degraded = ([str(drift), *reasons] if drift else reasons) or None
+                reasons = list(self._reasons(slot, now))
+                if drift:
+                    reasons.insert(0, ("drift", str(drift)))
+                slot.degraded = [text for _, text in reasons] or None
+                slot.causes = frozenset(cause for cause, _ in reasons)
 
-    def _reasons(self, slot: Slot, now: float) -> list[str]:
-        reasons = []
+    def _reasons(self, slot: Slot, now: float) -> Iterator[tuple[str, str]]:
+        """(cause, what people read)."""
         if self.store_down_since is not None:
-            reasons.append(f"the store has been unreachable for {now - self.store_down_since:.0f} s")
+            yield "store", f"the store has been unreachable for {now - self.store_down_since:.0f} s"
         if slot.refused is not None:
-            reasons.append(slot.refused)
+            yield "publication", slot.refused
         status = slot.status
         if status is None:
             if slot.served is not None and now - slot.served.current_at > self._stale_s:
-                reasons.append("the learner has not reported")
-        else:
-            silent = now - slot.heard
-            if silent > self._stale_s:
-                reasons.append(f"the learner has not reported for {silent:.0f} s")
-            if status.held is not None:
-                reasons.append(f"learning is held: {status.held}")
-            if status.log_lost_s is not None:
-                reasons.append(f"the learner has not been able to read the log for {status.log_lost_s + silent:.0f} s")
-            reasons += _catching_up(slot)
-        return reasons
+                yield "learner_silent", "the learner has not reported"
+            return
+        silent = now - slot.heard
+        if silent > self._stale_s:
+            yield "learner_silent", f"the learner has not reported for {silent:.0f} s"
+        if status.held is not None:
+            yield "held", f"{HELD}{status.held}"
+        if status.log_lost_s is not None:
+            yield "log", f"the learner has not been able to read the log for {status.log_lost_s + silent:.0f} s"
+        for text in catching_up(slot):
+            yield "catching_up", text
 
 
-def _catching_up(slot: Slot) -> list[str]:
+def catching_up(slot: Slot) -> list[str]:
     """How far the learner is with what was there when it began, while it has not read that."""
     past = None if slot.status is None or slot.status.backfill is None else told([slot.status.backfill])
     return [] if past is None else [past]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from .. import wire
 from ..errors import EventError
 from ..events import Features, Limits, Prediction, check_string, explain, parse_time, unit_of
-from ..telemetry import Counter
+from ..telemetry import Counter, Histogram
 from . import openapi
 from .deps import Shared
 from .holder import Served, Slot
@@ -55,6 +56,7 @@ class Desk(NamedTuple):
     champion: Counter
     challenger: Counter
     fallback: Counter
+    seconds: Histogram
 
 
 class Predictor:
@@ -71,7 +73,7 @@ class Predictor:
         self._desks = {
             name: Desk(
                 model.stream, count(name, "queued"), count(name, "dropped"), count(name, "off"), role(name, "champion"),
-                role(name, "challenger"), role(name, "fallback"),
+                role(name, "challenger"), role(name, "fallback"), shared.metrics.answering.labels(name),
             )
             for name, model in settings.models.items()
         }
@@ -90,7 +92,9 @@ class Predictor:
             raise ProblemError("not-learned", f"model {model!r}, shard {slot.shard}: {why}")
         if question.log:
             self._check_log(question)
+        began = perf_counter()
         (y, p), version, degraded = self._answered(slot, served, id if key is None else key, question.x)
+        self._desks[model].seconds.observe(perf_counter() - began)
         age = self._timer() - served.current_at
         return wire.PredictAnswer(id, model, y, p, version, served.position, age if age > 0.0 else 0.0, degraded, "off")
 
