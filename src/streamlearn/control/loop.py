@@ -295,6 +295,9 @@ class Control:
 
     def _tell(self, decision: Decision, offset: int) -> None:
         about = {"model": decision.model, "version": decision.version, "case": decision.case, "offset": decision.offset}
+        settings, shard = self._settings.models.get(decision.model), decision.numbers.get("shard")
+        about |= {} if settings is None else {"stream": settings.stream}
+        about |= {} if shard is None else {"shard": shard, "partition": shard}
         about |= {"control_offset": offset, "n": decision.n, "by": decision.by, "why": decision.why}
         logger.info(decision.kind, extra=about)
 

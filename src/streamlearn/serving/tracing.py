@@ -17,7 +17,8 @@ from .. import __version__
 from ..errors import ConfigError
 
 VARIABLE: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
-UNTRACED: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds by machines, and of no interest
+# Asked every few seconds by machines, and of no interest; and the stream that a dashboard holds open for hours.
+UNTRACED: Final = frozenset({"/healthz", "/readyz", "/metrics", "/v1/live"})
 TIMEOUT_S: Final = 5.0
 _TAKEN_IN: Final = frozenset({b"traceparent", b"tracestate"})
 
