@@ -20,7 +20,7 @@ from . import openapi
 from .deps import Shared, shared
 from .differing import differing
 from .documents import MODEL_NAME, documents, json_answer
-from .examples import HISTORY, VERSION, VERSION_IN_FULL
+from .examples import VERSION, VERSION_IN_FULL
 from .examples_pages import DIFF
 from .holder import Slot
 from .problems import ProblemError
