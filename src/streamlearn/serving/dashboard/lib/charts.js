@@ -84,7 +84,10 @@ export function timeChart(element, options) {
     read(x) {
       const at = now.at ?? [];
       const i = x === null ? at.length - 1 : nearest(at, x);
-      [...legend.children].forEach((item, k) => say(item.lastChild, told(now.series[k], i)));
+      [...legend.children].forEach((item, k) => {
+        const one = now.series[k];
+        say(item.lastChild, told(one, x === null ? one.values.findLastIndex((value) => value !== null) : i));
+      });
       if (at.length === 0) return;
       stage.setAttribute("aria-valuemax", at.length - 1);
       stage.setAttribute("aria-valuenow", i);
@@ -304,7 +307,8 @@ function span(low, high, zero) {
 }
 
 function logSpan(low, high) {
-  return low > 0 && high > 0 ? [low / 1.5, high * 1.5] : [0.1, 10];
+  if (!(low > 0 && high > 0)) return [0.1, 10];
+  return [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high * 1.05))];
 }
 
 /** The indices of values that no line leads to. */
