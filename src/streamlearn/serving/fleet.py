@@ -75,8 +75,8 @@ def _row(hub: Shared, name: str, past: Past) -> wire.FleetModel:
 def state_of(slots: Sequence[Slot], control: Mapping[str, Any]) -> tuple[str, list[str]]:
     """The one of SEVERITY that a model is in, by what the holder and control say of it, and why, one reason each.
 
-    A model that cannot answer for every key yet is starting, unless something keeps it from that. A confirmed drift is a reason,
-    but while something is done about it, that is its state.
+    A model that cannot answer for every key yet is starting, unless something keeps it from that. A confirmed drift is a
+    reason, but while something is done about it, that is its state.
     """
     reasons = degraded(list(slots)) or []
     judged = STATES.get(str(control.get("state", "")), "case")
