@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "config_errors", "config_trial", "config_retrain", "config_serve", "config_history", "config_notify", "importpath",
         "sqlitefile",
     ),
-    ("errors", "config_fields", "buckets", "wire_fleet", "logs"),
+    ("errors", "config_fields", "logs", "buckets", "wire_fleet"),
 )
 DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 ADAPTERS = frozenset({"log.sqlite", "log.kafka", "store.sqlite", "store.redis"})
@@ -54,6 +54,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "dask": ("retrain.cluster",),
     "distributed": ("retrain.cluster",),
     "prometheus_client": ("telemetry",),
+    "opentelemetry": ("serving.tracing",),
 }
 
 MODULES = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import time
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, Field, StrictBool, StrictStr, field_validator, model_validator
+from pydantic import BaseModel, StrictBool, StrictStr, ValidationInfo, field_validator, model_validator
 
 from .config_fields import FROZEN, Count, NotNegative, Positive
 
@@ -17,8 +17,7 @@ KINDS: Final = (
 SEVERITIES: Final = ("info", "warning", "critical")
 Kind = Literal["case_opened", "confirmed", "case_closed", "promoted", "rolled_back", "held", "resumed", "retrain_failed"]
 Severity = Literal["info", "warning", "critical"]
-Hour = Annotated[StrictStr, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")]
-Variable = Annotated[StrictStr, Field(pattern=r"^([A-Za-z_]\w*)?$")]
+HOUR: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -30,7 +29,7 @@ class TargetSettings(BaseModel):
     url: StrictStr = ""
     url_file: StrictStr = ""
     secret_file: StrictStr = ""
-    secret_env: Variable = ""
+    secret_env: StrictStr = ""
     models: tuple[StrictStr, ...] = ()
     kinds: tuple[Kind, ...] = ()
     severity: Severity = "info"
@@ -55,17 +54,24 @@ class QuietSettings(BaseModel):
     """Hours of the day, by the clocks of a zone, in which only what is urgent is told."""
 
     model_config = FROZEN
-    starts: Hour = ""
-    ends: Hour = ""
+    starts: StrictStr = ""
+    ends: StrictStr = ""
     zone: StrictStr = "UTC"
     urgent: Severity = "critical"
+
+    @field_validator("starts", "ends")
+    @classmethod
+    def _an_hour(cls, text: str, info: ValidationInfo) -> str:
+        if text and not HOUR.fullmatch(text):
+            raise ValueError(f"{info.field_name}: {text!r} is no time of day; write one such as 07:00")
+        return text
 
     @field_validator("zone")
     @classmethod
     def _known(cls, zone: str) -> str:
         try:
             ZoneInfo(zone)
-        except (OSError, ValueError):
+        except (KeyError, OSError, ValueError):  # what there is not is a KeyError
             raise ValueError(f"zone: there is no time zone {zone!r}; write an IANA name such as Europe/Berlin") from None
         return zone
 

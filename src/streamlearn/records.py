@@ -198,6 +198,27 @@ class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=T
     numbers: dict[str, Any] = {}
 
 
+class Notified(msgspec.Struct, tag="notified", tag_field="type", omit_defaults=True):
+    """What a target of notifications was told of a model, up to the control-log offset `upto`.
+
+    `outcome`: started (a new target; what came before `upto` is not told, whatever the model), delivered, undelivered (given up
+    after so many `attempts`, with the last `error`), resent or dismissed (a person has dealt with the undelivered one whose
+    record is at offset `of`). `counts`: notices by kind; `notices`: the offsets of those that were told one by one.
+    """
+
+    model: str
+    target: str
+    outcome: str
+    at: float
+    upto: int
+    counts: dict[str, int] = {}
+    notices: list[int] = []
+    attempts: int = 0
+    error: str = ""
+    of: int = -1
+    by: str = "control"
+
+
 class KeyMade(msgspec.Struct, tag="key_made", tag_field="type", omit_defaults=True):
     """An API key was made. Of its secret only `digest` is kept, SHA-256 of `salt` and secret, both hexadecimal.
 
@@ -240,27 +261,6 @@ class Refused(msgspec.Struct, tag="refused", tag_field="type", omit_defaults=Tru
     count: int = 1
     models: list[str] = []
     origins: list[str] = []
-
-
-class Notified(msgspec.Struct, tag="notified", tag_field="type", omit_defaults=True):
-    """What a target of notifications was told of a model, up to the control-log offset `upto`.
-
-    `outcome`: started (a new target; what came before `upto` is not told, whatever the model), delivered, undelivered (given up
-    after so many `attempts`, with the last `error`), resent or dismissed (a person has dealt with the undelivered one whose
-    record is at offset `of`). `counts`: notices by kind; `notices`: the offsets of those that were told one by one.
-    """
-
-    model: str
-    target: str
-    outcome: str
-    at: float
-    upto: int
-    counts: dict[str, int] = {}
-    notices: list[int] = []
-    attempts: int = 0
-    error: str = ""
-    of: int = -1
-    by: str = "control"
 
 
 ModelRecord = Claim | Request | Decision

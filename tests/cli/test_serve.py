@@ -250,13 +250,14 @@ def test_open_live_streams_do_not_hold_up_the_end(config: Path, start: Callable[
 
     def look() -> None:
         with httpx.stream("GET", f"{url}/v1/live", params={"topics": "fleet,model:m"}, timeout=30) as stream:
-            told.extend(stream.iter_lines())
+            for line in stream.iter_lines():
+                told.append(line)  # seen by the other thread as it comes
         ended.append(time.monotonic())
 
     readers = [threading.Thread(target=look) for _ in range(3)]
     for reader in readers:
         reader.start()
-    wait_for(lambda: told.count("event: fleet") >= 3 and told.count("event: model") >= 6)
+    wait_for(lambda: told.count("event: fleet") >= 3 and told.count("event: model") >= 3)
     asked = time.monotonic()
     assert service.end() == 0
     for reader in readers:

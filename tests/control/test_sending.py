@@ -196,6 +196,6 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
 
 
 def test_a_test_message_says_that_it_is_one() -> None:
-    made = msgspec.json.decode(parcel("k", target("http://h/"), trial_message("ops", NOW), {}, "", NOW).body)
-    assert made["counts"] == {"test": 1}
-    assert "a test of the target 'ops'" in made["text"]
+    made = msgspec.json.decode(parcel("k", target("http://h/"), trial_message("ops", NOW), {}, "https://here", NOW).body)
+    assert (made["counts"], made["url"]) == ({"test": 1}, "https://here/")
+    assert made["text"].startswith("test: test of the target 'ops', sent 20")

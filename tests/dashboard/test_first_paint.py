@@ -15,7 +15,8 @@ addEventListener("DOMContentLoaded", () => {
     if (there) requestAnimationFrame(() => setTimeout(() => (window.complete ??= performance.now())));
     return there;
   };
-  new MutationObserver((changes, observer) => seen() && observer.disconnect()).observe(document, { childList: true, subtree: true });
+  const watcher = new MutationObserver(() => seen() && watcher.disconnect());
+  watcher.observe(document, { childList: true, subtree: true });
 });
 """
 

@@ -20,6 +20,7 @@ from . import (
     healthy,
     keys,
     models,
+    notify,
     policy_bench,
     reload,
     rewind,
@@ -132,5 +133,6 @@ app.add_typer(models.app, name="models")
 app.command()(ask.hold)
 app.command()(ask.resume)
 app.command()(ask.silence)
+app.add_typer(notify.app, name="notify")
 app.command()(rewind.rewind)
 app.command()(dev_servers.dev_servers)

@@ -304,6 +304,7 @@ def run_api(
 
     from ..serving.access import load_api_keys
     from ..serving.app import Deps, create_app
+    from ..serving.tracing import open_tracing
     from .gentle import Gentle
     from .readiness import hold_back, tell
 
@@ -317,7 +318,8 @@ def run_api(
             log.close()
 
     api_keys = load_api_keys(environ)
-    app = create_app(Deps(world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed))
+    tracing = open_tracing(world.settings.serve.otlp_endpoint, environ)
+    app = create_app(Deps(world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed, tracing=tracing))
     server = Gentle(
         uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",
@@ -337,6 +339,8 @@ def run_api(
         tell(ready_fd, lambda: server.started, app.state.shared.holder.missing, stop)
     with listen() as listening:
         server.run(sockets=[listening])
+    if tracing is not None:
+        tracing.close()
     return 0 if server.started else 1
 
 

@@ -28,7 +28,17 @@ from ..errors import LogFull, LogUnavailable, Overloaded, StoreFull, StoreUnavai
 from ..events import Kind
 from ..keys import KeyRing
 from ..log import CONTROL, SIGNALS, Entry, Log, Membership, Record
-from ..records import AccessRecord, Claim, ControlRecord, Decision, Notified, Request, Signal, decode_control, sign_command
+from ..records import (
+    AccessRecord,
+    Claim,
+    ControlRecord,
+    Decision,
+    Notified,
+    Request,
+    Signal,
+    decode_control,
+    sign_command,
+)  # fmt: skip
 from ..store import Store
 from .choosing import Panel
 from .chronicle import Chronicle
@@ -207,7 +217,7 @@ class Control:
         except msgspec.DecodeError as error:
             logger.error("a control record cannot be read", extra={"control_offset": record.offset, "error": str(error)})
             return False
-        if isinstance(entry, (AccessRecord, Notified)):  # others' business; here it is only shown
+        if isinstance(entry, AccessRecord | Notified):  # no model's business; here it is shown, and told to whom it concerns
             self._enter(record.offset, entry, True, None)
             return True
         state = self._states.get(entry.model)
@@ -285,6 +295,9 @@ class Control:
 
     def _tell(self, decision: Decision, offset: int) -> None:
         about = {"model": decision.model, "version": decision.version, "case": decision.case, "offset": decision.offset}
+        settings, shard = self._settings.models.get(decision.model), decision.numbers.get("shard")
+        about |= {} if settings is None else {"stream": settings.stream}
+        about |= {} if shard is None else {"shard": shard, "partition": shard}
         about |= {"control_offset": offset, "n": decision.n, "by": decision.by, "why": decision.why}
         logger.info(decision.kind, extra=about)
 

@@ -107,6 +107,8 @@ def headline(message: Message) -> str:
     if sum(message.counts.values()) == 1:
         case = f" (case {newest.case})" if newest.case else ""
         version = f", version {newest.version}" if newest.version is not None else ""
+        if newest.why.startswith(WORDS[newest.kind]):  # as what people ask for does
+            return f"{message.model}: {newest.why}{case}"
         return f"{message.model}: {WORDS[newest.kind]}{version}{case}: {newest.why or 'no reason given'}"
     counted = ", ".join(f"{count} × {WORDS[kind]}" for kind, count in message.counts.items())
     return f"{message.model}: {counted} in {_span(message.until - message.since)}; the newest: {newest.why or newest.event}"

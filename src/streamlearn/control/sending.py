@@ -102,6 +102,8 @@ def link(message: Message, dashboard: str) -> str | None:
     """Where a person sees more of it; None when nobody said where the dashboard is."""
     if not dashboard:
         return None
+    if message.upto < 0:  # a test is of no model
+        return f"{dashboard.rstrip('/')}/"
     case = message.notices[-1].case
     page = f"case/{quote(case, safe='')}" if case else f"model/{quote(message.model, safe='')}"
     return f"{dashboard.rstrip('/')}/#/{page}"
@@ -199,6 +201,6 @@ def trial_message(target: str, now: float) -> Message:
     """What `streamlearn notify test` sends."""
     at = datetime.fromtimestamp(now).astimezone().isoformat(timespec="seconds")
     notice = Notice(
-        f"test:{target}:{int(now)}", "test", "test", "test", "info", now, -1, why=f"a test of the target {target!r}, sent {at}"
+        f"test:{target}:{int(now)}", "test", "test", "test", "info", now, -1, why=f"test of the target {target!r}, sent {at}"
     )
     return Message(notice.id, target, "test", "info", {"test": 1}, now, now, -1, (notice,))

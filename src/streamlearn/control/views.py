@@ -41,7 +41,7 @@ ENDINGS: Final = frozenset(
 )
 TYPES: Final[dict[type, str]] = {
     Claim: "claim", Request: "request", Decision: "decision", KeyMade: "key_made", KeyRevoked: "key_revoked",
-    Notified: "notified", Refused: "refused",
+    Refused: "refused", Notified: "notified",
 }  # fmt: skip
 HIDDEN: Final = frozenset({"knows", "fit", "reference", "command", "then", "settings", "search"})  # of a step's numbers
 SHOWN: Final = {

@@ -49,6 +49,7 @@ from .limits import Buckets
 from .pasts import Pasts
 from .predictions import PredictionBuffer
 from .refusals import Refusals
+from .tracing import Traced
 
 DESCRIPTION: Final = "Post events; models learn from each one as it arrives; ask them for predictions."
 
@@ -100,6 +101,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
     app.state.audit = Audit(deps.store)
     app.state.live = routes_live.live_of(app.state.shared)
+    app.state.audit = Audit(deps.store)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
     routers = (
         routes_predict, routes_events, routes_models, routes_cases, routes_inputs, routes_history, routes_versions,
@@ -112,6 +114,8 @@ def create_app(deps: Deps) -> FastAPI:
     app.add_middleware(Gate, shared=app.state.shared)
     app.add_middleware(Headers)
     app.add_middleware(Timed, metrics=metrics)  # added last, so outermost: it sees what the gate refuses
+    if deps.tracing is not None:
+        app.add_middleware(Traced, tracing=deps.tracing)
     return app
 
 

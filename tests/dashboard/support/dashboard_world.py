@@ -272,7 +272,7 @@ class World:
             self.turn(*(() if number == 5 else STORIES), seconds=DAY)
         self._labels("support-topic")
         self._guests("guest-book")
-        self.at(0.045)
+        self.at(40.0 / 1440)
         self._ends()
         self.at(60.0 / DAY)
         self.timer.advance(30.0)
@@ -282,15 +282,15 @@ class World:
         return self
 
     def _ends(self) -> None:
-        self._drift("search-clicks", "promoted")
-        self._drift("checkout-fraud", "trial_started", then=8)
-        self._drift("flight-delays", "canary_started", then=1)
         self.endless = True
         self._drift("ad-clicks-eu", "retrain_started", then=2)
         self.endless = False
-        self._drift("parcel-late", "case_opened")
+        self._drift("search-clicks", "promoted")
         self.feeds["loan-default"].mangle = lambda x: {**x, "weight": None}
         self.until("loan-default", "held", seconds=CLOSE_S)
+        self._drift("parcel-late", "case_opened")
+        self._drift("checkout-fraud", "trial_started", then=8)
+        self._drift("flight-delays", "canary_started", then=1)
 
     def _drift(self, model: str, kind: str, then: int = 0) -> None:
         """The model's world turns over, until the decision, and some small turns more."""

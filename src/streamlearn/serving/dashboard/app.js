@@ -62,7 +62,7 @@ async function navigate() {
       await askForKey();
       return;
     }
-    if (page === null) throw new Error(`There is no page “${params.path}”. Go back to the Fleet.`);
+    if (page === null) throw new api.ApiError(404, { title: "No such page", detail: `There is no page “${params.path}”.` });
     const module = await import(`./pages/${page}.js`);
     const ctx = { api, live, session, go, title };
     const ended = await module.mount(root, params, ctx);

@@ -72,7 +72,7 @@ export function pastOf(model) {
       const extra = fresh.map(([at]) => at);
       return {
         at: [...base.at, ...extra],
-        empty: fresh.length === 0 && Object.keys(base.series).length === 0,
+        empty: Object.keys(base.series).length === 0,
         step_s: base.step_s,
         names: Object.keys(base.series),
         get(name) {

@@ -1,9 +1,9 @@
-// The parts of a case's story up to its retrain, each from its part of the `story` of GET /v1/cases/{case}. Pure: nodes from data.
+// The parts of a case's story up to its decision, each from its part of the `story` of GET /v1/cases/{case}. Pure: nodes from data.
 
-import { againstLevel, pair, progress, toLimit } from "./bars.js";
+import { againstLevel, pair, toLimit } from "./bars.js";
 import { psiWords } from "./heat.js";
 import { h } from "./dom.js";
-import { number, percent, span, when } from "./time.js";
+import { number, percent, when } from "./time.js";
 import { facts, table } from "./views.js";
 
 export const KINDS = {
@@ -30,11 +30,12 @@ export const ENDS = {
   replaced: ["quiet", "Replaced", "Another case took its place."],
 };
 const DIAGNOSES = {
-  concept_drift: "Concept drift: what the features say of the label has changed",
-  covariate_shift: "Covariate shift: the features themselves have moved",
-  schema_break: "Broken schema: features came as other types, or not at all",
-  null_jump: "Missing values: a feature is null far more often",
-  label_shift: "Label shift: the labels come in other shares",
+  schema_break: "Broken schema: features came as another type or not at all, or records cannot be learned",
+  null_jump: "Missing values: a feature is missing much more often than it was",
+  label_rate: "Label rate: labels come for another share of the questions",
+  label_delay: "Label delay: labels come after another time",
+  feature_drift: "Feature drift: the features have moved, so the model is asked about what it did not learn from",
+  concept_drift: "Concept drift: the same features mean something else now",
 };
 const TESTS = {
   fisher: "Fisher's exact test on the shares of wrong predictions",
@@ -274,7 +275,7 @@ export function featureFacts(one) {
     ["Missing", rates(one.missing)],
     ["Other type", rates(one.other_type)],
     ["New values", one.unseen ? percent(one.unseen) : null],
-    ["Outside the old range", one.outside ? percent(one.outside) : null],
+    ["Outside the old range", one.outside ? `${percent(one.outside)}, in the outermost bars` : null],
     ["Flagged since", one.since || one.flagged_since ? when(one.since ?? one.flagged_since) : null],
   ]);
 }
@@ -326,84 +327,4 @@ export function decision({ decision: told }) {
         )
       : null,
   ];
-}
-
-/** The fits, with the progress of the one that runs. */
-export function retrain({ retrain: told }) {
-  if (!told) return null;
-  const last = told.attempts.at(-1);
-  const running = last && last.ended === null;
-  const columns = [
-    { label: "Attempt", head: true, cell: (one) => number(one.attempt) },
-    { label: "Begun", cell: (one) => when(one.at, "time") },
-    {
-      label: "What",
-      class: "text",
-      cell: (one) => [one.why, one.reason ? h("span", { class: "sub muted" }, plain(one.reason)) : null],
-    },
-    { label: "From offset", align: "end", cell: (one) => byShard(one.window?.starts) ?? "–" },
-    { label: "To offset", align: "end", cell: (one) => byShard(one.window?.until) ?? "–" },
-    {
-      label: "Took",
-      align: "end",
-      cell: (one) => (one.took_s === null ? (one.ended_at ? span(one.ended_at - one.at) : "–") : span(one.took_s)),
-    },
-    { label: "Result", cell: (one) => (one.ended === null ? "under way" : one.ended === "retrained" ? "fitted" : "failed") },
-  ];
-  return [
-    h(
-      "p",
-      { class: "lead" },
-      running
-        ? `Version ${told.version} is being fitted.`
-        : `Version ${told.version} ${last?.ended === "retrained" ? `was fitted in ${span(told.took_s)}` : "was not fitted"}.`,
-    ),
-    told.progress
-      ? h(
-          "div",
-          { class: "progress-line" },
-          progress(told.progress.done, told.progress.total, `Fit of version ${told.version}`),
-          h(
-            "span",
-            null,
-            `${number(told.progress.done)} of ${number(told.progress.total)} records (${percent(told.progress.total ? told.progress.done / told.progress.total : 0)})`,
-          ),
-        )
-      : running
-        ? h("p", { class: "muted" }, "The fit waits for its turn, or has just begun.")
-        : null,
-    table(columns, told.attempts, "Attempts to fit"),
-    told.search ? search(told.search) : null,
-  ];
-}
-
-function search(told) {
-  const rows = [...(told.candidates ?? [])].sort(
-    (a, b) =>
-      Number(b.name === told.winner) - Number(a.name === told.winner) || b.rungs - a.rungs || (a.loss ?? 0) - (b.loss ?? 0),
-  );
-  const columns = [
-    {
-      label: "Candidate",
-      head: true,
-      cell: (one) => [one.name, one.name === told.winner ? h("span", { class: "sub good-text" }, "chosen") : null],
-    },
-    { label: "Loss", align: "end", cell: (one) => number(one.loss) },
-    {
-      label: "Worse than the best by",
-      align: "end",
-      cell: (one) =>
-        one.difference ? `${number(one.difference[0])} (${number(one.difference[1])} to ${number(one.difference[2])})` : "–",
-    },
-    { label: "Fitted on", align: "end", cell: (one) => number(one.fitted) },
-    { label: "CPU", align: "end", cell: (one) => span(one.seconds) },
-    { label: "Dropped", cell: (one) => one.dropped || "–" },
-  ];
-  return h(
-    "details",
-    { class: "more" },
-    h("summary", null, `Search: ${rows.length} candidates, scored on ${number(told.scored)} events`),
-    h("p", null, told.why),
-    table(columns, rows, "Candidates"),
-  );
 }

@@ -116,15 +116,13 @@ export function trialPart() {
 }
 
 function inWords(told) {
-  const begun = `Version ${told.version} is tried on the same events as the champion. `;
   if (told.ended === "trial_won") return [h("strong", null, "Won. "), told.why];
   if (told.ended === "trial_lost") return [h("strong", null, "Lost. "), told.why];
-  return (
-    begun +
-    (told.e === null
-      ? "No event has been compared yet."
-      : `After ${number(told.events)} events the evidence that it is better is ${number(told.e)}; ${number(told.threshold)} is needed.`)
-  );
+  const begun = `Version ${told.version} is tried on the same events as the champion. `;
+  if (told.e === null || told.e === undefined) return `${begun}No event has been compared yet.`;
+  const enough = told.threshold !== null && told.e >= told.threshold;
+  const needs = enough ? `more than the ${number(told.threshold)} that is needed` : `and ${number(told.threshold)} is needed`;
+  return `${begun}After ${number(told.events)} events the evidence that it is better is ${number(told.e)}, ${needs}.`;
 }
 
 function scale(x) {

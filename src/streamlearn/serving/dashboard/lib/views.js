@@ -112,17 +112,23 @@ export function table(columns, rows, caption, options = {}) {
       columns.map((one) => h(one.head ? "th" : "td", { scope: one.head ? "row" : null, class: classes(one) }, one.cell(row))),
     ),
   );
-  return h(
-    "div",
-    { class: "table-scroll", role: "region", tabindex: 0, "aria-label": caption },
-    h(
-      "table",
-      null,
-      h("caption", { class: options.visible ? null : "sr" }, caption),
-      h("thead", null, head),
-      h("tbody", null, body),
-    ),
+  const whole = h(
+    "table",
+    null,
+    h("caption", { class: options.visible ? null : "sr" }, caption),
+    h("thead", null, head),
+    h("tbody", null, body),
   );
+  const region = h("div", { class: "table-scroll", role: "region", "aria-label": caption }, whole);
+  // Only what scrolls is a stop for the keyboard.
+  const observer = new ResizeObserver(() => {
+    const scrolls = region.scrollWidth > region.clientWidth + 1 || region.scrollHeight > region.clientHeight + 1;
+    if (scrolls) region.tabIndex = 0;
+    else region.removeAttribute("tabindex");
+  });
+  observer.observe(region);
+  observer.observe(whole);
+  return region;
 }
 
 function classes(column) {

@@ -15,6 +15,7 @@ const TYPES = [
   ["key_made", "Keys made"],
   ["key_revoked", "Keys revoked"],
   ["refused", "Refusals"],
+  ["notified", "Notices sent"],
 ];
 const KINDS = [
   "case_opened",

@@ -84,8 +84,10 @@ export async function mount(root, params, ctx) {
     try {
       show(await ctx.api.get(path, { since: clock() - range, until: clock() }));
       replace(problem);
+      body.hidden = false;
     } catch (error) {
-      replace(doc === null ? body : problem, failure(error, load));
+      body.hidden = doc === null;
+      replace(problem, failure(error, load));
     }
   }
 
@@ -176,7 +178,11 @@ function featureTable(doc, chosen, pick) {
         ),
     },
     { label: "Type", cell: (one) => one.type },
-    { label: "Now", cell: (one) => (one.differs ? badge("case", "Differs") : badge("healthy", "Same")) },
+    {
+      label: "Now",
+      cell: (one) =>
+        one.differs ? badge("case", "Differs") : one.flagged_since ? badge("watch", "Flagged") : badge("healthy", "Same"),
+    },
     { label: "PSI", align: "end", cell: (one) => h("span", { title: psiWords(one.psi) }, number(one.psi)) },
     { label: "p", align: "end", cell: (one) => number(one.p) },
     { label: "e-value", align: "end", cell: (one) => number(one.e) },

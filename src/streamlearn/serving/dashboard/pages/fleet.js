@@ -19,21 +19,26 @@ export async function mount(root, params, ctx) {
   function show(fleet) {
     shown = fleet;
     const focused = document.activeElement?.closest?.("tr")?.dataset.testid;
-    const scroll = body.querySelector(".table-scroll")?.scrollLeft ?? 0;
     say(count, inWords(fleet.models));
     replace(notices, warnings(fleet));
-    replace(
-      body,
-      fleet.models.length
-        ? rows(fleet.models, ctx)
-        : empty("No models yet", "Declare one in the configuration under [models.NAME], then start streamlearn serve again."),
-    );
-    body.querySelector(".table-scroll")?.scrollTo(scroll, 0);
+    const fresh = fleet.models.length
+      ? rows(fleet.models, ctx)
+      : empty("No models yet", "Declare one in the configuration under [models.NAME], then start streamlearn serve again.");
+    if (!patched(body, fresh)) replace(body, fresh);
     if (focused) body.querySelector(`[data-testid="${CSS.escape(focused)}"] a`)?.focus({ preventScroll: true });
   }
 
   show(await ctx.api.get("/v1/fleet"));
   return ctx.live.on("fleet", (fleet) => fleet.at >= shown.at && show(fleet));
+}
+
+/** Put only the rows that differ in the place of those that are there; false when they are other ones, or in another order. */
+function patched(body, fresh) {
+  const [old, now] = [[...body.querySelectorAll("tbody tr")], [...fresh.querySelectorAll("tbody tr")]];
+  if (old.length === 0 || old.length !== now.length) return false;
+  if (old.some((row, i) => row.dataset.testid !== now[i].dataset.testid)) return false;
+  old.forEach((row, i) => row.isEqualNode(now[i]) || row.replaceWith(now[i]));
+  return true;
 }
 
 function warnings(fleet) {
@@ -71,7 +76,7 @@ function rows(models, ctx) {
     {
       label: "Why",
       class: "wide why",
-      cell: (m) => (m.reasons.length ? h("span", { class: "sub" }, m.reasons.join("; ")) : null),
+      cell: (m) => (m.reasons.length ? h("span", { class: "sub", title: m.reasons.join("; ") }, m.reasons.join("; ")) : null),
     },
   ];
   const found = table(columns, models, "Models, those that need attention first", {
