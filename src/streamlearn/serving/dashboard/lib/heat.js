@@ -77,10 +77,8 @@ export function heatMap(element, options) {
     draw();
     if (place === null) return say(read, "Point at a cell, or move with the arrow keys, to read it.");
     const value = now.values[place[0]]?.[place[1]] ?? null;
-    say(
-      read,
-      `${now.names[place[1]]} at ${clockText(now.at[place[0]])}: ${value === null ? "not looked at" : `PSI ${number(value)}, ${psiWords(value)}`}`,
-    );
+    const told = value === null ? "not looked at" : `PSI ${number(value)}, ${psiWords(value)}`;
+    say(read, `${now.names[place[1]]} at ${clockText(now.at[place[0]])}: ${told}`);
   }
 
   function keys(event) {

@@ -1,4 +1,4 @@
-// The parts of a case's story up to its decision, each from its part of the `story` of GET /v1/cases/{case}. Pure: nodes from data.
+// The parts of a case's story up to its decision, each from its part of the `story` of GET /v1/cases/{case}.
 
 import { againstLevel, pair, toLimit } from "./bars.js";
 import { psiWords } from "./heat.js";
@@ -24,7 +24,7 @@ export const ENDS = {
   retrain_kept: ["quiet", "Model kept", "The policies keep the model as it is: a retrain is not worth its cost."],
   trial_lost: ["quiet", "Trial lost", "The new version was not better, and was dropped."],
   promoted: ["good", "Promoted", "The new version serves; it is being watched."],
-  recovered: ["good", "Recovered", "The new version serves, and the loss is what it was before."],
+  recovered: ["good", "Recovered", "The new version serves, and its loss is no longer too high."],
   not_recovered: ["bad", "Not recovered", "The new version serves, but the loss stays higher than before."],
   rolled_back: ["bad", "Rolled back", "The version before serves again."],
   replaced: ["quiet", "Replaced", "Another case took its place."],
@@ -92,11 +92,7 @@ export function opening(story) {
       ? h(
           "details",
           { class: "more" },
-          h(
-            "summary",
-            null,
-            `${number(alarm.further_in_all)} further ${alarm.further_in_all === 1 ? "alarm" : "alarms"} while the case was open`,
-          ),
+          h("summary", null, `Further alarms while the case was open: ${number(alarm.further_in_all)}`),
           table(
             [
               { label: "Detectors", head: true, cell: (one) => one.detectors.map(plain).join(", ") },
@@ -156,7 +152,8 @@ export function windows({ windows: both, losses }) {
     h(
       "p",
       { class: "lead" },
-      `Of the ${number(after.n)} fresh labelled events since the alarm the mean loss is ${number(after.mean)}; before the change it was ${number(before.mean)}, over ${number(before.n)} events.`,
+      `Of the ${number(after.n)} fresh labelled events since the alarm the mean loss is ${number(after.mean)}; ` +
+        `before the change it was ${number(before.mean)}, over ${number(before.n)} events.`,
     ),
     h(
       "div",
@@ -195,10 +192,15 @@ export function windows({ windows: both, losses }) {
 export function test({ test: told }) {
   if (!told) return null;
   const below = told.p !== null && told.level !== null && told.p <= told.level;
+  const ended = !told.confirmed
+    ? "not confirmed."
+    : told.survived
+      ? "a drift, but the model has adapted."
+      : "confirmed, this is a drift.";
   const said =
     told.p === null
       ? told.why
-      : `p = ${number(told.p)}, ${below ? "below" : "above"} the level ${number(told.level)}: ${told.confirmed ? (told.survived ? "the drift is real, but the model has adapted." : "confirmed, this is a drift.") : "not confirmed."}`;
+      : `p = ${number(told.p)}, ${below ? "below" : "above"} the level ${number(told.level)}: ${ended}`;
   return [
     h("p", { class: "lead", "data-testid": "case-test" }, said),
     told.p === null || told.level === null ? null : againstLevel(told.p, told.level),
@@ -223,7 +225,8 @@ function hindsight(told) {
   return h(
     "p",
     null,
-    `The model as it was before the change (checkpoint ${told.checkpoint}), asked the same: mean loss ${number(told.before)} before, ${number(told.after)} since, p = ${number(told.p)} at level ${number(told.level)}.`,
+    `The model as it was before the change (checkpoint ${told.checkpoint}), asked the same: ` +
+      `mean loss ${number(told.before)} before, ${number(told.after)} since, p = ${number(told.p)} at level ${number(told.level)}.`,
   );
 }
 
@@ -291,7 +294,8 @@ export function decision({ decision: told }) {
       ? toLimit(
           told.sum,
           told.threshold,
-          `Cost of keeping the model, by the policy ${plain(told.policy)}: ${number(told.sum)}${unit ? ` ${unit}` : ""}, ${told.sum >= told.threshold ? "at or over" : "below"} the threshold ${number(told.threshold)}`,
+          `Cost of keeping the model, by the policy ${plain(told.policy)}: ${number(told.sum)}${unit && ` ${unit}`}, ` +
+            `${told.sum >= told.threshold ? "at or over" : "below"} the threshold ${number(told.threshold)}`,
           told.sum >= told.threshold ? "over" : "",
         )
       : null,

@@ -12,7 +12,7 @@ const ten = (x) => number(10 ** x);
 const power = (x) => (Math.abs(x) < 4 ? ten(x) : Number.isInteger(x) ? `1e${x}` : (10 ** x).toExponential(0).replace("+", ""));
 const log = (x) => (x === null || x === undefined ? null : Math.log10(Math.max(x, LEAST)));
 
-/** The trial; it stays in place and is brought up to date, so that its charts do not flicker. Returns {element, set(story), destroy()}. */
+/** The trial. It stays in place, so that its charts do not flicker. Returns {element, set(story), destroy()}. */
 export function trialPart() {
   const lead = h("p", { class: "lead", "data-testid": "case-trial" });
   const bar = h("div");
@@ -27,6 +27,10 @@ export function trialPart() {
     if (!told || JSON.stringify(told) === shown) return;
     shown = JSON.stringify(told);
     replace(lead, inWords(told));
+    if (told.ended !== null && !told.events) {
+      for (const place of [bar, numbers, charts, rest]) replace(place); // there was none
+      return;
+    }
     replace(
       bar,
       told.e === null || told.threshold === null
@@ -116,6 +120,7 @@ export function trialPart() {
 }
 
 function inWords(told) {
+  if (told.ended !== null && !told.events) return [h("strong", null, "No trial was held. "), told.why];
   if (told.ended === "trial_won") return [h("strong", null, "Won. "), told.why];
   if (told.ended === "trial_lost") return [h("strong", null, "Lost. "), told.why];
   const begun = `Version ${told.version} is tried on the same events as the champion. `;

@@ -110,7 +110,7 @@ export async function mount(root, params, ctx) {
             )
           : empty(
               "No look at the features yet",
-              "A reference is made of the first events; the first look follows after as many again. Send events, then come back.",
+              "A reference is made of the first events, and the next ones are held against it. Send events, then come back.",
             ),
       );
       return;
@@ -162,7 +162,9 @@ export async function mount(root, params, ctx) {
 function inWords(doc) {
   const moved = doc.features.filter((one) => one.differs).length;
   if (!doc.features.length) return "";
-  return `${moved ? `${moved} of ${doc.features.length} differ` : `None of ${doc.features.length} differs`} from the reference${doc.reference ? ` of ${number(doc.reference.n)} events` : ""}; looked at ${number(doc.looks)} times`;
+  const differ = moved ? `${moved} of ${doc.features.length} differ` : `None of ${doc.features.length} differs`;
+  const reference = doc.reference ? ` of ${number(doc.reference.n)} events` : "";
+  return `${differ} from the reference${reference}; looked at ${number(doc.looks)} times`;
 }
 
 function featureTable(doc, chosen, pick) {
