@@ -41,7 +41,7 @@ export const MODES = [
   ],
 ];
 
-/** The actions in the order in which they are shown: {name, label, danger, off(model) → why not or "", says(model) → sentences}. */
+/** The actions as they are shown, in order: {name, label, danger, off(model) → why not or "", says(model) → sentences}. */
 export const ACTIONS = [
   {
     name: "retrain",
@@ -60,7 +60,7 @@ export const ACTIONS = [
           : `Opens a case by hand and fits a new version beside version ${model.version}, ` +
             "from the last confirmed change on, or from where the model begins.",
         `Traffic sees nothing of it: version ${model.version} goes on answering and learning. ` +
-          "When the fit is done, both are tried on the same events, and the new one is promoted only when the evidence speaks for it.",
+          "When the fit is done, both are tried on the same events; the new one is promoted when the evidence speaks for it.",
       ];
     },
   },

@@ -226,7 +226,8 @@ function hindsight(told) {
     "p",
     null,
     `The model as it was before the change (checkpoint ${told.checkpoint}), asked the same: ` +
-      `mean loss ${number(told.before)} before, ${number(told.after)} since, p = ${number(told.p)} at level ${number(told.level)}.`,
+      `mean loss ${number(told.before)} before, ${number(told.after)} since, ` +
+      `p = ${number(told.p)} at level ${number(told.level)}.`,
   );
 }
 
