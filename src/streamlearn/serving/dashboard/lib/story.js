@@ -52,6 +52,11 @@ export function byShard(values, say = number) {
       : all.map(([shard, value]) => `shard ${shard}: ${say(value)}`).join(", ");
 }
 
+/** A probability as text, with its three first digits: 0.0125, 0.0004, 1.1e-71. */
+export function chance(p) {
+  return p !== null && p !== undefined && p >= 1e-4 ? String(Number(p.toPrecision(3))) : number(p);
+}
+
 /** A code name as words. */
 export function plain(name) {
   return String(name ?? "").replaceAll("_", " ");
@@ -200,7 +205,7 @@ export function test({ test: told }) {
   const said =
     told.p === null
       ? told.why
-      : `p = ${number(told.p)}, ${below ? "below" : "above"} the level ${number(told.level)}: ${ended}`;
+      : `p = ${chance(told.p)}, ${below ? "below" : "above"} the level ${chance(told.level)}: ${ended}`;
   return [
     h("p", { class: "lead", "data-testid": "case-test" }, said),
     told.p === null || told.level === null ? null : againstLevel(told.p, told.level),
@@ -227,7 +232,7 @@ function hindsight(told) {
     null,
     `The model as it was before the change (checkpoint ${told.checkpoint}), asked the same: ` +
       `mean loss ${number(told.before)} before, ${number(told.after)} since, ` +
-      `p = ${number(told.p)} at level ${number(told.level)}.`,
+      `p = ${chance(told.p)} at level ${chance(told.level)}.`,
   );
 }
 
@@ -273,7 +278,7 @@ export function featureFacts(one) {
   const rates = (pairOf) => (pairOf && (pairOf[0] || pairOf[1]) ? `${percent(pairOf[0])} → ${percent(pairOf[1])}` : null);
   return facts([
     ["PSI", one.psi === null ? null : `${number(one.psi)}, ${psiWords(one.psi)}`],
-    ["p", one.p === null ? null : number(one.p)],
+    ["p", one.p === null ? null : chance(one.p)],
     ["e-value", one.e === null ? null : number(one.e)],
     ["Test", one.test || null],
     ["Missing", rates(one.missing)],

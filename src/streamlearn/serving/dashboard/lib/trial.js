@@ -5,7 +5,7 @@ import { timeChart } from "./charts.js";
 import { h, replace } from "./dom.js";
 import { ENDS, plain } from "./story.js";
 import { number, percent, when } from "./time.js";
-import { facts, table } from "./views.js";
+import { badge, facts, table } from "./views.js";
 
 const LEAST = 1e-12;
 const ten = (x) => number(10 ** x);
@@ -136,38 +136,37 @@ function scale(x) {
 
 function guardrails(all) {
   if (!all?.length) return null;
-  const names = [...new Set(all.flatMap((one) => Object.keys(one)))];
-  return h(
-    "details",
-    { class: "more", open: true },
-    h("summary", null, "Guardrails"),
-    table(
-      names.map((name, i) => ({ label: plain(name), head: i === 0, cell: (one) => value(one[name]) })),
-      all,
-      "Guardrails",
-    ),
-  );
+  const both = (pair) => (pair?.length ? `${number(pair[0])} → ${number(pair[1])}` : "not measured");
+  const columns = [
+    { label: "Guardrail", head: true, cell: (one) => plain(one.metric) },
+    { label: "May worsen by", align: "end", cell: (one) => allowance(one) },
+    { label: "Over all, champion → challenger", align: "end", cell: (one) => both(one.all) },
+    { label: "Of late", align: "end", cell: (one) => both(one.recent) },
+    { label: "State", cell: (one) => (one.broken ? badge("degraded", "Broken") : badge("healthy", "Holds")) },
+  ];
+  return [h("h3", null, "Guardrails"), table(columns, all, "Guardrails of the trial")];
+}
+
+function allowance({ absolute, relative }) {
+  const parts = [absolute > 0 || !relative ? number(absolute) : null, relative > 0 ? percent(relative) : null];
+  return parts.filter(Boolean).join(" or ");
 }
 
 function slices(told) {
-  if (!told) return null;
-  const rows = Array.isArray(told)
-    ? told
-    : Object.entries(told).map(([name, one]) =>
-        one && typeof one === "object" && !Array.isArray(one) ? { slice: name, ...one } : { slice: name, value: one },
-      );
-  if (!rows.length) return null;
-  const names = [...new Set(rows.flatMap((one) => Object.keys(one)))];
-  return h(
-    "details",
-    { class: "more" },
-    h("summary", null, "Slices"),
-    table(
-      names.map((name, i) => ({ label: plain(name), head: i === 0, cell: (one) => value(one[name]) })),
-      rows,
-      "Slices",
-    ),
-  );
+  if (!told?.rows?.length) return null;
+  const columns = [
+    { label: "Slice", head: true, cell: (one) => `${one.feature} = ${one.value}` },
+    { label: "Events", align: "end", cell: (one) => number(one.n) },
+    {
+      label: "Loss, champion → challenger",
+      align: "end",
+      cell: (one) => `${number(one.champion)} → ${number(one.challenger)}`,
+    },
+    { label: "Evidence that it is worse", align: "end", cell: (one) => number(one.e) },
+    { label: "State", cell: (one) => (one.worse ? badge("degraded", "Worse") : badge("healthy", "Holds")) },
+  ];
+  const words = `Slices: worse in ${number(told.worse)} of ${number(told.count)}`;
+  return h("details", { class: "more", open: told.worse > 0 }, h("summary", null, words), table(columns, told.rows, "Slices"));
 }
 
 /** Anything as short text. */

@@ -187,7 +187,7 @@ export function inFull(doc) {
             .join("; ")}`,
         )
       : null,
-    trial
+    trial && (trial.events || !trial.ended)
       ? [
           h("h3", null, "Trial"),
           facts([

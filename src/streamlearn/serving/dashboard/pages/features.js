@@ -4,7 +4,7 @@ import { pair } from "../lib/bars.js";
 import { h, replace, say } from "../lib/dom.js";
 import { refresher } from "../lib/fresh.js";
 import { heatMap, psiWords } from "../lib/heat.js";
-import { featureFacts } from "../lib/story.js";
+import { chance, featureFacts } from "../lib/story.js";
 import { clock, number, percent, since, span, when } from "../lib/time.js";
 import { badge, empty, failure, loading, modelTabs, pageHead, panel, table } from "../lib/views.js";
 
@@ -186,7 +186,7 @@ function featureTable(doc, chosen, pick) {
         one.differs ? badge("case", "Differs") : one.flagged_since ? badge("watch", "Flagged") : badge("healthy", "Same"),
     },
     { label: "PSI", align: "end", cell: (one) => h("span", { title: psiWords(one.psi) }, number(one.psi)) },
-    { label: "p", align: "end", cell: (one) => number(one.p) },
+    { label: "p", align: "end", cell: (one) => chance(one.p) },
     { label: "e-value", align: "end", cell: (one) => number(one.e) },
     { label: "Missing, before → now", align: "end", cell: (one) => change(one.missing) },
     { label: "New values", align: "end", cell: (one) => percent(one.unseen ?? null) },
