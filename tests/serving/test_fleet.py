@@ -115,8 +115,18 @@ def test_what_is_amiss_goes_before_what_control_says(world: Any) -> None:
     assert (one["state"], one["reasons"]) == ("held", ["learning is held: its pipeline raised"])
     world.view("model", "delay", {"state": "case", "case": "delay-4", "degraded": "the drift of delay-4 has not recovered"})
     one = row(world)
-    assert one["state"] == "degraded"
+    assert one["state"] == "held"
     assert one["reasons"] == ["the drift of delay-4 has not recovered", "learning is held: its pipeline raised"]
+
+
+def test_a_confirmed_drift_is_degraded_only_when_nothing_is_done_about_it(world: Any) -> None:
+    world.publish()
+    world.report()
+    drift = "the drift of delay-4 has not recovered"
+    for said, state in {"retraining": "retraining", "trial": "trial", "canary": "canary", "steady": "degraded"}.items():
+        world.view("model", "delay", {"state": said, "case": "delay-4", "degraded": drift})
+        one = row(world)
+        assert (one["state"], one["reasons"]) == (state, [drift])
 
 
 def test_a_drift_that_the_policies_keep_says_so(world: Any) -> None:

@@ -75,13 +75,16 @@ def _row(hub: Shared, name: str, past: Past) -> wire.FleetModel:
 def state_of(slots: Sequence[Slot], control: Mapping[str, Any]) -> tuple[str, list[str]]:
     """The one of SEVERITY that a model is in, by what the holder and control say of it, and why, one reason each.
 
-    A model that cannot answer for every key yet is starting, unless something keeps it from that.
+    A model that cannot answer for every key yet is starting, unless something keeps it from that. A confirmed drift is a reason,
+    but while something is done about it, that is its state.
     """
     reasons = degraded(list(slots)) or []
     judged = STATES.get(str(control.get("state", "")), "case")
     held = judged == "held" or any(one.startswith(HELD) for one in reasons)
     behind = {one for slot in slots for one in catching_up(slot)}
-    amiss = [one for one in reasons if not one.startswith(HELD) and one not in behind]
+    drift = str(control.get("degraded") or "")
+    handled = {drift} if judged != "healthy" else set()
+    amiss = [one for one in reasons if not one.startswith(HELD) and one not in behind | handled]
     missing = [slot.shard for slot in slots if slot.served is None]
     if missing:
         words = "nothing is published yet" if len(slots) == 1 else f"nothing is published yet by the shards {missing}"
