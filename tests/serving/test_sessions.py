@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from http.cookies import SimpleCookie
@@ -15,6 +16,7 @@ from streamlearn.keys import KeyRing
 from streamlearn.log import CONTROL, Entry
 from streamlearn.records import KeyMade, KeyRevoked, Refused, Request, decode_control
 from streamlearn.serving import sessions
+from streamlearn.serving.auth import Gate
 
 SECRET = "0123456789abcdef"
 OTHER = "fedcba9876543210"
@@ -230,6 +232,43 @@ def test_a_session_dies_with_its_key(world: Any) -> None:
         assert (await http.get("/v1/session")).json() == {
             "signed_in": False, "name": None, "scopes": [], "csrf": None, "keys_required": True, "expires": None,
         }  # fmt: skip
+
+    world.run(story)
+
+
+def test_a_stream_ends_with_its_key(world: Any) -> None:
+    token, record = made(world)
+
+    async def story(http: Any) -> None:
+        sent: list[Any] = []
+        begun, told = asyncio.Event(), asyncio.Event()
+
+        async def receive() -> Any:
+            await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            (begun if message.get("more_body") else told).set()
+
+        async def endless(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(1000):
+                await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+                await asyncio.sleep(0.01)
+
+        headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {token}".encode())]
+        scope = {"type": "http", "method": "GET", "path": "/v1/live", "headers": headers}
+        task = asyncio.create_task(Gate(endless, world.hub)(scope, receive, send))
+        await asyncio.wait_for(begun.wait(), 5)
+        told.clear()
+        write(world, KeyRevoked(record.key, record.name, "ada", world.clock()))
+        world.hub.keys.poll()
+        await asyncio.wait_for(told.wait(), 5)
+        count = len(sent)
+        await asyncio.sleep(0.1)
+        assert (len(sent), sent[-1]["more_body"]) == (count, False)
+        task.cancel()
+        await asyncio.wait([task])
 
     world.run(story)
 

@@ -1,4 +1,4 @@
-"""`streamlearn keys make | list | revoke`: who may use the API, and for what.
+"""`streamlearn keys make | list | revoke`: who may use the API, and for what. `signing`, `renew`: which keys sign what is kept.
 
 It works on the log itself, so the service may be up or down: whoever may write the log decides who gets in, and nobody can make
 himself a key over HTTP. A service that runs takes up a new key, or drops a revoked one, within a second.
@@ -24,13 +24,13 @@ from ..events import encode, parse_time
 from ..log import CONTROL, Entry, Log
 from ..records import AccessRecord, KeyMade, KeyRevoked
 from ..serving.access import is_loopback, load_api_keys, read_keys
-from .console import Commands, console, say, table, warn
+from .console import Commands, console, counted, say, table, warn
 from .remote import user
 
 APPEND_S: Final = 30.0
 SPAN: Final = re.compile(r"(\d+)([hdw])")
 HOURS: Final = {"h": 1, "d": 24, "w": 168}
-app = typer.Typer(cls=Commands, no_args_is_help=True, help="Make, list and revoke API keys.")
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Make, list and revoke API keys; tell what signing keys sign.")
 
 ConfigOption = Annotated[
     Path,
@@ -117,6 +117,36 @@ def revoke(
     say(f"revoked key {one.key} of {one.name!r}; a service that runs drops it within a second")
     if not left and not load_api_keys(os.environ):
         say("it was the last one that held: the API answers nobody until another one is made")
+
+
+@app.command("signing")
+def signing_keys(config: ConfigOption) -> None:
+    """Tell which signing keys are still needed, by what they signed: of the store, and of the commands in the log.
+
+    A key can be taken out of STREAMLEARN_KEYS once nothing needs it. What is only for going back is read by a recovery from an
+    older checkpoint, by a learner that reads everything again, and by streamlearn verify.
+    """
+    from . import signing, wiring
+
+    with wiring.opened(wiring.read_settings(config, os.environ), os.environ) as world:
+        with console(stderr=True).status("reading the store and the log"):
+            found = signing.needed(world)
+        made = table("key", "state", ">checkpoints", ">versions", ">publications", ">older", ">commands", "last one")
+        for one in found:
+            last = "" if one.last is None else _when(one.last)
+            numbers = (one.checkpoints, one.versions, one.publications, one.older, one.commands)
+            made.add_row(one.key, one.state, *(f"{number:,}" for number in numbers), last)
+    console().print(made)
+
+
+@app.command()
+def renew(config: ConfigOption) -> None:
+    """Sign the kept versions anew with the key that signs now. The rest is signed anew by itself, as learners go on."""
+    from . import signing, wiring
+
+    with wiring.opened(wiring.read_settings(config, os.environ), os.environ) as world:
+        done = signing.renew(world)
+    say(f"signed anew: {counted(done, 'version')}" if done else "every version is signed by the key that signs now")
 
 
 def known_keys(settings: Settings, environ: Mapping[str, str]) -> list[ApiKey]:

@@ -159,7 +159,7 @@ def _tell_start(
 ) -> None:
     pids = ", ".join(f"{name} (process {pid})" for name, pid in supervisor.pids().items())
     say(f"streamlearn {__version__}: {config}, data in {settings.data_dir}")
-    say(f"started {pids}; their logs, JSON lines, go to {logs or 'stderr'}")
+    say(f"started {pids}; their logs go to {logs or 'stderr'}")
     say(f"API: {url}, " + ("with an API key" if keys else "without a key, since only this machine can reach it"))
 
 

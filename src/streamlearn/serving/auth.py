@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..apikeys import ApiKey
 from . import sessions
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .deps import Shared
 
 CALLER: Final = "streamlearn.caller"
+KEY: Final = "streamlearn.key"
+STREAM: Final = "/v1/live"
 SAFE: Final = ("GET", "HEAD")
 WANTED: Final = frozenset({
     b"x-api-key", b"authorization", b"cookie", b"x-csrf-token", b"host", b"origin", b"sec-fetch-site",
@@ -55,7 +57,23 @@ class Gate:
                         self._tell(scope, needs, problem.kind)
                     await respond(problem, scope["path"])(scope, receive, send)
                     return
+                if KEY in scope and scope["path"] == STREAM:
+                    send = self._while_it_holds(scope[KEY], send)
         await self._app(scope, receive, send)
+
+    def _while_it_holds(self, key: ApiKey, send: Send) -> Send:
+        """Ends an answer that goes on and on once its key opens nothing any more; the next piece of it comes within seconds."""
+        over = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal over
+            if over:
+                return
+            if message["type"] == "http.response.body" and self._keys.by_id(key.id) is None:
+                over, message = True, {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
+
+        return guarded
 
     def _check(self, scope: Scope, needs: Rule) -> ProblemError | None:
         headers: Found = {name: value for name, value in scope["headers"] if name in WANTED}
@@ -78,7 +96,7 @@ class Gate:
                 return ProblemError("log-unavailable", "which API keys hold is known once the log has been read")
             detail = "the API key is not a known one" if given else "the request carries no API key"
             return ProblemError("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
-        scope[CALLER] = key.name
+        scope[CALLER], scope[KEY] = key.name, key
         if needs.scope != ANY and needs.scope not in key.scopes:
             detail = f"the API key {key.name!r} lacks the scope {needs.scope!r}; it has {', '.join(sorted(key.scopes))}"
             return ProblemError("scope", detail, {"scope": needs.scope})

@@ -4,7 +4,7 @@ import * as api from "./lib/api.js";
 import { h, replace, say } from "./lib/dom.js";
 import { live } from "./lib/live.js";
 import { clock, clockText, keepTime, onTimeZone, setTimeZone, span, timeZone } from "./lib/time.js";
-import { failure, loading } from "./lib/views.js";
+import { empty, failure, loading } from "./lib/views.js";
 
 const ROUTES = [
   [/^\/?$/, "fleet", []],
@@ -62,7 +62,17 @@ async function navigate() {
       await askForKey();
       return;
     }
-    if (page === null) throw new Error(`There is no page “${params.path}”. Go back to the Fleet.`);
+    if (page === null) {
+      const back = h("a", { href: "#/" }, "the Fleet");
+      replace(
+        root,
+        h("h1", { class: "sr", tabindex: -1 }, "No such page"),
+        empty(`There is no page “${params.path}”`, ["Begin at ", back, "."]),
+      );
+      title("No such page");
+      arrive();
+      return;
+    }
     const module = await import(`./pages/${page}.js`);
     const ctx = { api, live, session, go, title };
     const ended = await module.mount(root, params, ctx);

@@ -55,17 +55,13 @@ export function timeChart(element, options) {
     { class: "chart-table", ontoggle: () => details.open && replace(rows, asTable(now)) },
     h("summary", null, "Values as a table"),
   );
+  const heading = h("h3", { id: titleId });
   const rows = h("div");
   details.append(rows);
   const root = h(
     "section",
     { class: "chart", "data-testid": `chart-${now.what}` },
-    h(
-      "div",
-      { class: "chart-head" },
-      h("h3", { id: titleId }, now.title, now.unit ? h("span", { class: "unit" }, ` ${now.unit}`) : null),
-      legend,
-    ),
+    h("div", { class: "chart-head" }, heading, legend),
     summary,
     stage,
     details,
@@ -88,7 +84,10 @@ export function timeChart(element, options) {
     read(x) {
       const at = now.at ?? [];
       const i = x === null ? at.length - 1 : nearest(at, x);
-      [...legend.children].forEach((item, k) => say(item.lastChild, told(now.series[k], i)));
+      [...legend.children].forEach((item, k) => {
+        const one = now.series[k];
+        say(item.lastChild, told(one, x === null ? one.values.findLastIndex((value) => value !== null) : i));
+      });
       if (at.length === 0) return;
       stage.setAttribute("aria-valuemax", at.length - 1);
       stage.setAttribute("aria-valuenow", i);
@@ -110,12 +109,12 @@ export function timeChart(element, options) {
   function paint() {
     const shape = JSON.stringify([
       now.series.map((one) => [one.label, one.color, one.dash, one.right, !!one.low, one.points, one.width]),
-      now.height,
-      now.x,
+      [now.height, now.x, now.title, now.unit],
     ]);
     if (shape !== made) {
       plot?.destroy();
       made = shape;
+      replace(heading, now.title, now.unit ? h("span", { class: "unit" }, ` ${now.unit}`) : null);
       replace(
         legend,
         now.series.map((one) => legendItem(one)),
@@ -172,7 +171,7 @@ function build(now, stage, group, self) {
       stroke,
       width: one.width ?? 1.75,
       dash: one.dash,
-      points: { show: one.points ?? undefined, size: 4 },
+      points: one.points ? { show: true, size: 5 } : { show: true, size: 4, fill: stroke, filter: alone },
       paths: one.step ? uPlot.paths.stepped({ align: 1 }) : undefined,
     });
     if (one.low) {
@@ -222,6 +221,8 @@ function build(now, stage, group, self) {
         drag: { x: Boolean(now.onZoom), y: false, setScale: false },
         points: { size: 7 },
         y: false,
+        move: (u, left, top) =>
+          u.data[0].length && left >= 0 ? [u.valToPos(u.data[0][u.posToIdx(left)], "x"), top] : [left, top],
         dataIdx: (u, k, i) => i,
       },
       hooks: {
@@ -306,7 +307,17 @@ function span(low, high, zero) {
 }
 
 function logSpan(low, high) {
-  return low > 0 && high > 0 ? [low / 1.5, high * 1.5] : [0.1, 10];
+  if (!(low > 0 && high > 0)) return [0.1, 10];
+  return [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high * 1.05))];
+}
+
+/** The indices of values that no line leads to. */
+function alone(u, k) {
+  const values = u.data[k];
+  const missing = (i) => values[i] === null || values[i] === undefined;
+  const found = [];
+  for (let i = 0; i < values.length; i++) if (!missing(i) && missing(i - 1) && missing(i + 1)) found.push(i);
+  return found;
 }
 
 /** The gaps, in canvas pixels, that are longer than `bridge` along x. */

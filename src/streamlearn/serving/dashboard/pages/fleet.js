@@ -71,7 +71,7 @@ function rows(models, ctx) {
     {
       label: "Why",
       class: "wide why",
-      cell: (m) => (m.reasons.length ? h("span", { class: "sub" }, m.reasons.join("; ")) : null),
+      cell: (m) => (m.reasons.length ? h("span", { class: "sub", title: m.reasons.join("; ") }, m.reasons.join("; ")) : null),
     },
   ];
   const found = table(columns, models, "Models, those that need attention first", {
