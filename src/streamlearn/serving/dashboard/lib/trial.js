@@ -7,10 +7,7 @@ import { ENDS, plain } from "./story.js";
 import { number, percent, when } from "./time.js";
 import { badge, facts, table } from "./views.js";
 
-const LEAST = 1e-12;
-const ten = (x) => number(10 ** x);
-const power = (x) => (Math.abs(x) < 4 ? ten(x) : Number.isInteger(x) ? `1e${x}` : (10 ** x).toExponential(0).replace("+", ""));
-const log = (x) => (x === null || x === undefined ? null : Math.log10(Math.max(x, LEAST)));
+const LEAST = 1e-12; // e-values below are drawn there
 
 /** The trial. It stays in place, so that its charts do not flicker. Returns {element, set(story), destroy()}. */
 export function trialPart() {
@@ -76,22 +73,25 @@ export function trialPart() {
         );
       return;
     }
-    const line = growth.events.map(() => log(told.threshold));
+    const at = growth.events;
+    const range = [at[0], at[0] + (at.at(-1) - at[0]) * 1.04]; // room for the last tick's number
+    const line = at.map(() => told.threshold);
     const evidence = [
-      { label: "e-value", values: growth.e.map(log), color: 1, format: ten, axis: power },
-      { label: "needed", values: line, color: 5, dash: [6, 4], format: ten },
+      { label: "e-value", values: growth.e.map((e) => (e === null ? null : Math.max(e, LEAST))), color: 1 },
+      { label: "needed", values: line, color: 5, dash: [6, 4] },
     ];
     const difference = [
       { label: "champion − challenger", values: growth.mean, low: growth.low, high: growth.high, color: 3 },
-      { label: "no difference", values: growth.events.map(() => 0), color: 7, dash: [6, 4] },
+      { label: "no difference", values: at.map(() => 0), color: 7, dash: [6, 4] },
     ];
     if (drawn === null) {
       replace(charts);
-      const common = { x: "number", xLabel: "after events", at: growth.events, height: 190 };
+      const common = { x: "number", xLabel: "after events", at, range, height: 190 };
       drawn = [
         timeChart(charts, {
           ...common,
           what: "trial-e",
+          log: true,
           title: "Evidence for the challenger",
           unit: "e-value, logarithmic",
           series: evidence,
@@ -105,8 +105,8 @@ export function trialPart() {
         }),
       ];
     } else {
-      drawn[0].set({ at: growth.events, series: evidence });
-      drawn[1].set({ at: growth.events, series: difference });
+      drawn[0].set({ at, range, series: evidence });
+      drawn[1].set({ at, range, series: difference });
     }
   }
 
