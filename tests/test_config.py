@@ -269,3 +269,21 @@ def test_table_at_follows_names_and_places() -> None:
     assert fields("models", "m", "drift", "detectors", 0) == {"name", "on", "every", "params"}
     assert fields("serve", "port") == set()
     assert fields("nowhere") == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "words"),
+    [
+        ("every_s = 0.5", "history.every_s", "1"),
+        ("every_s = 60", "history.every_s", "10"),
+        ("middle_days = 0.1", "history.middle_days", "fine_hours"),
+        ("coarse_days = 2", "history.coarse_days", "middle_days"),
+        ("coarse_days = 5000", "history.coarse_days", "ten years"),
+        ("max_features = -1", "history.max_features", "0"),
+        ("keep = 3", "history.keep", "no such"),
+    ],
+)
+def test_wrong_history_settings_are_told(line: str, key: str, words: str) -> None:
+    [(told, text)] = errors(f"{MINIMAL}[history]\n{line}").items()
+    assert told == key
+    assert words in text

@@ -30,6 +30,7 @@ from pydantic import (
 from .config_errors import ConfigErrors as ConfigErrors
 from .config_errors import explain
 from .config_fields import FROZEN, Count, Margin, NotNegative, Positive, Share, Task, Whole
+from .config_history import HistorySettings as HistorySettings
 from .config_retrain import ExecutorSettings as ExecutorSettings
 from .config_retrain import RetrainSettings as RetrainSettings
 from .config_serve import LimitSettings as LimitSettings
@@ -276,6 +277,7 @@ class Settings(Table):
     limits: LimitSettings = LimitSettings()
     learn: LearnSettings = LearnSettings()
     control: ControlSettings = ControlSettings()
+    history: HistorySettings = HistorySettings()
     executor: ExecutorSettings = ExecutorSettings()
     streams: dict[str, StreamSettings] = {}
     models: dict[str, ModelSettings] = {}

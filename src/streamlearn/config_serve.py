@@ -9,6 +9,17 @@ from pydantic import BaseModel, Field
 from .config_fields import FROZEN, Count, NotNegative, Positive
 
 
+class RateSettings(BaseModel):
+    """Requests a second of one API key, by the scope that they need; 0 does not limit them."""
+
+    model_config = FROZEN
+    write: NotNegative = 0
+    predict: NotNegative = 0
+    read: NotNegative = 100
+    operate: NotNegative = 2
+    burst_s: Positive = 10
+
+
 class ServeSettings(BaseModel):
     model_config = FROZEN
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
@@ -18,6 +29,8 @@ class ServeSettings(BaseModel):
     prediction_buffer: Count = 10_000
     max_instances: Count = 1000
     stale_after_s: Positive = 15
+    session_hours: Positive = 12
+    rates: RateSettings = RateSettings()
 
 
 class LimitSettings(BaseModel):

@@ -33,9 +33,18 @@ class KeyRing:
         self._signer = next(iter(self._keys))
 
     @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all keys, the one that signs first."""
+        return tuple(self._keys)
+
+    @property
     def signer(self) -> str:
         """The id of the key that signs."""
         return self._signer
+
+    def takes_over(self, other: KeyRing) -> bool:
+        """Whether this ring verifies what `other` signs."""
+        return hmac.compare_digest(self._keys.get(other.signer, b""), other._keys[other.signer])
 
     def sign(self, data: bytes) -> tuple[str, str]:
         """Key id and hexadecimal HMAC-SHA256 of `data`."""

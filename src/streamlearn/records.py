@@ -26,8 +26,9 @@ class Signal(msgspec.Struct, omit_defaults=True):
     kind        data
     alarm       detector, change_offset (log offset of the first event after the estimated change), change_n, ref_n, ref_mean
     window      tag ("fresh" after an alarm, "recovery" after a promotion), loss ("binary" | "bounded"),
-                ref {n, sum, blocks?}, fresh {n, sum, blocks?}, from_n, to_n; blocks: means of consecutive losses; of a fresh
-                one also look [losses at the look before, now, in all]: it is told at each of `drift.confirm.look_sizes`
+                ref {n, sum, blocks?, bins?}, fresh {n, sum, blocks?, bins?}, from_n, to_n; blocks: means of consecutive
+                losses, bins: how many lie in each twentieth of [0, 1]; of a fresh one also look [losses at the look before,
+                now, in all]: it is told at each of `drift.confirm.look_sizes`
     batch       n, loss: the mean loss of so many labelled events of the serving version (`retrain.batch`); with
                 `retrain.sample` also sample [(loss, features), ...] of some of them
     applied     verb, seq_of (the command's seq), version (now champion), shadow (version or null), offset; when a hold ended
@@ -103,6 +104,14 @@ def open_command(data: bytes, keys: KeyRing) -> Command:
         signed = msgspec.json.decode(data, type=_Signed)
         keys.verify(signed.body.encode(), signed.key, signed.mac)
         return msgspec.json.decode(signed.body, type=Command)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadSignature(f"not a signed command: {error}") from None
+
+
+def signer_of(data: bytes) -> str:
+    """The id of the key that is said to have signed a command's record; nothing is verified. Raises BadSignature."""
+    try:
+        return msgspec.json.decode(data, type=_Signed).key
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadSignature(f"not a signed command: {error}") from None
 
@@ -185,7 +194,53 @@ class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=T
     numbers: dict[str, Any] = {}
 
 
-ControlRecord = Claim | Request | Decision
+class KeyMade(msgspec.Struct, tag="key_made", tag_field="type", omit_defaults=True):
+    """An API key was made. Of its secret only `digest` is kept, SHA-256 of `salt` and secret, both hexadecimal.
+
+    `key` is its id, `expires` Unix seconds, `rate` the requests a second that it may make, in the place of the settings'.
+    """
+
+    key: str
+    name: str
+    scopes: list[str]
+    salt: str
+    digest: str
+    by: str
+    at: float
+    expires: float | None = None
+    rate: float | None = None
+
+
+class KeyRevoked(msgspec.Struct, tag="key_revoked", tag_field="type", omit_defaults=True):
+    """The API key with the id `key` opens nothing any more."""
+
+    key: str
+    name: str
+    by: str
+    at: float
+    reason: str = ""
+
+
+class Refused(msgspec.Struct, tag="refused", tag_field="type", omit_defaults=True):
+    """Actions, or attempts to sign in, that were refused `count` times from `since` to `at`.
+
+    `by`: the caller, "unknown" without a valid key. `reason` is the kind of the problem, `models` and `origins` (addresses) the
+    first few that were concerned.
+    """
+
+    by: str
+    action: str
+    reason: str
+    at: float
+    since: float
+    count: int = 1
+    models: list[str] = []
+    origins: list[str] = []
+
+
+ModelRecord = Claim | Request | Decision
+AccessRecord = KeyMade | KeyRevoked | Refused
+ControlRecord = ModelRecord | AccessRecord
 _control_decoder: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(ControlRecord)
 
 
@@ -193,6 +248,11 @@ def decode_control(data: bytes) -> ControlRecord:
     """The record in a control-log value. Raises msgspec.DecodeError."""
     record: ControlRecord = _control_decoder.decode(data)
     return record
+
+
+def audit_id(offset: int) -> str:
+    """The id of the audit document of a control-log offset; ids sort as offsets do."""
+    return f"{offset:020d}"
 
 
 class Status(msgspec.Struct, omit_defaults=True):

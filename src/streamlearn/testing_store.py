@@ -33,6 +33,7 @@ class _StoreData:
     statuses: dict[tuple[str, int], bytes] = field(default_factory=dict)
     views: dict[tuple[str, str], bytes] = field(default_factory=dict)
     view_offset: int = 0
+    history: dict[tuple[str, int], dict[int, bytes]] = field(default_factory=dict)
     listeners: dict[int, Callable[[], None]] = field(default_factory=dict)
     ids: Iterator[int] = field(default_factory=lambda: count(1))
     tags: Iterator[int] = field(default_factory=lambda: count(secrets.randbits(52)))
@@ -156,6 +157,27 @@ class MemoryStore:
             data.views.clear()
             data.view_offset = 0
 
+    def put_history(self, model: str, step: int, at: int, row: bytes, was: bytes | None) -> bool:
+        with self._open() as data:
+            rows = data.history.setdefault((model, step), {})
+            if rows.get(at) != was:
+                return False
+            rows[at] = row
+            return True
+
+    def history(self, model: str, step: int, since: int, until: int) -> list[tuple[int, bytes]]:
+        with self._open() as data:
+            return sorted(row for row in data.history.get((model, step), {}).items() if since <= row[0] < until)
+
+    def drop_history(self, model: str, step: int, before: int) -> None:
+        with self._open() as data:
+            for at in [at for at in data.history.get((model, step), {}) if at < before]:
+                del data.history[model, step][at]
+
+    def histories(self) -> list[tuple[str, int]]:
+        with self._open() as data:
+            return sorted(series for series, rows in data.history.items() if rows)
+
     def shards(self) -> list[tuple[str, int]]:
         with self._open() as data:
             return sorted({*data.generations, *((model, shard) for model, _, shard in data.versions)})
@@ -179,6 +201,7 @@ class MemoryStore:
             sizes = [(one.model, len(one.blob)) for one in data.checkpoints.values()]
             sizes += [(model, len(one.blob)) for (model, _), one in data.publications.items()]
             sizes += [(model, len(blob)) for (model, _, _), blob in data.versions.items()]
+            sizes += [(model, len(row)) for (model, _), rows in data.history.items() for row in rows.values()]
             for model, size in sizes:
                 total[model] = total.get(model, 0) + size
             return total

@@ -234,7 +234,7 @@ def test_a_fault_of_our_own_is_a_500_that_shows_nothing_and_is_counted(world: An
 
 def test_the_index_page_lists_every_operation_and_loads_nothing_from_elsewhere(world: Any) -> None:
     async def story(http: Any) -> None:
-        got = await http.get("/")
+        got = await http.get("/api")
         assert got.headers["content-type"].startswith("text/html")
         document = (await http.get("/openapi.json")).json()
         for path in document["paths"]:

@@ -47,6 +47,9 @@ def fill(store: Store) -> None:
     store.put_version("old", 1, 3, b"version 1")
     store.put_status("m", 0, 7, b"status")
     store.put_views({("case", "z"): b"1", ("audit", "a/b c"): b"\xff\x00", ("case", "a"): b"2"}, 44)
+    for at in (0, 320, 640):
+        store.put_history("m", 10, at, b"row at %d" % at, None)
+    store.put_history("old", 900, 28_800, b"\x00\xff", None)
 
 
 def content(store: Store) -> dict[str, Any]:
@@ -57,6 +60,7 @@ def content(store: Store) -> dict[str, Any]:
         publication = store.publication(*place)
         found[f"{place}"] = [(info._replace(id=0), store.checkpoint(info.id)) for info in infos]
         found[f"{place} publication"] = publication and publication.blob
+    found["history"] = {series: store.history(*series, 0, 1 << 40) for series in store.histories()}
     found["views"] = [(kind, list(store.views(kind).items())) for kind in store.view_kinds()]
     return found | {"offset": store.view_offset()}
 
@@ -71,7 +75,7 @@ def test_all_comes_back_into_an_empty_store(store: Store, vault: Vault) -> None:
     assert manifest.size == sum(item.size for item in manifest.objects) > 2_560_000
     other = MemoryStore()
     assert backup.restore(other, vault, manifest, quiet) == (
-        {"checkpoint": 4, "publication": 2, "version": 2, "view": 3}, 0, [],
+        {"checkpoint": 4, "publication": 2, "version": 2, "history": 2, "view": 3}, 0, [],
     )  # fmt: skip
     assert content(other) == before
 
@@ -105,8 +109,8 @@ def test_what_is_newer_stays(vault: Vault) -> None:
     live.put_version("m", 2, 0, b"fitted further")
     live.put_views({("case", "q"): b"3"}, 50)
     put, there, damaged = backup.restore(live, vault, manifest, quiet)
-    assert put == {"checkpoint": 2, "version": 1}
-    assert (there, damaged) == (len(manifest.objects) - 3, [])
+    assert put == {"checkpoint": 2, "version": 1, "history": 2}
+    assert (there, damaged) == (len(manifest.objects) - 5, [])
     assert [(info.id == mine, info.generation) for info in live.checkpoints("m", 0)] == [(True, 20), (False, 7)]
     assert live.publication("m", 0).blob == b"newer"  # type: ignore[union-attr]  # it is there
     assert live.publication("m", 1) is None  # its learner is at work again, and will publish
@@ -214,7 +218,7 @@ def test_damage_is_found_and_not_put_back(vault: Vault, how: str) -> None:
             wrong = {"altered": bytes([data[0] ^ 1]) + data[1:], "cut": data[:-1], "longer": data + b"x"}
             vault.put("one", item.path, wrong[how])
     told = backup.verify(vault, manifest, quiet)
-    assert len(told) == len(victims) == 4
+    assert len(told) == len(victims) == 5
     assert all(item.path in " ".join(told) for item in victims)
     other = MemoryStore()
     restored = backup.restore(other, vault, manifest, quiet)
@@ -222,6 +226,7 @@ def test_damage_is_found_and_not_put_back(vault: Vault, how: str) -> None:
     assert other.checkpoints("m", 0) == []
     assert other.publication("m", 0) is None
     assert other.versions() == [("old", 1, 3)]
+    assert other.histories() == [("old", 900)]
     assert other.checkpoint(other.checkpoints("m", 1)[0].id) == b"of shard 1"
     assert (other.views("audit"), other.views("case")) == ({"a/b c": b"\xff\x00"}, {})
 
@@ -276,7 +281,7 @@ def test_progress_is_told_step_by_step(vault: Vault) -> None:
 
     fill(store)
     manifest = backup.backup(store, vault, "one", NOW, check=any_blob, checkpoints=1, progress=tell)
-    count = 3 + 2 + 2 + 1  # shards, versions, kinds, the manifest
+    count = 3 + 2 + 2 + 2 + 1  # shards, versions, kinds, series, the manifest
     assert steps == [(n, count) for n in range(count + 1)]
     for work in (lambda: backup.verify(vault, manifest, tell), lambda: backup.restore(MemoryStore(), vault, manifest, tell)):
         steps.clear()
@@ -320,3 +325,17 @@ def test_infos_of_the_source_are_kept(vault: Vault) -> None:
     other = MemoryStore()
     backup.restore(other, vault, make(store, vault), quiet)
     assert [info._replace(id=0) for info in other.checkpoints("m", 4)] == [CheckpointInfo(0, 12, 1234.5, 3, None)]
+
+
+def test_of_a_history_only_what_is_older_than_the_store_has_comes_back(vault: Vault) -> None:
+    source, target = MemoryStore(), MemoryStore()
+    fill(source)
+    target.put_history("m", 10, 640, b"newer", None)
+    target.put_history("m", 10, 960, b"newest", None)
+    manifest = make(source, vault)
+    restored = backup.restore(target, vault, manifest, quiet)
+    assert target.history("m", 10, 0, 1000) == [(0, b"row at 0"), (320, b"row at 320"), (640, b"newer"), (960, b"newest")]
+    assert target.history("old", 900, 0, 1 << 40) == [(28_800, b"\x00\xff")]
+    assert restored.put["history"] == 2
+    again = backup.restore(target, vault, manifest, quiet)
+    assert "history" not in again.put

@@ -25,6 +25,7 @@ from .wiring import has_store, open_store, read_settings, ring
 if TYPE_CHECKING:
     from ..store import backup as backups
 
+NOUNS = {"history": "history tier"}
 Where = Annotated[
     str, typer.Argument(metavar="URL", help="A folder, or a URL such as s3://bucket/path (fsspec).", show_default=False)
 ]
@@ -41,7 +42,7 @@ def backup(
         bool, typer.Option("--verify", help="Write nothing: read a backup that is there, and check all of it.")
     ] = False,
 ) -> None:
-    """Copy checkpoints, publications, versions and views to URL. Exits 1 when something of it is damaged.
+    """Copy checkpoints, publications, versions, views and history to URL. Exits 1 when something of it is damaged.
 
     The log is not in it, nor are the signing keys, without which nobody can read it: keep both.
     """
@@ -90,7 +91,7 @@ def restore(
             restored = backups.restore(store, vault, manifest, progress)
     finally:
         store.close()
-    put = ", ".join(counted(count, kind) for kind, count in restored.put.items()) or "nothing"
+    put = ", ".join(counted(count, NOUNS.get(kind, kind)) for kind, count in restored.put.items()) or "nothing"
     _end(restored.damaged, f"put back from {manifest.name}: {put}; there already: {counted(restored.there, 'object')}")
 
 

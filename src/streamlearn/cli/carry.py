@@ -298,7 +298,7 @@ def _entries(log: Log, start: int, text: str) -> Iterator[tuple[int, ControlReco
 
 def _settled(world: World, offset: int, sleep: Callable[[float], None]) -> dict[str, Any]:
     """The decision that settled the request at `offset`, once control shows it. Raises StoreError when it does not."""
-    from ..control.views import audit_id
+    from ..records import audit_id
 
     start, found = offset + 1, list[str]()
     with console(stderr=True).status("waiting for control"):

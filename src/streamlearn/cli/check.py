@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from ..config import ModelSettings, Settings
 from ..config_errors import ConfigErrors
-from ..errors import ConfigError, ModelError, RetrainError, StreamlearnError
+from ..errors import ConfigError, LogError, ModelError, RetrainError, StreamlearnError
 from ..log import INTERNAL
 from .console import console, counted, say, table, warn
 from .roles import Config
@@ -178,13 +178,16 @@ def _keys(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _address(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    from ..serving.access import check_bind, load_api_keys
+    from ..serving.access import check_bind
+    from .keys import known_keys
     from .ports import free_port
 
     try:
-        check_bind(settings.serve.host, load_api_keys(environ))
+        check_bind(settings.serve.host, known_keys(settings, environ))
     except ConfigError as error:
         yield Finding("error", error.key, f"{error.problem}. {error.fix}")
+    except LogError as error:
+        yield Finding("warning", "serve.host", f"whether there is an API key, which it needs, cannot be told: {error}")
     try:
         free_port(settings.serve.host, settings.serve.port)
     except ConfigError as error:

@@ -18,6 +18,7 @@ from . import (
     dev_servers,
     drift_bench,
     healthy,
+    keys,
     models,
     policy_bench,
     reload,
@@ -124,6 +125,7 @@ app.command()(policy_bench.policy_bench)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(keys.app, name="keys")
 app.command()(ask.retrain)
 app.command()(ask.rollback)
 app.add_typer(models.app, name="models")

@@ -80,7 +80,7 @@ def judge_drift(state: State, case: Case, world: World, settings: ModelSettings)
     said = world.choices
     for one in said:
         if one.choice.retrain:
-            return {"policy": one.doc()}
+            return {"policy": one.doc(), **_cost(settings)}
     gated = [one for one in said if one.policy.gated]
     over = bool(gated) and all(one.choice.settled for one in gated)
     late = world.up_to_date and world.now - state.since > PATIENCE_S + 2 * settings.label_wait_s

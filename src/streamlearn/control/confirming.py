@@ -95,15 +95,31 @@ def _plain(verdict: Verdict) -> dict[str, Any]:
 def _numbers(state: State, case: Case, window: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
     k = case_number(state.drift_cases, state.labelled)
     more = {"k": k, "shard": case.shard, "ref_n": window["ref"]["n"], "fresh_n": window["fresh"]["n"]}
-    return {**_plain(verdict), **more, "look": look_of(window).now}
+    more |= {name: window[name] for name in ("from_n", "to_n") if name in window}
+    if state.settings is not None:
+        more |= {"alpha": state.settings.drift.alpha, "harm": state.settings.drift.harm}
+    return {**_plain(verdict), **more, "look": look_of(window).now, "losses": _losses(window)}
+
+
+def _losses(window: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How many losses of each size came before the change and since the alarm: 0 and 1, or by twentieths of [0, 1]."""
+    loss, sides = window["loss"], (window["ref"], window["fresh"])
+    if loss == "binary":
+        before, after = ([side["n"] - round(side["sum"]), round(side["sum"])] for side in sides)
+    elif all("bins" in side for side in sides):
+        before, after = (side["bins"] for side in sides)
+    else:
+        return None
+    return {"loss": loss, "before": before, "after": after}
 
 
 def _confirmed(state: State, case: Case, world: World, window: dict[str, Any], verdict: Verdict) -> Decision:
     numbers = _numbers(state, case, window, verdict)
-    numbers["reference"] = {"loss": window["loss"], **window["ref"]}
+    numbers["reference"] = {"loss": window["loss"], **{name: told for name, told in window["ref"].items() if name != "bins"}}
     numbers["since_change"] = max(window["fresh"]["n"], labelled(state, world, case.shard) - case.change_n + 1)
-    why, diagnosis = f"drift confirmed in case {case.id}: {verdict.reason}", diagnosed(state, case, world)
-    if diagnosis is not None:
+    why, seen = f"drift confirmed in case {case.id}: {verdict.reason}", diagnosed(state, case, world)
+    if seen is not None:
+        diagnosis, numbers["features"] = seen
         numbers["diagnosis"], why = diagnosis._asdict(), f"{why}; {diagnosis.kind}: {diagnosis.why}"
     return decision(state, world, "confirmed", why=why, numbers=numbers)
 

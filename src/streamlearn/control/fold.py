@@ -16,6 +16,7 @@ from ..retrain.policy import Confirmed
 from ..retrain.reversal import Reversal
 from ..retrain.trial import Trial
 from . import contract, fold_inputs, recipes, skips
+from .growth import Growth
 from .state import Blocks, Case, Guard, Order, Phase, State
 
 RESETS: Final = ("reset", "promote", "rollback")  # what makes a shard forget the alarm it raised
@@ -208,7 +209,7 @@ def _retrain_asked(state: State, offset: int, decision: Decision) -> None:
 
 def _trial_started(state: State, offset: int, decision: Decision) -> None:
     case, numbers = _case(state), decision.numbers
-    case.trial = Trial.of(numbers)
+    case.trial, case.growth = Trial.of(numbers), Growth()
     case.blocks = Blocks(state.partitions)
     case.trial_seq = offset
     case.champion.clear()

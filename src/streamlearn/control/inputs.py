@@ -50,15 +50,17 @@ def judge_inputs(state: State, world: World, settings: ModelSettings) -> Decisio
     return changed if changed is not None or inputs is None else _tell(state, world, inputs, features)
 
 
-def diagnosed(state: State, case: Case, world: World) -> Diagnosis | None:
-    """What came with the loss of the case's alarm, by what is to be seen now; None where nothing is known. Raises LogError."""
+def diagnosed(state: State, case: Case, world: World) -> tuple[Diagnosis, list[dict[str, Any]]] | None:
+    """What came with the loss of the case's alarm, by what is to be seen now, and the features that it names, see
+    `Inputs.named`; None where nothing is known. Raises LogError."""
     inputs = world.look_now()
     if inputs is None:
         return None
     first, end = world.bounds(case.shard)
     change = max(case.change_offset, first)
     changed_at = world.time_at(case.shard, change) if change < end else world.now
-    return inputs.diagnosis(changed_at, state.drifted, unanswered(state, inputs))
+    found = inputs.diagnosis(changed_at, state.drifted, unanswered(state, inputs))
+    return None if found is None else (found, inputs.named(found.features))
 
 
 def _hold(state: State, world: World, inputs: Inputs | None, features: FeatureSettings) -> Decision | None:

@@ -4,7 +4,7 @@
     2  observe what is new in `_signals`, one at a time, asking the machine of that model after each
     3  follow the fits; look at the features; ask every machine
     4  send the commands that no shard has answered, each once in the life of this process
-    5  heartbeats, retention, views
+    5  heartbeats, retention, history, views
 
 A decision takes effect only by being read back from the log, so a restart, which begins at 1 with nothing in memory, goes
 on where the last process stopped, whatever it was doing. Nothing here decides; nothing is done that no decision asked for.
@@ -28,9 +28,10 @@ from ..errors import LogFull, LogUnavailable, Overloaded, StoreFull, StoreUnavai
 from ..events import Kind
 from ..keys import KeyRing
 from ..log import CONTROL, SIGNALS, Entry, Log, Membership, Record
-from ..records import Claim, Decision, Request, Signal, decode_control, sign_command
+from ..records import AccessRecord, Claim, Decision, Request, Signal, decode_control, sign_command
 from ..store import Store
 from .choosing import Panel
+from .chronicle import Chronicle
 from .fold import apply, ask
 from .hindsight import Questions
 from .jobs import Fits, Jobs
@@ -85,6 +86,7 @@ class Control:
         self._trimmer = Trimmer(log, store, keys, settings, self._statuses)
         self._observer = Observer(log, self._statuses, timer)
         self._panel = Panel(settings)
+        self._chronicle = Chronicle(store, settings, self._statuses, timer)
         self._limits = limits_of(settings)
         self._waiting_told = False
         self._holder, self._failures = f"{socket.gethostname()}:{os.getpid()}", 0
@@ -100,6 +102,7 @@ class Control:
         self._signal_at: int | None = None
         self._book = Book()
         self._views_at: int | None = None
+        self._chronicle.forget()
 
     def _new(self, name: str) -> State:
         model = self._settings.models.get(name)
@@ -192,6 +195,9 @@ class Control:
         except msgspec.DecodeError as error:
             logger.error("a control record cannot be read", extra={"offset": record.offset, "error": str(error)})
             return False
+        if isinstance(entry, AccessRecord):  # serving's business; here it is only shown
+            self._book.add(record.offset, entry, True, None)
+            return True
         state = self._states.get(entry.model)
         if state is None:
             state = self._states[entry.model] = self._new(entry.model)
@@ -294,6 +300,8 @@ class Control:
         if now - self._trimmed_at >= TRIM_S:
             self._trimmer.trim(self._clock(), self._states.values())
             self._trimmed_at = now
+        ask = partial(self._panel.ask, now=self._clock())
+        self._chronicle.tend(self._models(), self._clock(), self._observer.inputs, ask, self._fits.progress)
 
     def _show(self) -> None:
         """Put what has changed; everything, when the store has lost it or knows of more than the log holds."""
@@ -315,9 +323,8 @@ class Control:
         if self._views_at == self._control_at and now - self._shown_at < LIVE_S:
             return
         for state in self._models():
-            seen = self._observer.inputs(state)
             said = self._panel.ask(state, self._clock())
-            self._book.see(state, self._fits.progress(state.name), None if seen is None else seen.doc(), said)
+            self._book.see(state, self._fits.progress(state.name), self._observer.inputs(state), said)
         docs = self._book.changed()
         if now - self._alive_at >= ALIVE_S:
             alive = {"at": self._clock(), "holder": self._holder, "failures": self._failures}

@@ -15,6 +15,8 @@ from .course import bounded
 from .fold import RESETS, TRYING
 from .state import Alarm, Phase, State
 
+TOLD: Final = 20  # alarms that come while a case is open, told with it
+
 
 def observe(state: State, log_offset: int, signal: Signal) -> bool:
     """Take the signal at `log_offset` of `_signals`. False when it is a repeat, or of a shard that the model does not have.
@@ -36,6 +38,12 @@ def observe(state: State, log_offset: int, signal: Signal) -> bool:
 def _alarm(state: State, log_offset: int, signal: Signal) -> None:
     if not state.pending(signal.shard, *RESETS):
         state.alarms[signal.shard] = Alarm(log_offset, signal)
+    case = state.case
+    if case is not None:
+        case.alarms_in_all += 1
+        if len(case.alarms) < TOLD:
+            about = {"detector": signal.data.get("detector", ""), "shard": signal.shard, "at": signal.ts, "n": signal.n}
+            case.alarms.append({**about, "change_offset": signal.data.get("change_offset")})
 
 
 def _window(state: State, log_offset: int, signal: Signal) -> None:
@@ -104,6 +112,7 @@ def _block(state: State, log_offset: int, signal: Signal) -> None:
     for n, champion, challenger, sums in case.blocks.add(data["block"], signal.shard, *numbers):
         if n and counts:
             case.trial.add_block(n, champion, challenger, sums)
+            case.growth.take(case.trial)
             if case.canary is not None:
                 case.canary.guard.add_block(n, challenger, champion)
 

@@ -11,7 +11,8 @@ from ..drift.contract import Agreed
 from ..drift.diagnose import MOVED, Diagnosis, Evidence, diagnose
 from ..drift.features import Finding, Look
 
-SHOWN: Final = 20  # features in a document
+SHOWN: Final = 20  # features in the document of a model
+LISTED: Final = 200  # in that of its features
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,31 @@ class Inputs:
         if look is not None:
             told |= {
                 "at": look.at, "looks": look.looks, "flagged": sorted(look.flagged), "appeared": list(look.appeared),
-                "features": [shift.doc() for shift in look.shifts[:SHOWN]], "histograms": dict(look.histograms),
+                "features": [shift.doc() for shift in look.shifts[:SHOWN]],
+                "histograms": {name: look.histograms[name] for name in list(look.flagged)[:SHOWN] if name in look.histograms},
             }  # fmt: skip
         return told
+
+    def named(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """The newest numbers of these features, each with its histogram or null; those of which there are none are left out."""
+        if self.look is None:
+            return []
+        shifts = {shift.name: shift for shift in self.look.shifts}
+        return [{**shifts[name].doc(), "histogram": self.look.histograms.get(name)} for name in names if name in shifts]
+
+    def features_doc(self, since: float, reference: int, told: Mapping[str, float]) -> dict[str, Any] | None:
+        """Every watched feature of the newest look, the surest first, at most `LISTED`; None before there is a look.
+
+        `since`: from when on the `reference` events are taken. `told`: the features that were told to have drifted, by when.
+        """
+        look = self.look
+        if look is None:
+            return None
+        features = self.named([shift.name for shift in look.shifts[:LISTED]])
+        for one in features:
+            one["flagged_since"] = told.get(one["name"], look.flagged.get(one["name"]))
+        return {
+            "reference": {"since": since, "n": reference}, "at": look.at, "looks": look.looks, "settled": look.settled,
+            "in_all": len(look.shifts), "features": features, "findings": [finding._asdict() for finding in self.findings],
+            "appeared": list(look.appeared),
+        }  # fmt: skip

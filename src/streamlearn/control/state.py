@@ -17,6 +17,7 @@ from ..retrain.reversal import Reversal
 from ..retrain.sums import NONE, Sums, merge
 from ..retrain.trial import Trial
 from .course import Course
+from .growth import Growth
 
 
 class Phase(StrEnum):
@@ -128,9 +129,10 @@ class Case:
     "manual", "policy", "changed" (the file), "contract" (the features), "rewind" or "restore".
 
     `confirmed`: the drift about which the policies are asked, `batches` what came after it; `kept` once they have kept the
-    model; `evidence`: the policy that opened the case has seen losses. Of the last two kinds, whose end a person has decided:
-    `to` is where a rewind goes back to and `skip` what it passes over, by shard, `base` the version that a restore goes on
-    from. `bases` and `skips` are those of the fit under way.
+    model; `evidence`: the policy that opened the case has seen losses. `alarms`: the first others that came while it was open,
+    of `alarms_in_all`, for people. Of the last two kinds, whose end a person has decided: `to` is where a rewind goes back to
+    and `skip` what it passes over, by shard, `base` the version that a restore goes on from. `bases` and
+    `skips` are those of the fit under way.
     """
 
     id: str
@@ -152,6 +154,7 @@ class Case:
     empties: int = 0  # fits that found too few events
     not_before: float = 0.0
     trial: Trial | None = None
+    growth: Growth = field(default_factory=Growth)
     trial_seq: int = -1
     blocks: Blocks = field(default_factory=lambda: Blocks(1))
     rehearsals: dict[int, list[tuple[int, float, float]]] = field(default_factory=dict)  # by shard, see `records.Signal`
@@ -175,6 +178,8 @@ class Case:
     kept: bool = False
     evidence: bool = False
     changes: list[dict[str, str]] = field(default_factory=list)  # of the features, see `contract`
+    alarms: list[dict[str, Any]] = field(default_factory=list)
+    alarms_in_all: int = 0
 
     @property
     def decided(self) -> bool:

@@ -3,7 +3,9 @@
     model    by model           state, version, previous, shadow, canary (version, share, salt), case, degraded, held, features,
                                 since, contract (the open case of features that are other ones), and how the file differs from
                                 what serves; what metrics are made of, see `tally`
-    case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far; how it ended
+    case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far, how it
+                                grew; alarms that came meanwhile; how it ended
+    features by model           the newest look at each watched feature, with histograms: put when there was one
     version  by model@version   what it was made from and with, how it was tried, who decided, fate: see `versions`
     history  by model           which version served from when to when: see `versions`
     role     "control"          when it was last there, who leads, how often it had to wait: put by the loop, not folded
@@ -17,10 +19,13 @@ from typing import Any, Final
 
 import msgspec
 
-from ..records import Claim, ControlRecord, Decision, Request
+from ..config import ModelSettings
+from ..drift.features import Look
+from ..records import Claim, ControlRecord, Decision, KeyMade, KeyRevoked, Refused, Request, audit_id
 from ..retrain.rewind import as_json
 from . import versions
 from .changes import differs
+from .seen import Inputs
 from .state import Phase, State
 from .tally import Tally
 from .world import Said, words
@@ -32,6 +37,10 @@ ENDINGS: Final = frozenset(
     {"rejected", "expired", "broken_input", "retrain_failed", "retrain_kept", "trial_lost", "recovered", "not_recovered",
      "rollback_started"}
 )
+TYPES: Final[dict[type, str]] = {
+    Claim: "claim", Request: "request", Decision: "decision", KeyMade: "key_made", KeyRevoked: "key_revoked",
+    Refused: "refused",
+}  # fmt: skip
 HIDDEN: Final = frozenset({"knows", "fit", "reference", "command", "then", "settings", "search"})  # of a step's numbers
 SHOWN: Final = {
     Phase.STEADY: "steady", Phase.CONFIRM: "case", Phase.CONFIRMED: "confirmed", Phase.RETRAINING: "retraining",
@@ -41,15 +50,11 @@ SHOWN: Final = {
 }  # fmt: skip
 
 
-def audit_id(offset: int) -> str:
-    """The id of the audit document of a control-log offset; ids sort as offsets do."""
-    return f"{offset:020d}"
-
-
 class Book:
     """The documents, and which of them have changed since `taken`. Audit documents leave with it and are not kept."""
 
     def __init__(self) -> None:
+        self._looked: dict[str, tuple[Look | None, dict[str, float]]] = {}  # what the features' documents were made of
         self._docs: dict[Key, Doc] = {}
         self._changed: dict[Key, None] = {}
         self._tally = Tally()
@@ -62,20 +67,36 @@ class Book:
             self._enter(offset, record, state)
 
     def see(
-        self, state: State, progress: tuple[int, int] | None, seen: Doc | None = None, said: Sequence[Said] = ()
+        self, state: State, progress: tuple[int, int] | None, seen: Inputs | None = None, said: Sequence[Said] = ()
     ) -> None:
-        """Bring the model's document, and those of its open case, up to the present; `said`: what its policies say."""
+        """Bring the documents of the model, its features and its open case up to the present.
+
+        `seen`: the newest look at its features; `said`: what its policies say.
+        """
         if state.settings is not None:
-            self._put(("model", state.name), model_doc(state, seen, said) | self._tally.doc(state))
+            doc = model_doc(state, None if seen is None else seen.doc(), said)
+            self._put(("model", state.name), doc | self._tally.doc(state))
+            if seen is not None:
+                self._see_features(state, state.settings, seen)
         case = state.case
         if case is None or ("case", case.id) not in self._docs:
             return
         live: Doc = {
             "progress": None if progress is None else {"done": progress[0], "total": progress[1]},
-            "trial": state.trial_numbers or None,
+            **_live(state),
         }
         key = ("case", case.id)
         self._put(key, {**self._docs[key], **live})
+
+    def _see_features(self, state: State, settings: ModelSettings, seen: Inputs) -> None:
+        """Every feature's newest numbers, made only when there was a new look at them."""
+        known, told = self._looked.get(state.name), dict(state.drifted)
+        if known is not None and known[0] is seen.look and known[1] == told:
+            return
+        self._looked[state.name] = seen.look, told
+        doc = seen.features_doc(state.input_since, settings.drift.features.reference, told)
+        if doc is not None:
+            self._put(("features", state.name), doc)
 
     def changed(self) -> dict[Key, bytes]:
         """The documents to be put, as JSON."""
@@ -116,7 +137,7 @@ class Book:
         empty: Doc = {
             "id": decision.case, "model": state.name, "kind": decision.numbers.get("kind", ""), "open": True,
             "outcome": None, "opened_at": decision.at, "closed_at": None, "version": None, "progress": None, "trial": None,
-            "search": None, "steps": [],
+            "growth": None, "alarms": None, "search": None, "steps": [],
         }  # fmt: skip
         doc = dict(self._docs.get(key, empty))
         doc["steps"] = [*doc["steps"], step_doc(offset, decision)]
@@ -133,8 +154,16 @@ class Book:
         if decision.kind in ("retrain_failed", "retrain_kept") and still_open and not decision.numbers["final"]:
             doc["outcome"] = None
         if still_open:
-            doc["trial"] = state.trial_numbers or None
+            doc |= _live(state)
         self._put(key, doc)
+
+
+def _live(state: State) -> Doc:
+    """What signals, and not decisions, change of the open case's document."""
+    case = state.case
+    assert case is not None
+    alarms = {"items": list(case.alarms), "in_all": case.alarms_in_all} if case.alarms else None
+    return {"trial": state.trial_numbers or None, "growth": case.growth.doc(), "alarms": alarms}
 
 
 def model_doc(state: State, seen: Doc | None = None, said: Sequence[Said] = ()) -> Doc:
@@ -195,10 +224,14 @@ def step_doc(offset: int, decision: Decision) -> Doc:
 def audit_doc(offset: int, record: ControlRecord, took_effect: bool) -> Doc:
     """A record of the control log as it is, with its type, its place there (`control`), and whether it changed anything.
 
-    `id` is the document's; a request's own is `request`.
+    `id` is the document's; a request's own is `request`. `model` is empty for what concerns none, or several.
     """
-    kind = {Claim: "claim", Request: "request", Decision: "decision"}[type(record)]
+    kind = TYPES[type(record)]
     fields = msgspec.structs.asdict(record)
     if isinstance(record, Request):
         fields["request"] = fields.pop("id")
-    return {"id": audit_id(offset), "control": offset, "type": kind, "took_effect": took_effect, **fields}
+    elif isinstance(record, KeyMade):  # whoever reads the trail needs no digests
+        del fields["salt"], fields["digest"]
+    elif isinstance(record, Refused) and len(record.models) == 1:
+        fields["model"] = record.models[0]
+    return {"id": audit_id(offset), "control": offset, "type": kind, "took_effect": took_effect, "model": "", **fields}

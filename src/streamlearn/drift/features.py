@@ -46,6 +46,7 @@ from .compare import (
 POOL: Final = 5000  # events that stand for all before the newest block
 CELLS: Final = 1_000_000  # values in that pool at most, over all features
 MOST: Final = 1000  # features that are watched, the most frequent ones
+PICTURED: Final = 200  # of those, with histograms, those first that are flagged, and then the surest
 CODES: Final = 500  # categories of one feature that are told apart
 CALM: Final = 3  # blocks in a row without a difference, after which an episode of drift is over
 TYPE_CHANGE: Final = 0.1  # rise of the share of values of another type that is a break of the schema
@@ -281,7 +282,8 @@ class FeatureWatch:
         ]
         shifts.sort(key=lambda shift: (-shift.e, shift.p))
         appeared = sorted(set().union(*events) - self._types.keys())[:20]
-        pictures = {name: self._picture(name, columns[name]) for name in list(self._flagged)[:20] if name in columns}
+        shown = dict.fromkeys([*self._flagged, *(shift.name for shift in shifts)])
+        pictures = {name: self._picture(name, columns[name]) for name in list(shown)[:PICTURED] if name in columns}
         return Look(
             at, began, self._looks, tuple(shifts), dict(self._flagged), settled, self._calm_at, self._findings(columns),
             tuple(appeared), pictures,

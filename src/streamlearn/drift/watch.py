@@ -45,6 +45,7 @@ MAX_BLOCKS: Final = 2000
 MIN_BLOCKS: Final = 20
 EACH: Final = ("score", "label_rate")  # shown once for an event, so that a detector's width is one in events
 RECENT: Final = 100
+BINS: Final = 20  # of a histogram of losses that are not 0 or 1, over [0, 1]; for people, no test uses it
 NEIGHBOURS: Final = 15
 
 
@@ -292,6 +293,7 @@ class DriftWatch:
         if self._loss == "bounded":
             length = self._block
             blocks = min(len(losses) // length, MAX_BLOCKS)
+            summary["bins"] = np.histogram(losses, BINS, (0.0, 1.0))[0].tolist()
             summary["blocks"] = losses[len(losses) - blocks * length :].reshape(blocks, length).mean(axis=1).tolist()
         return summary
 

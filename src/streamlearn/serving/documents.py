@@ -8,8 +8,11 @@ from typing import Any, Final
 import msgspec
 from starlette.responses import Response
 
+from ..errors import EventError
+from ..events import parse_time
 from . import openapi
 from .deps import Shared
+from .problems import ProblemError
 
 MODEL_NAME: Final = openapi.path_parameter("model", "The model's name in the configuration", "delay")
 
@@ -23,3 +26,20 @@ async def documents(hub: Shared, kind: str, ids: list[str] | None = None) -> lis
     """Control's documents of one kind, each with its id. Raises StoreUnavailable."""
     found = await asyncio.to_thread(hub.deps.store.views, kind, ids)
     return [{"id": id} | msgspec.json.decode(doc, type=dict[str, Any]) for id, doc in found.items()]
+
+
+def instant(text: str | None, field: str) -> float | None:
+    """The time in a query's parameter, Unix seconds or RFC 3339. Raises ProblemError, naming the field, for what is none."""
+    if text is None:
+        return None
+    try:
+        return parse_time(float(text))
+    except ValueError:
+        pass
+    except EventError as error:
+        raise ProblemError("rejected", f"{field}: {error.detail}", {"field": field}) from None
+    try:
+        return parse_time(text)
+    except EventError as error:
+        detail = f"{field}: {error.detail}, nor Unix seconds; a + in it is written %2B"
+        raise ProblemError("rejected", detail, {"field": field}) from None

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SLOW_POLL_S: Final = 0.2
 CAUSES: Final = ("drift", "store", "publication", "learner_silent", "held", "log", "catching_up")
 WEIGH_S: Final = 30.0
+HELD: Final = "learning is held: "  # how that reason begins
 MAX_BACKOFF_S: Final = 2.0
 SHORTEST_PAUSE_S: Final = 0.005  # between two polls, however many publications are told of
 _log = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ class Holder:
     def ready(self) -> list[str]:
         """What keeps the service from answering for every model: one line each."""
         return [
-            f"model {name!r}, shard {slot.shard}: " + "; ".join([slot.refused or "nothing published yet", *_catching_up(slot)])
+            f"model {name!r}, shard {slot.shard}: " + "; ".join([slot.refused or "nothing published yet", *catching_up(slot)])
             for name, slots in self.slots.items() for slot in slots if slot.served is None
         ]
 
@@ -330,14 +331,14 @@ class Holder:
         if silent > self._stale_s:
             yield "learner_silent", f"the learner has not reported for {silent:.0f} s"
         if status.held is not None:
-            yield "held", f"learning is held: {status.held}"
+            yield "held", f"{HELD}{status.held}"
         if status.log_lost_s is not None:
             yield "log", f"the learner has not been able to read the log for {status.log_lost_s + silent:.0f} s"
-        for text in _catching_up(slot):
+        for text in catching_up(slot):
             yield "catching_up", text
 
 
-def _catching_up(slot: Slot) -> list[str]:
+def catching_up(slot: Slot) -> list[str]:
     """How far the learner is with what was there when it began, while it has not read that."""
     past = None if slot.status is None or slot.status.backfill is None else told([slot.status.backfill])
     return [] if past is None else [past]

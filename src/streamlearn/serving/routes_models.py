@@ -1,4 +1,4 @@
-"""Models and their status, drift cases, the audit trail; and what a person may ask of control. Versions: `routes_versions`."""
+"""Models and their status, and what a person may ask of control. Versions: `routes_versions`; cases: `routes_cases`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..retrain.rewind import parse_place, parse_range
 from . import openapi
 from .auth import CALLER
 from .deps import shared
-from .documents import MODEL_NAME, documents, json_answer
-from .examples import ASKED, AUDIT_ID, CASE, DECISION, MODEL
+from .documents import MODEL_NAME, json_answer
+from .examples import ASKED, MODEL
 from .ingest import content_type, read_body
 from .problems import ProblemError
 from .views import model_view
@@ -36,9 +36,7 @@ ACTIONS: Final = {
 MAX_ASK_BYTES: Final = 16_384
 MAX_USER: Final = 128
 MAX_REASON: Final = 1000
-MAX_PAGE: Final = 1000
 router: Final = APIRouter(route_class=openapi.PlainRoute)
-
 
 
 @router.get(
@@ -75,82 +73,6 @@ async def get_model(request: Request) -> Response:
     hub, name = shared(request), request.path_params["model"]
     hub.holder.shards(name)
     return json_answer(model_view(name, hub.deps.settings, hub.holder, hub.deps.timer()))
-
-
-@router.get(
-    "/v1/cases",
-    tags=["cases"],
-    summary="Drift cases",
-    description="All of them, oldest first, each with everything that happened",
-    response_class=Response,
-    openapi_extra=openapi.operation(
-        parameters=[openapi.query_parameter("model", "Only those of this model", {"type": "string"}, "delay")],
-        responses=[
-            openapi.answer(200, "The cases", openapi.content(wire.Page, ("one", {"items": [CASE], "next": None}))),
-            openapi.problems("store-unavailable"),
-        ],
-    ),
-)
-async def get_cases(request: Request) -> Response:
-    model = request.query_params.get("model")
-    items = await documents(shared(request), "case")
-    return json_answer(wire.Page([doc for doc in items if model is None or doc.get("model") == model]))
-
-
-@router.get(
-    "/v1/cases/{case}",
-    tags=["cases"],
-    summary="One drift case",
-    description="Alarm, confirmation, retraining with its progress, trial, promotion, recovery: times, offsets and numbers",
-    response_class=Response,
-    openapi_extra=openapi.operation(
-        parameters=[openapi.path_parameter("case", "The case's id", "delay-17")],
-        responses=[
-            openapi.answer(
-                200, "The case", {"application/json": {"schema": {"type": "object"}, "examples": {"case": {"value": CASE}}}}
-            ),
-            openapi.problems("not-found", "store-unavailable"),
-        ],
-    ),
-)
-async def get_case(request: Request) -> Response:
-    id = request.path_params["case"]
-    found = await documents(shared(request), "case", [id])
-    if not found:
-        raise ProblemError("not-found", f"there is no case {id!r}; GET /v1/cases lists them")
-    return json_answer(found[0])
-
-
-@router.get(
-    "/v1/audit",
-    tags=["cases"],
-    summary="The audit trail",
-    description="Every decision and every request, in order. Send the answer's next as after to go on",
-    response_class=Response,
-    openapi_extra=openapi.operation(
-        parameters=[
-            openapi.query_parameter("limit", "At most so many", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}, 100),
-            openapi.query_parameter("after", "Only those after the one with this id", {"type": "string"}, AUDIT_ID),
-        ],
-        responses=[
-            openapi.answer(200, "A page", openapi.content(wire.Page, ("one", {"items": [DECISION], "next": AUDIT_ID}))),
-            openapi.problems("rejected", "store-unavailable"),
-        ],
-    ),
-)
-async def get_audit(request: Request) -> Response:
-    text = request.query_params.get("limit", "100")
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_PAGE:
-        raise ProblemError("rejected", f"limit: write a whole number from 1 to {MAX_PAGE}", {"field": "limit"})
-    items, limit = await documents(shared(request), "audit"), int(text)
-    after = request.query_params.get("after")
-    if after is not None:
-        ids = [str(doc["id"]) for doc in items]
-        if after not in ids:
-            raise ProblemError("rejected", f"after: there is no entry {after!r}", {"field": "after"})
-        items = items[ids.index(after) + 1 :]
-    page = items[:limit]
-    return json_answer(wire.Page(page, str(page[-1]["id"]) if len(items) > limit else None))
 
 
 async def ask(request: Request) -> Response:

@@ -128,6 +128,6 @@ async def problem(request: Request) -> Response:
     return Response(msgspec.json.encode(document), media_type="application/json")
 
 
-@router.get("/", include_in_schema=False)
+@router.get("/api", include_in_schema=False)
 async def index(request: Request) -> Response:
-    return HTMLResponse(openapi.index_page(request.app.openapi()))
+    return HTMLResponse(openapi.index_page(request.app.openapi()), headers=openapi.INDEX_HEADERS)

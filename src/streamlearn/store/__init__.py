@@ -1,7 +1,8 @@
-"""The store: checkpoints for recovery, publications for serving, versions, and views of the control log.
+"""The store: checkpoints for recovery, publications for serving, versions, views of the control log, and history.
 
-It holds nothing that the log cannot bring back. Every write for a shard carries the writer's generation and is refused
-(`Fenced`) when a newer one was seen for that shard. Blobs are opaque here: `codec` signs and checks them.
+It holds nothing that the log cannot bring back, but for the history: how models did, for people to look at. Every write for a
+shard carries the writer's generation and is refused (`Fenced`) when a newer one was seen for that shard. Blobs are opaque here:
+`codec` signs and checks them.
 """
 
 from __future__ import annotations
@@ -112,6 +113,21 @@ class Store(Protocol):
 
     def clear_views(self) -> None:
         """Drop every view, so that they can be rebuilt from the control log."""
+
+    def put_history(self, model: str, step: int, at: int, row: bytes, was: bytes | None) -> bool:
+        """Put the row at `at` (Unix seconds) of a model's series in steps of `step` seconds, over `was`; None for nothing.
+
+        False, and nothing is done, when something else is there: another process has written it since it was read.
+        """
+
+    def history(self, model: str, step: int, since: int, until: int) -> list[tuple[int, bytes]]:
+        """The rows (at, row) with `since` <= at < `until`, in order."""
+
+    def drop_history(self, model: str, step: int, before: int) -> None:
+        """Forget the rows below `before`."""
+
+    def histories(self) -> list[tuple[str, int]]:
+        """Every (model, step) of which there is a row, in order."""
 
     def shards(self) -> list[tuple[str, int]]:
         """Every (model, shard) that was written for, in order; perhaps also one of which everything was dropped."""

@@ -1,6 +1,7 @@
 """Backups of a store: copies of its blobs and views in a folder or an object store, and a manifest of them, written last.
 
     URL/NAME/checkpoint/MODEL/SHARD/ID     publication/MODEL/SHARD     version/MODEL/VERSION/SHARD     views/KIND
+    URL/NAME/history/MODEL/STEP            a model's series, all rows of one step
     URL/NAME/manifest.json                 what there is, with sizes and SHA-256: a folder without one is no backup
 
 The URL is fsspec's: a path, file://, s3://, gs://, memory:// and others, as far as their packages are installed. A backup holds
@@ -29,14 +30,16 @@ SCHEMA: Final = 1
 MANIFEST: Final = "manifest.json"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 TRIES: Final = 3
+ALL: Final = 1 << 48  # beyond every time
 
 Check = Callable[[str, str, int, bytes], None]
 Progress = Callable[[int, int], None]
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One object. `kind` is checkpoint, publication, version or views; `path` is within the backup; `id` a checkpoint's, in the
-    store that it came from; `generation` is its writer's, for a publication that of the shard's newest checkpoint."""
+    """One object. `kind` is checkpoint, publication, version, views or history; `path` is within the backup; `id` a
+    checkpoint's, in the store that it came from; `generation` is its writer's, for a publication that of the shard's newest
+    checkpoint; `step` is a history's, in seconds."""
 
     kind: str
     path: str
@@ -50,6 +53,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     created: float = 0.0
     views: str = ""
     build: str = ""
+    step: int = 0
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -144,7 +148,7 @@ def name_of(now: float) -> str:
 def backup(
     store: Store, vault: Vault, name: str, now: float, *, check: Check, checkpoints: int, progress: Progress
 ) -> Manifest:
-    """Copy the `checkpoints` newest sound checkpoints of each shard, the publications, the versions and the views.
+    """Copy the `checkpoints` newest sound checkpoints of each shard, the publications, the versions, the views, the history.
 
     `check(kind, model, shard, blob)` raises CodecError for a blob that is not sound: it is left out, and noted. `progress` is
     called with the number of steps done and of all. Raises ConfigError for a name that is taken, StoreError.
@@ -156,8 +160,8 @@ def backup(
     items: list[Item] = []
     notes: list[str] = []
     view_offset = store.view_offset()
-    shards, versions, kinds = store.shards(), store.versions(), store.view_kinds()
-    steps = _Steps(progress, len(shards) + len(versions) + len(kinds) + 1)
+    shards, versions, kinds, series = store.shards(), store.versions(), store.view_kinds(), store.histories()
+    steps = _Steps(progress, len(shards) + len(versions) + len(kinds) + len(series) + 1)
 
     def keep(kind: str, path: str, blob: bytes, **said: Any) -> None:
         vault.put(name, path, blob)
@@ -193,6 +197,10 @@ def backup(
         steps.done()
     for kind in kinds:
         keep("views", f"views/{kind}", msgspec.msgpack.encode(list(store.views(kind).items())), views=kind)
+        steps.done()
+    for model, step in series:
+        rows = store.history(model, step, 0, ALL)
+        keep("history", f"history/{model}/{step}", msgspec.msgpack.encode(rows), model=model, step=step)
         steps.done()
     manifest = Manifest(SCHEMA, name, now, view_offset, items, list(dict.fromkeys(notes)))
     vault.finish(name, msgspec.json.format(msgspec.json.encode(manifest)))
@@ -265,7 +273,8 @@ def restore(store: Store, vault: Vault, manifest: Manifest, progress: Progress) 
     """Put back what the store does not have: a checkpoint, publication or version that is there already stays.
 
     A checkpoint comes back with its generation and time, so that it never goes before one of a newer writer; views only into
-    a store that has none. A damaged object is left out. Raises StoreError.
+    a store that has none; of a model's history what is older than what the store has of it. A damaged object is left out.
+    Raises StoreError.
     """
     steps = _Steps(progress, len(manifest.objects))
     put: dict[str, int] = {}
@@ -321,7 +330,19 @@ def _put_version(store: Store, item: Item, blob: bytes) -> bool:
     return True
 
 
-_PUT: Final = {"checkpoint": _put_checkpoint, "publication": _put_publication, "version": _put_version}
+def _put_history(store: Store, item: Item, blob: bytes) -> bool:
+    there = store.history(item.model, item.step, 0, ALL)
+    oldest = there[0][0] if there else ALL
+    rows = msgspec.msgpack.decode(blob, type=list[tuple[int, bytes]])
+    older = [(at, row) for at, row in rows if at < oldest]
+    for at, row in older:
+        store.put_history(item.model, item.step, at, row, None)
+    return bool(older)
+
+
+_PUT: Final = {
+    "checkpoint": _put_checkpoint, "publication": _put_publication, "version": _put_version, "history": _put_history,
+}  # fmt: skip
 
 
 def _documents(blob: bytes) -> Sequence[tuple[str, bytes]]:

@@ -3,7 +3,9 @@
     {PREFIX:MODEL/SHARD}:v1:shard       a hash: the generation, the pointers to checkpoints and publication, the status
     {PREFIX:MODEL/SHARD}:v1:versions    a hash: the pointers to fitted versions
     {PREFIX:MODEL/SHARD}:v1:part:…      the blobs, in parts (see `redis_parts`)
-    {PREFIX}:v1:…                       which shards there are, the counter of ids, the views; the channel `publications`
+    {PREFIX:MODEL}:v1:history:STEP      a sorted set: rows of history, each its time in 8 bytes and what was put, by that time
+    {PREFIX}:v1:…                       which shards and series there are, the counter of ids, the views, the channel
+                                        `publications`
 
 The braces make a Cluster keep a shard on one node, so that a script may move its pointers in one step. It must never let an
 older generation write over a newer one, whatever was lost in between: the fence and the pointers are one key.
@@ -19,6 +21,7 @@ Corrupt, so that the one before it is used, a version as not there, a publicatio
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import time
@@ -46,17 +49,19 @@ Place = tuple[str, int]
 class RedisStore:
     """The store at `url` (see `redis_address`), under keys that begin with `prefix`. `clock` gives Unix seconds.
 
-    A `password` goes before the one in the URL. Connects when it is first used. No wait for the server is longer than
-    `timeout_s`, none for a connection longer than `connect_timeout_s`. Raises ConfigError for a wrong url or prefix.
+    A `password` goes before the one in the URL; a function is asked anew for each connection. Connects when it is first used.
+    No wait for the server is longer than `timeout_s`, none for a connection longer than `connect_timeout_s`. Raises ConfigError
+    for a wrong url or prefix.
     """
 
     def __init__(
-        self, url: str, *, prefix: str = "streamlearn", password: str | None = None, timeout_s: float = 3.0,
+        self, url: str, *, prefix: str = "streamlearn", password: str | Callable[[], str] | None = None, timeout_s: float = 3.0,
         connect_timeout_s: float = 2.0, part_bytes: int = PART_BYTES, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         if not PREFIX.fullmatch(prefix):
             raise ConfigError("store.redis.prefix", f"is {prefix!r}", "Use letters, digits and . _ -, 100 characters at most")
-        self._link = Link(parse(url, password), timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
+        asked, text = (password, None) if callable(password) else (None, password)
+        self._link = Link(parse(url, text), timeout_s=timeout_s, connect_timeout_s=connect_timeout_s, password=asked)
         self._prefix, self._root, self._part_bytes, self._clock = prefix, f"{{{prefix}}}:v1", part_bytes, clock
         self._listed: dict[Place, frozenset[int]] = {}
 
@@ -209,6 +214,28 @@ class RedisStore:
         while self._link.run(scripts.CLEAR_VIEWS, self._view_keys(self.view_kinds()), [])[0] != b"ok":
             pass  # another kind came meanwhile
 
+    # -- history
+
+    def put_history(self, model: str, step: int, at: int, row: bytes, was: bytes | None) -> bool:
+        self._link.command("SADD", f"{self._root}:histories", f"{model}/{step}")
+        mark = at.to_bytes(8, "big", signed=True)  # two times may have the same row
+        there = "" if was is None else hashlib.sha1(mark + was).hexdigest()
+        answer = self._link.run(scripts.PUT_HISTORY, [self._series(model, step)], [at, mark + row, there])
+        return bool(answer[0] == b"ok")
+
+    def history(self, model: str, step: int, since: int, until: int) -> list[tuple[int, bytes]]:
+        rows = self._link.command("ZRANGEBYSCORE", self._series(model, step), since, f"({until}")
+        return [(int.from_bytes(row[:8], "big", signed=True), row[8:]) for row in rows]
+
+    def drop_history(self, model: str, step: int, before: int) -> None:
+        self._link.command("ZREMRANGEBYSCORE", self._series(model, step), "-inf", f"({before}")
+
+    def histories(self) -> list[tuple[str, int]]:
+        names = [name.decode().rpartition("/") for name in self._link.command("SMEMBERS", f"{self._root}:histories")]
+        series = sorted((model, int(step)) for model, _, step in names)
+        there = self._link.commands([("EXISTS", self._series(*one)) for one in series])
+        return [one for one, found in zip(series, there, strict=True) if found]
+
     # -- all of it
 
     def shards(self) -> list[tuple[str, int]]:
@@ -227,6 +254,7 @@ class RedisStore:
         for (model, _), pair, one, two in zip(places, hashes, contents[::2], contents[1::2], strict=True):
             parts = (part for data in (*one, *two) if data[:8] == b'{"size":' for part in parts_of(data))
             owned += [(model, key) for key in (*pair, *parts)]
+        owned += [(model, self._series(model, step)) for model, step in self.histories()]
         owned += [("_views", key) for key in self._view_keys(self.view_kinds())]
         sizes = self._link.commands([("MEMORY USAGE", key) for _, key in owned])
         total = {model: 0 for model, _ in owned}
@@ -262,6 +290,9 @@ class RedisStore:
 
     def _versions(self, place: Place) -> str:
         return f"{self._tag(place)}:v1:versions"
+
+    def _series(self, model: str, step: int) -> str:
+        return f"{{{self._prefix}:{model}}}:v1:history:{step}"
 
     def _view_keys(self, kinds: Sequence[str] | Mapping[str, int]) -> list[str]:
         root = self._root

@@ -188,3 +188,12 @@ if redis.call('SCARD', KEYS[2]) ~= (#KEYS - 3) / 2 then return {'changed'} end
 for _, key in ipairs(KEYS) do redis.call('UNLINK', key) end
 return {'ok'}
 """)
+
+# KEYS: the rows of one series, scored by their time. ARGV: time, the row, the SHA-1 of the one that is there, '' for none.
+PUT_HISTORY: Final = _script("""
+local there = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[1])[1]
+if (there and redis.sha1hex(there) or '') ~= ARGV[3] then return {'changed'} end
+if there then redis.call('ZREM', KEYS[1], there) end
+redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
+return {'ok'}
+""")

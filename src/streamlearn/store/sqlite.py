@@ -1,8 +1,9 @@
 """The embedded store: one SQLite file of its own, so that neither it nor the log waits for the other's lock.
 
-Everything in it can be made again from the log, so a running process that finds the file gone starts an empty one. It must
-never let an older generation write over a newer one. Publications, statuses and views are committed without a flush: a power
-cut may lose the newest, which are soon put again; claims, checkpoints and versions are on the disk when a call returns.
+All in it but the history can be made again from the log, so a running process that finds the file gone starts an empty one. It
+must never let an older generation write over a newer one. Publications, statuses, views and history are committed without a
+flush: a power cut may lose the newest, which are soon put again; claims, checkpoints and versions are on the disk when a call
+returns.
 """
 
 from __future__ import annotations
@@ -48,7 +49,11 @@ LAYOUT: Final = Layout(
         "CREATE INDEX views_of_kind ON views (kind)",
         'CREATE TABLE viewed (only INTEGER PRIMARY KEY CHECK (only = 0), "offset" INTEGER NOT NULL)',
     ),
-    additions=("CREATE TABLE IF NOT EXISTS builds (checkpoint INTEGER PRIMARY KEY, build TEXT NOT NULL)",),
+    additions=(
+        "CREATE TABLE IF NOT EXISTS builds (checkpoint INTEGER PRIMARY KEY, build TEXT NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS history (model TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL, "
+        "row BLOB NOT NULL, PRIMARY KEY (model, step, at))",
+    ),
 )
 ERRORS: Final = Errors(refused=StoreError, unavailable=StoreUnavailable, full=StoreFull)
 
@@ -213,6 +218,33 @@ class SqliteStore:
             connection.execute("DELETE FROM views")
             connection.execute("DELETE FROM viewed")
 
+    # -- history
+
+    def put_history(self, model: str, step: int, at: int, row: bytes, was: bytes | None) -> bool:
+        with self._file.writing("NORMAL") as connection:
+            place = (model, step, at)
+            found = connection.execute("SELECT row FROM history WHERE model=? AND step=? AND at=?", place).fetchone()
+            if (found and found[0]) != was:
+                return False
+            connection.execute("REPLACE INTO history VALUES (?, ?, ?, ?)", (*place, row))
+        self._file.bound_wal(WAL_BYTES)
+        return True
+
+    def history(self, model: str, step: int, since: int, until: int) -> list[tuple[int, bytes]]:
+        with self._file.reading() as connection:
+            asked = "SELECT at, row FROM history WHERE model=? AND step=? AND at>=? AND at<? ORDER BY at"
+            return connection.execute(asked, (model, step, since, until)).fetchall()
+
+    def drop_history(self, model: str, step: int, before: int) -> None:
+        with self._file.writing("NORMAL") as connection:
+            connection.execute("DELETE FROM history WHERE model=? AND step=? AND at<?", (model, step, before))
+
+    def histories(self) -> list[tuple[str, int]]:
+        with self._file.reading() as connection:
+            return connection.execute("SELECT DISTINCT model, step FROM history ORDER BY model, step").fetchall()
+
+    # -- all of it
+
     def shards(self) -> list[tuple[str, int]]:
         with self._file.reading() as connection:
             rows = connection.execute("SELECT model, shard FROM shards UNION SELECT model, shard FROM versions ORDER BY 1, 2")
@@ -228,7 +260,8 @@ class SqliteStore:
         with self._file.reading() as connection:
             rows = connection.execute(
                 "SELECT model, SUM(size) FROM (SELECT model, size FROM checkpoints UNION ALL "
-                "SELECT model, LENGTH(blob) FROM publications UNION ALL SELECT model, LENGTH(blob) FROM versions) "
+                "SELECT model, LENGTH(blob) FROM publications UNION ALL SELECT model, LENGTH(blob) FROM versions UNION ALL "
+                "SELECT model, LENGTH(row) FROM history) "
                 "GROUP BY model "
                 "UNION ALL SELECT '_views', COALESCE(SUM(LENGTH(doc)), 0) FROM views"
             )
