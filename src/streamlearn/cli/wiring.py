@@ -295,6 +295,7 @@ def run_api(
 
     from ..serving.access import load_api_keys
     from ..serving.app import Deps, create_app
+    from ..telemetry import ended
     from .gentle import Gentle
     from .readiness import hold_back, tell
 
@@ -308,7 +309,10 @@ def run_api(
             log.close()
 
     api_keys = load_api_keys(environ)
-    app = create_app(Deps(world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed))
+    shares = environ.get("PROMETHEUS_MULTIPROC_DIR")
+    app = create_app(
+        Deps(world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed, shared_metrics=shares)
+    )
     server = Gentle(
         uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",
@@ -328,6 +332,8 @@ def run_api(
         tell(ready_fd, lambda: server.started, app.state.shared.holder.missing, stop)
     with listen() as listening:
         server.run(sockets=[listening])
+    if shares is not None:
+        ended(shares)
     return 0 if server.started else 1
 
 
