@@ -27,7 +27,7 @@ STATES: Final = (
     "steady", "case", "confirmed", "retraining", "trial", "canary", "watch", "closing", "rolling_back", "held"
 )
 ALWAYS: Final = ("learned", "dead")
-PER_PROCESS: Final = frozenset({"store_down_seconds", "control_silent_seconds"})
+PER_PROCESS: Final = frozenset({"build_info", "store_down_seconds", "control_silent_seconds"})
 
 _SHARD: Final = ("model", "shard")
 _TEXTS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
@@ -43,7 +43,6 @@ _TEXTS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "silenced_until_timestamp_seconds": ("gauge", ("model",), "Before when nobody is notified of it; 0 without a silence"),
     "model_state": ("gauge", ("model", "state"), "1 for the state that control has the model in"),
     "case_open": ("gauge", ("model",), "1 while a case is open"),
-    "silenced_until_timestamp_seconds": ("gauge", ("model",), "Until when nobody is notified of the model, else 0"),
     "case_age_seconds": ("gauge", ("model",), "How long the open case has been open, 0 without one"),
     "decisions_total": ("counter", ("model", "kind"), "Control's decisions"),
     "retrain_seconds": ("histogram", ("model",), "How long fits took that came to an end"),
@@ -111,7 +110,6 @@ def _control(model: str, document: dict[str, Any], at: float) -> Iterator[Row]:
     opened, trial, fits = document.get("case_opened_at"), document.get("trial"), document.get("fits_s")
     yield "silenced_until_timestamp_seconds", (model,), document.get("silenced_until") or 0.0
     yield "case_open", (model,), 1.0 if document.get("case") else 0.0
-    yield "silenced_until_timestamp_seconds", (model,), float(document.get("silenced_until") or 0.0)
     yield "case_age_seconds", (model,), 0.0 if opened is None else max(0.0, at - opened)
     for state in STATES:
         yield "model_state", (model, state), float(document.get("state") == state)
