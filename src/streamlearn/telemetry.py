@@ -47,6 +47,8 @@ class Metrics:
         self.refusals = Counter(
             "streamlearn_requests_refused_total", "Requests refused for want of room or of a log", ("why",), registry=registry
         )
+        for why in ("overloaded", "full", "log-unavailable"):  # an alarm misses the first of those that are not there before
+            self.refusals.labels(why)
         self.predictions = Counter(
             "streamlearn_predictions_total", "Predictions by model and what became of their logging", ("model", "logged"),
             registry=registry,
