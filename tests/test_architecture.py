@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "config_errors", "config_trial", "config_retrain", "config_serve", "config_history", "config_notify", "importpath",
         "sqlitefile",
     ),
-    ("errors", "config_fields", "buckets", "wire_fleet"),
+    ("errors", "config_fields", "logs", "buckets", "wire_fleet"),
 )
 DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 ADAPTERS = frozenset({"log.sqlite", "log.kafka", "store.sqlite", "store.redis"})
@@ -47,13 +47,14 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "fastapi": ("serving",),
     "starlette": ("serving",),
     "uvicorn": ("cli",),
-    "httpx": ("client",),
+    "httpx": ("client", "control.sending"),
     "typer": ("cli",),
     "rich": ("cli",),
     "pyarrow": ("cli",),
     "dask": ("retrain.cluster",),
     "distributed": ("retrain.cluster",),
     "prometheus_client": ("telemetry",),
+    "opentelemetry": ("serving.tracing",),
 }
 
 MODULES = {

@@ -127,6 +127,7 @@ PAGE = {"items": [{"id": "a"}], "next": "a"}
         ("rollback", ("delay",), ASKED, "POST /v1/models/delay/rollback", lambda got: got.by == "ada"),
         ("hold", ("delay", "odd"), ASKED, "POST /v1/models/delay/hold", lambda got: got.offset == 4),
         ("resume", ("delay", "learn"), ASKED, "POST /v1/models/delay/resume", lambda got: got.offset == 4),
+        ("silence", ("delay", 60.0), ASKED, "POST /v1/models/delay/silence", lambda got: got.offset == 4),
         ("promote", ("delay", 2), ASKED, "POST /v1/models/delay/promote", lambda got: got.offset == 4),
         ("rewind_plan", ("delay", ["0/4"], ["1:2", "2026-01-01T00:00:00+01:00:9"]), {"model": "delay", "shards": []},
          "GET /v1/models/delay/rewind?to=0%2F4&skip=1%3A2&skip=2026-01-01T00%3A00%3A00%2B01%3A00%3A9",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictStr, field_validator
 
 from .config_fields import FROZEN, Count, NotNegative, Positive
 
@@ -31,6 +31,14 @@ class ServeSettings(BaseModel):
     stale_after_s: Positive = 15
     session_hours: Positive = 12
     rates: RateSettings = RateSettings()
+    otlp_endpoint: StrictStr = ""
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _an_address(cls, text: str) -> str:
+        if text and not text.lower().startswith(("http://", "https://")):
+            raise ValueError(f"otlp_endpoint: {text!r} is no web address; write one such as http://127.0.0.1:4318")
+        return text
 
 
 class LimitSettings(BaseModel):

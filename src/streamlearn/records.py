@@ -18,6 +18,7 @@ from .lineage import Backfill
 
 LEFT_OUT: Final = "features_left_out"  # counts events taken without a feature that had another type than the champion's
 RESUME_MODES: Final = ("skip", "learn", "repair")
+LONGEST_SILENCE_S: Final = 30 * 86_400.0
 
 
 class Signal(msgspec.Struct, omit_defaults=True):
@@ -148,7 +149,8 @@ class Request(msgspec.Struct, tag="request", tag_field="type", omit_defaults=Tru
     """A person or an application asks control for something.
 
     `action`: retrain, cancel, promote, rollback, hold, resume (with `mode`), rewind (with `to`, places in the log, and `skip`,
-    ranges of it, both as `retrain.rewind` reads them), import (with `data`, see `control.imports.Offer`).
+    ranges of it, both as `retrain.rewind` reads them), import (with `data`, see `control.imports.Offer`), silence (with
+    `for_s`, seconds; 0 ends it).
     """
 
     id: str
@@ -162,6 +164,7 @@ class Request(msgspec.Struct, tag="request", tag_field="type", omit_defaults=Tru
     to: list[str] = []
     skip: list[str] = []
     data: dict[str, Any] = {}
+    for_s: float | None = None
 
 
 class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=True):
@@ -172,7 +175,8 @@ class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=T
     canary_started, trial_won, trial_lost, promoted, recovered, not_recovered, rollback_started, rollback_failed, rolled_back,
     detached, held, resumed, range_skipped, imported, request_refused; feature_drift (once for a feature and episode),
     broken_input (the case ends, no retrain), detectors_reset (after broken input has healed), rebuilt (a learner of another
-    build has read everything again: its detectors are reset). `held` and `resumed` by "diagnosis" are control's.
+    build has read everything again: its detectors are reset), silenced (no notices of the model before `until`, null for an end
+    of the silence). `held` and `resumed` by "diagnosis" are control's.
 
     `case_opened` has the case's kind in `numbers["kind"]`: drift, manual, changed (the recipe), contract (features came, went
     or changed their type: `changes` [{feature, what, was, is}], `since`, `starts` by shard), rewind, restore.
@@ -192,6 +196,27 @@ class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=T
     by: str = "control"
     why: str = ""
     numbers: dict[str, Any] = {}
+
+
+class Notified(msgspec.Struct, tag="notified", tag_field="type", omit_defaults=True):
+    """What a target of notifications was told of a model, up to the control-log offset `upto`.
+
+    `outcome`: started (a new target; what came before `upto` is not told, whatever the model), delivered, undelivered (given up
+    after so many `attempts`, with the last `error`), resent or dismissed (a person has dealt with the undelivered one whose
+    record is at offset `of`). `counts`: notices by kind; `notices`: the offsets of those that were told one by one.
+    """
+
+    model: str
+    target: str
+    outcome: str
+    at: float
+    upto: int
+    counts: dict[str, int] = {}
+    notices: list[int] = []
+    attempts: int = 0
+    error: str = ""
+    of: int = -1
+    by: str = "control"
 
 
 class KeyMade(msgspec.Struct, tag="key_made", tag_field="type", omit_defaults=True):
@@ -240,7 +265,7 @@ class Refused(msgspec.Struct, tag="refused", tag_field="type", omit_defaults=Tru
 
 ModelRecord = Claim | Request | Decision
 AccessRecord = KeyMade | KeyRevoked | Refused
-ControlRecord = ModelRecord | AccessRecord
+ControlRecord = ModelRecord | AccessRecord | Notified
 _control_decoder: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(ControlRecord)
 
 

@@ -233,7 +233,7 @@ class Ask(msgspec.Struct, omit_defaults=True):
     """What a person tells control along with a request.
 
     `version`: which to promote. `mode`: how to resume (skip, learn, repair). `to` and `skip`: of a rewind, places in the log
-    and ranges of it, each OFFSET, PARTITION/OFFSET or an RFC 3339 time, a range FROM:TO.
+    and ranges of it, each OFFSET, PARTITION/OFFSET or an RFC 3339 time, a range FROM:TO. `for_s`: for how long to be silent.
     """
 
     reason: str = ""
@@ -241,6 +241,7 @@ class Ask(msgspec.Struct, omit_defaults=True):
     mode: str = "skip"
     to: list[str] = []
     skip: list[str] = []
+    for_s: float | None = None
 
 
 class RewindShard(msgspec.Struct):

@@ -52,6 +52,7 @@ def test_every_path_of_the_api_is_there(document: dict[str, Any]) -> None:
         "GET /v1/models/{model}/versions/{version}", "GET /v1/models/{model}/history", "GET /v1/fleet",
         "GET /v1/cases", "GET /v1/cases/{case}", "GET /v1/audit",
         *(f"POST /v1/models/{{model}}/{action}" for action in ("retrain", "cancel", "promote", "rollback", "hold", "resume")),
+        "POST /v1/models/{model}/silence",
         "GET /v1/models/{model}/rewind", "POST /v1/models/{model}/rewind",
         "GET /v1/session", "POST /v1/session", "DELETE /v1/session",
         "GET /v1/live", "GET /healthz", "GET /readyz", "GET /metrics", "GET /problems/{kind}",

@@ -269,3 +269,20 @@ def test_what_the_store_takes_is_a_metric_by_model(world: Any) -> None:
         assert world.metric("streamlearn_store_size_bytes", model="delay") == taken + 5000
 
     world.run(story)
+
+
+def test_messages_that_nobody_took_are_named_and_counted(world: Any) -> None:
+    world.publish()
+    doc = {"delivered": 7, "undelivered": 2, "waiting": 1, "failing_since": None, "error": ""}
+    world.view("role", "control", {"at": world.clock(), "notify": {"ops": doc, "team": {**doc, "undelivered": 0}}})
+
+    async def story(http: Any) -> None:
+        ready = (await http.get("/readyz")).json()
+        said = [reason for reason in ready.get("degraded", ready.get("reasons", ())) if "notifications" in reason]
+        assert said == ["notifications to 'ops': 2 messages could not be delivered (streamlearn notify list)"]
+        text = (await http.get("/metrics")).text
+        assert 'streamlearn_notify_delivered_total{target="ops"} 7.0' in text
+        assert 'streamlearn_notify_undelivered{target="ops"} 2.0' in text
+        assert 'streamlearn_notify_waiting{target="team"} 1.0' in text
+
+    world.run(story)

@@ -19,6 +19,7 @@ from ..config import ModelSettings, Settings
 from ..config_errors import ConfigErrors
 from ..errors import ConfigError, LogError, ModelError, RetrainError, StreamlearnError
 from ..log import INTERNAL
+from .check_notify import targets
 from .console import console, counted, say, table, warn
 from .roles import Config
 
@@ -74,7 +75,10 @@ def findings(config: Path, settings: Settings, environ: Mapping[str, str]) -> It
     yield from _log(settings)
     yield from _store(settings)
     yield from _executor(settings)
+    yield from _tracing(settings, environ)
     yield from _contradictions(settings)
+    for found in targets(settings, environ):
+        yield Finding(*found)
 
 
 def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -256,6 +260,18 @@ def _store(settings: Settings) -> Iterator[Finding]:
             store.close()
     except StreamlearnError as error:
         yield Finding("error", "store.redis", str(error))
+
+
+def _tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    from ..serving.tracing import open_tracing
+
+    try:
+        tracing = open_tracing(settings.serve.otlp_endpoint, environ)
+    except ConfigError as error:
+        yield Finding("error", error.key, f"{error.problem}. {error.fix}")
+        return
+    if tracing is not None:
+        tracing.close()
 
 
 def _executor(settings: Settings) -> Iterator[Finding]:

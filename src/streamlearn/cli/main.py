@@ -20,6 +20,7 @@ from . import (
     healthy,
     keys,
     models,
+    notify,
     policy_bench,
     reload,
     rewind,
@@ -131,5 +132,7 @@ app.command()(ask.rollback)
 app.add_typer(models.app, name="models")
 app.command()(ask.hold)
 app.command()(ask.resume)
+app.command()(ask.silence)
+app.add_typer(notify.app, name="notify")
 app.command()(rewind.rewind)
 app.command()(dev_servers.dev_servers)

@@ -25,6 +25,7 @@ from ..log import CONTROL, Log
 from ..store import Store
 
 if TYPE_CHECKING:
+    from ..control.notifier import Notifier
     from ..learning.protocols import ResolveVersion
     from ..records import Command
     from ..retrain.executor import Executor
@@ -247,9 +248,17 @@ def run_control(settings: Settings, environ: Mapping[str, str], stop: threading.
         jobs = Jobs(log_opener(settings), world.keys, store_opener, open_executor(settings))
         try:
             leadership = world.log.join("control", [CONTROL])
-            Control(settings, world.log, world.store, world.keys, jobs, membership=leadership).run(stop)
+            notifier = open_notifier(world, environ) if settings.notify.targets else None
+            Control(settings, world.log, world.store, world.keys, jobs, membership=leadership, notifier=notifier).run(stop)
         finally:
             jobs.close()
+
+
+def open_notifier(world: World, environ: Mapping[str, str]) -> Notifier:
+    """What tells people."""
+    from ..control.notifier import Notifier
+
+    return Notifier(world.settings.notify, world.log, environ)
 
 
 def open_executor(settings: Settings) -> Executor:
@@ -295,6 +304,7 @@ def run_api(
 
     from ..serving.access import load_api_keys
     from ..serving.app import Deps, create_app
+    from ..serving.tracing import open_tracing
     from .gentle import Gentle
     from .readiness import hold_back, tell
 
@@ -308,7 +318,8 @@ def run_api(
             log.close()
 
     api_keys = load_api_keys(environ)
-    app = create_app(Deps(world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed))
+    tracing = open_tracing(world.settings.serve.otlp_endpoint, environ)
+    app = create_app(Deps(world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed, tracing=tracing))
     server = Gentle(
         uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",
@@ -328,6 +339,8 @@ def run_api(
         tell(ready_fd, lambda: server.started, app.state.shared.holder.missing, stop)
     with listen() as listening:
         server.run(sockets=[listening])
+    if tracing is not None:
+        tracing.close()
     return 0 if server.started else 1
 
 

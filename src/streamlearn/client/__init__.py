@@ -191,6 +191,11 @@ class Api:
         return (yield from self._request(model, "resume", wire.Ask(reason, mode=mode)))
 
     @_Method
+    def silence(self, model: str, for_s: float, reason: str = "") -> Flow[wire.Asked]:
+        """Ask that nobody is notified of the model for so many seconds; 0 ends that. Decisions go on as ever."""
+        return (yield from self._request(model, "silence", wire.Ask(reason, for_s=for_s)))
+
+    @_Method
     def promote(self, model: str, version: int | None = None, reason: str = "") -> Flow[wire.Asked]:
         """Ask that the version on trial serves now; or, when nothing is under way, any kept `version`, brought up to date."""
         return (yield from self._request(model, "promote", wire.Ask(reason, version)))

@@ -1,8 +1,8 @@
 """What people see of control: documents folded from the control log, plus what is going on right now. Never a source of truth.
 
     model    by model           state, version, previous, shadow, canary (version, share, salt), case, degraded, held, features,
-                                since, contract (the open case of features that are other ones), and how the file differs from
-                                what serves; what metrics are made of, see `tally`
+                                silenced_until, since, contract (the open case of features that are other ones), and how
+                                the file differs from what serves; what metrics are made of, see `tally`
     case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far, how it
                                 grew; alarms that came meanwhile; how it ended
     features by model           the newest look at each watched feature, with histograms: put when there was one
@@ -21,7 +21,7 @@ import msgspec
 
 from ..config import ModelSettings
 from ..drift.features import Look
-from ..records import Claim, ControlRecord, Decision, KeyMade, KeyRevoked, Refused, Request, audit_id
+from ..records import Claim, ControlRecord, Decision, KeyMade, KeyRevoked, Notified, Refused, Request, audit_id
 from ..retrain.rewind import as_json
 from . import versions
 from .changes import differs
@@ -39,7 +39,7 @@ ENDINGS: Final = frozenset(
 )
 TYPES: Final[dict[type, str]] = {
     Claim: "claim", Request: "request", Decision: "decision", KeyMade: "key_made", KeyRevoked: "key_revoked",
-    Refused: "refused",
+    Refused: "refused", Notified: "notified",
 }  # fmt: skip
 HIDDEN: Final = frozenset({"knows", "fit", "reference", "command", "then", "settings", "search"})  # of a step's numbers
 SHOWN: Final = {
@@ -186,6 +186,7 @@ def model_doc(state: State, seen: Doc | None = None, said: Sequence[Said] = ()) 
         "case": "" if state.case is None else state.case.id,
         "degraded": state.degraded,
         "held": state.held,
+        "silenced_until": state.silenced_until,
         "skipped": as_json(state.skipped),
         "fitted": sorted(state.fitted),
         "features": {"drifted": state.drifted, "broken": state.broken, "seen": seen},

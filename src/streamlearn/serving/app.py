@@ -47,6 +47,7 @@ from .limits import Buckets
 from .pasts import Pasts
 from .predictions import PredictionBuffer
 from .refusals import Refusals
+from .tracing import Traced
 
 DESCRIPTION: Final = "Post events; models learn from each one as it arrives; ask them for predictions."
 
@@ -109,6 +110,8 @@ def create_app(deps: Deps) -> FastAPI:
     app.add_middleware(Gate, shared=app.state.shared)
     app.add_middleware(Headers)
     app.add_middleware(Timed, metrics=metrics)  # added last, so outermost: it sees what the gate refuses
+    if deps.tracing is not None:
+        app.add_middleware(Traced, tracing=deps.tracing)
     return app
 
 

@@ -21,6 +21,7 @@ from .limits import Buckets
 from .pasts import Pasts
 from .predictions import PredictionBuffer
 from .refusals import Refusals
+from .tracing import Tracing
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Deps:
     clock: Callable[[], float] = time.time
     timer: Callable[[], float] = time.monotonic
     renewed: Callable[[str], str] | None = None
+    tracing: Tracing | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ MODEL: Final[dict[str, Any]] = {
     "control": {
         "name": "delay", "stream": "flights", "task": "binary", "state": "steady", "version": 1, "previous": None,
         "shadow": None, "canary": None, "case": "", "degraded": "", "held": None,
+        "silenced_until": None,
         "features": {"drifted": {}, "broken": None, "seen": None}, "contract": None, "policies": [], "kept": "",
         "since": 1767225600.0,
     },
