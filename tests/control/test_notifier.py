@@ -287,6 +287,7 @@ def test_a_killed_control_tells_again_what_it_could_not_write_down(tmp_path: Pat
         try:
             until((tmp_path / "data" / "log.sqlite").exists)
             log = SqliteLog(tmp_path / "data" / "log.sqlite")
+            log.create({"s": 1})
             until(lambda: [one for one in records(Notified) if one.outcome == "started"])
             request = Request("r1", "m", "hold", "ann", time.time())
             log.append(CONTROL, [Entry(b"m", msgspec.json.encode(request), partition=0)]).result()
