@@ -151,10 +151,23 @@ def test_the_index_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_text_is_cut_and_says_first_what_matters() -> None:
     doc = entry(1, why="x" * 50, numbers={"settings": {str(n): f"value{n}" for n in range(2000)}, "blocks": [0.5] * 5000})
-    text = text_of(doc)
+    text = text_of(msgspec.json.encode(doc).decode())
     assert len(text) == audit.TEXT
-    assert text.startswith("m1 promoted control " + "x" * 50)
+    assert text.startswith(f"{audit_id(1)} decision m1 promoted  control " + "x" * 50)
     assert "value3" in text
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=8,
+))  # fmt: skip
+def test_the_texts_are_the_strings_that_are_values(value: Any) -> None:
+    def texts(one: Any) -> list[str]:
+        if isinstance(one, dict):
+            one = list(one.values())
+        return [text for inner in one for text in texts(inner)] if isinstance(one, list) else [one] * isinstance(one, str)
+
+    assert text_of(msgspec.json.encode(value).decode()) == " ".join(texts(value))
 
 
 def test_it_finds_among_many_at_once() -> None:
