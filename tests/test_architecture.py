@@ -24,14 +24,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("serving", "control", "learning.worker"),
     ("retrain", "drift"),
     ("learning",),
-    ("client", "telemetry", "store", "log", "history"),
+    ("client", "telemetry", "store", "log", "history", "apikeys"),
     ("records", "wire", "lineage", "gauges"),
     ("config", "events", "keys"),
     (
         "config_errors", "config_trial", "config_retrain", "config_serve", "config_history", "config_notify", "importpath",
         "sqlitefile",
     ),
-    ("errors", "config_fields", "buckets"),
+    ("errors", "config_fields", "logs", "buckets", "wire_fleet"),
 )
 DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 ADAPTERS = frozenset({"log.sqlite", "log.kafka", "store.sqlite", "store.redis"})
@@ -47,13 +47,14 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "fastapi": ("serving",),
     "starlette": ("serving",),
     "uvicorn": ("cli",),
-    "httpx": ("client",),
+    "httpx": ("client", "control.sending"),
     "typer": ("cli",),
     "rich": ("cli",),
     "pyarrow": ("cli",),
     "dask": ("retrain.cluster",),
     "distributed": ("retrain.cluster",),
     "prometheus_client": ("telemetry",),
+    "opentelemetry": ("serving.tracing",),
 }
 
 MODULES = {

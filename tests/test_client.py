@@ -18,6 +18,7 @@ from streamlearn.client.batches import CHUNK_BYTES, chunks
 from streamlearn.client.looking import Looking
 from streamlearn.errors import Refused, Unreachable
 from streamlearn.events import Event
+from streamlearn.serving.examples import FLEET, HISTORY
 
 Handler = Callable[[httpx.Request], httpx.Response]
 POSITION = {"log": "l", "stream": "flights", "partition": 0, "offset": 7}
@@ -115,6 +116,7 @@ PAGE = {"items": [{"id": "a"}], "next": "a"}
         ("history", ("delay",), {"model": "delay", "items": []}, "GET /v1/models/delay/history", lambda got: got.items == []),
         ("history", ("delay", "2026-01-01T00:00+01:00"), {"model": "delay", "items": []},
          "GET /v1/models/delay/history?at=2026-01-01T00%3A00%2B01%3A00", lambda got: got.model == "delay"),
+        ("fleet", (), FLEET, "GET /v1/fleet", lambda got: got.models[0].spark.value == [0.851, 0.874]),
         ("versions", ("delay",), PAGE, "GET /v1/models/delay/versions", lambda got: got == [{"id": "a"}]),
         ("cases", (), PAGE, "GET /v1/cases", lambda got: got == [{"id": "a"}]),
         ("cases", ("delay",), PAGE, "GET /v1/cases?model=delay", lambda got: got == [{"id": "a"}]),
@@ -134,6 +136,7 @@ PAGE = {"items": [{"id": "a"}], "next": "a"}
         ("rollback", ("delay",), ASKED, "POST /v1/models/delay/rollback", lambda got: got.by == "ada"),
         ("hold", ("delay", "odd"), ASKED, "POST /v1/models/delay/hold", lambda got: got.offset == 4),
         ("resume", ("delay", "learn"), ASKED, "POST /v1/models/delay/resume", lambda got: got.offset == 4),
+        ("silence", ("delay", 60.0), ASKED, "POST /v1/models/delay/silence", lambda got: got.offset == 4),
         ("promote", ("delay", 2), ASKED, "POST /v1/models/delay/promote", lambda got: got.offset == 4),
         ("rewind_plan", ("delay", ["0/4"], ["1:2", "2026-01-01T00:00:00+01:00:9"]), {"model": "delay", "shards": []},
          "GET /v1/models/delay/rewind?to=0%2F4&skip=1%3A2&skip=2026-01-01T00%3A00%3A00%2B01%3A00%3A9",
@@ -152,6 +155,16 @@ def test_every_method_waiting_and_awaited(method: str, args: Any, answer: Any, r
     for request in service.requests:
         assert f"{request.method} {request.url.raw_path.decode()}" == request_line
     assert service.requests[0].content == service.requests[1].content or method == "send"
+
+
+def test_a_history_is_asked_for_by_time_steps_and_series() -> None:
+    service = Service(HISTORY)
+    asked = {"since": 1767225600.5, "until": "2026-01-01T01:00:00+01:00", "points": 60, "series": ["metric:*", "lag"]}
+    for got in both(service, "history", "delay", **asked):
+        assert got.series["lag"].mean == [12.5, None, 0.0]
+        assert (got.step_s, got.at[1], got.items[1].version) == (60, 1767225600, 2)
+    query = "since=1767225600.5&until=2026-01-01T01%3A00%3A00%2B01%3A00&points=60&series=metric%3A%2A%2Clag"
+    assert [request.url.raw_path.decode() for request in service.requests] == [f"/v1/models/delay/history?{query}"] * 2
 
 
 def test_what_is_asked_of_control_is_in_the_body() -> None:

@@ -28,6 +28,7 @@ import yaml
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
+from streamlearn.apikeys import SCOPES, given
 from streamlearn.cli.dev_kafka import Kafka, known_brokers
 from streamlearn.cli.dev_process import LOOPBACK, Local, Server, free_ports
 from streamlearn.cli.dev_redis import Redis as RedisProgram
@@ -151,9 +152,10 @@ class TestSecrets:
     def test_they_are_such_as_the_service_takes(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         folder = made_secrets(tmp_path)
         keys = load_api_keys({"STREAMLEARN_API_KEYS_FILE": str(folder / "api_keys")})
-        assert sorted(keys) == ["app", "prometheus"]
-        assert keys["prometheus"] == (folder / "metrics_key").read_text().strip()
-        assert len({*keys.values()}) == 2
+        scopes = {key.name: sorted(key.scopes) for key in keys}
+        assert scopes == {"app": ["predict", "read", "write"], "ops": sorted(SCOPES), "prometheus": ["read"]}
+        assert given("prometheus", (folder / "metrics_key").read_text().strip(), frozenset({"read"})) in keys
+        assert len({key.digest for key in keys}) == 3
         load_keys({"STREAMLEARN_KEYS_FILE": str(folder / "signing_keys")}, folder / "unused").sign(b"x")
         check_bind("0.0.0.0", keys)
         assert "can be guessed" not in caplog.text
@@ -265,8 +267,10 @@ class Stack:
     def __init__(self, here: Here, services: Mapping[str, Service]) -> None:
         self.here, self.services = here, services
         self.url = f"http://{services['serve'].address}"
-        keys = load_api_keys({"STREAMLEARN_API_KEYS_FILE": str(here.secrets / "api_keys")})
-        self.app_key, self.metrics_key = keys["app"], (here.secrets / "metrics_key").read_text().strip()
+        lines = (here.secrets / "api_keys").read_text().splitlines()
+        secrets = {line.partition(":")[0].partition("+")[0]: line.partition(":")[2] for line in lines}
+        self.app_key, self.ops_key = secrets["app"], secrets["ops"]
+        self.metrics_key = (here.secrets / "metrics_key").read_text().strip()
 
     def redis(self, **credentials: str) -> Redis:
         return Redis(port=self.here.redis, retry=None, **credentials)
@@ -366,6 +370,15 @@ class TestRunHere:
     def test_nobody_without_a_key_is_let_in(self, stack: Stack) -> None:
         assert httpx.get(f"{stack.url}/v1/models").status_code == 401
         assert httpx.get(f"{stack.url}/healthz").status_code == 200
+
+    def test_each_key_does_what_it_is_for(self, stack: Stack) -> None:
+        def asked(key: str, method: str, path: str) -> int:
+            return httpx.request(method, f"{stack.url}{path}", headers={"X-API-Key": key}).status_code
+
+        for key, reads, acts in ((stack.app_key, 200, 403), (stack.metrics_key, 200, 403), (stack.ops_key, 200, 404)):
+            assert asked(key, "GET", "/metrics") == reads
+            assert asked(key, "POST", "/v1/models/nosuch/hold") == acts
+        assert asked(stack.metrics_key, "POST", "/v1/events") == 403
 
     def test_events_are_learned_and_predicted_from(self, stack: Stack) -> None:
         with Client(stack.url, api_key=stack.app_key) as client:

@@ -31,6 +31,8 @@ from .config_errors import ConfigErrors as ConfigErrors
 from .config_errors import explain
 from .config_fields import FROZEN, Count, Margin, NotNegative, Positive, Share, Task, Whole
 from .config_history import HistorySettings as HistorySettings
+from .config_notify import NotifySettings as NotifySettings
+from .config_notify import TargetSettings as TargetSettings
 from .config_retrain import ExecutorSettings as ExecutorSettings
 from .config_retrain import RetrainSettings as RetrainSettings
 from .config_serve import LimitSettings as LimitSettings
@@ -41,7 +43,7 @@ from .errors import ConfigError
 from .events import start_text
 
 SECRETS: Final = ("KEYS", "API_KEYS")
-OTHERS: Final = ("API_KEY", "URL", "CONFIG", "DATA", "LOG_LEVEL", "TEST_SERVERS")
+OTHERS: Final = ("API_KEY", "URL", "CONFIG", "DATA", "LOG_LEVEL", "LOG_FORMAT", "TEST_SERVERS")
 RESERVED: Final = frozenset(f"STREAMLEARN_{name}" for name in (*SECRETS, *(f"{each}_FILE" for each in SECRETS), *OTHERS))
 PREFIX: Final = "STREAMLEARN_"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -279,6 +281,7 @@ class Settings(Table):
     control: ControlSettings = ControlSettings()
     history: HistorySettings = HistorySettings()
     executor: ExecutorSettings = ExecutorSettings()
+    notify: NotifySettings = NotifySettings()
     streams: dict[str, StreamSettings] = {}
     models: dict[str, ModelSettings] = {}
 

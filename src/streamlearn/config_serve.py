@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictStr, field_validator
 
 from .config_fields import FROZEN, Count, NotNegative, Positive
+
+
+class RateSettings(BaseModel):
+    """Requests a second of one API key, by the scope that they need; 0 does not limit them."""
+
+    model_config = FROZEN
+    write: NotNegative = 0
+    predict: NotNegative = 0
+    read: NotNegative = 100
+    operate: NotNegative = 2
+    burst_s: Positive = 10
 
 
 class ServeSettings(BaseModel):
@@ -18,6 +29,16 @@ class ServeSettings(BaseModel):
     prediction_buffer: Count = 10_000
     max_instances: Count = 1000
     stale_after_s: Positive = 15
+    session_hours: Positive = 12
+    rates: RateSettings = RateSettings()
+    otlp_endpoint: StrictStr = ""
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _an_address(cls, text: str) -> str:
+        if text and not text.lower().startswith(("http://", "https://")):
+            raise ValueError(f"otlp_endpoint: {text!r} is no web address; write one such as http://127.0.0.1:4318")
+        return text
 
 
 class LimitSettings(BaseModel):

@@ -29,7 +29,8 @@ def figures(statuses: Sequence[Status], window: int) -> dict[str, float]:
     """What the statuses say together; what none of them knows is left out. `window`: the model's `score_window`.
 
     metric:<name>, baseline:<baseline>:<metric> (both of the window), rate (labelled events a second), lag, pending, early,
-    dead, n (sums), freshness_p50_s, freshness_p99_s (from posted to learned), delay_p50, delay_p95 (of labels, in events).
+    dead, n (sums), freshness_p50_s, freshness_p99_s (from posted to learned), delay_p50, delay_p95 (of labels, in events),
+    detector:<name>.
     """
     if not statuses:
         return {}
@@ -42,6 +43,7 @@ def figures(statuses: Sequence[Status], window: int) -> dict[str, float]:
         "n": sum(status.n for status in statuses),
         **scores(statuses, window),
         **_slowest(statuses),
+        **_nearest(statuses),
     }
     return {name: float(value) for name, value in told.items() if math.isfinite(value)}
 
@@ -91,3 +93,9 @@ def _slowest(statuses: Sequence[Status]) -> dict[str, float]:
         if delays:
             told[f"delay_{quantile}"] = max(delays)
     return told
+
+
+def _nearest(statuses: Sequence[Status]) -> dict[str, float]:
+    """Each detector of the shard where it is nearest to an alarm."""
+    names = {name for status in statuses for name in status.drift}
+    return {f"detector:{name}": max(status.drift.get(name, -math.inf) for status in statuses) for name in sorted(names)}

@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from . import logs
 from .errors import BadSignature, ConfigError
 
 
@@ -33,9 +34,18 @@ class KeyRing:
         self._signer = next(iter(self._keys))
 
     @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all keys, the one that signs first."""
+        return tuple(self._keys)
+
+    @property
     def signer(self) -> str:
         """The id of the key that signs."""
         return self._signer
+
+    def takes_over(self, other: KeyRing) -> bool:
+        """Whether this ring verifies what `other` signs."""
+        return hmac.compare_digest(self._keys.get(other.signer, b""), other._keys[other.signer])
 
     def sign(self, data: bytes) -> tuple[str, str]:
         """Key id and hexadecimal HMAC-SHA256 of `data`."""
@@ -78,7 +88,8 @@ def secret_text(environ: Mapping[str, str], variable: str) -> str | None:
     from_file = f"{variable}_FILE"
     path = environ.get(from_file)
     if path is None:
-        return environ.get(variable)
+        text = environ.get(variable)
+        return text if text is None else _never_logged(text)
     if variable in environ:
         raise ConfigError(from_file, f"is set beside {variable}", "Set one of the two")
     return read_secret(from_file, path)
@@ -87,7 +98,7 @@ def secret_text(environ: Mapping[str, str], variable: str) -> str | None:
 def read_secret(key: str, path: str) -> str:
     """What a file of secrets holds; `key` is the setting that names it. Raises ConfigError."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return _never_logged(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(key, f"{path} cannot be read ({why})", "Name a file that this user may read") from None
@@ -96,6 +107,13 @@ def read_secret(key: str, path: str) -> str:
 def items(text: str) -> Iterator[str]:
     """The entries of a list of secrets, with commas between or each on a line of its own."""
     return filter(None, (part.strip() for line in text.splitlines() for part in line.split(",")))
+
+
+def _never_logged(text: str) -> str:
+    """The text as it is: each of its entries, and what stands behind the name of each, is kept out of the log from now on."""
+    for item in items(text):
+        logs.hide(text.strip(), item, item.partition(":")[2])
+    return text
 
 
 def _read_or_make(path: Path) -> str:
@@ -110,4 +128,4 @@ def _read_or_make(path: Path) -> str:
             pass
         finally:
             draft.unlink()
-    return path.read_text().strip()
+    return _never_logged(path.read_text().strip())

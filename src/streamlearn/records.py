@@ -18,6 +18,7 @@ from .lineage import Backfill
 
 LEFT_OUT: Final = "features_left_out"  # counts events taken without a feature that had another type than the champion's
 RESUME_MODES: Final = ("skip", "learn", "repair")
+LONGEST_SILENCE_S: Final = 30 * 86_400.0
 
 
 class Signal(msgspec.Struct, omit_defaults=True):
@@ -108,6 +109,14 @@ def open_command(data: bytes, keys: KeyRing) -> Command:
         raise BadSignature(f"not a signed command: {error}") from None
 
 
+def signer_of(data: bytes) -> str:
+    """The id of the key that is said to have signed a command's record; nothing is verified. Raises BadSignature."""
+    try:
+        return msgspec.json.decode(data, type=_Signed).key
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadSignature(f"not a signed command: {error}") from None
+
+
 class DeadLetter(msgspec.Struct, omit_defaults=True):
     """What could not be learned. `raw` is the record's value, base64; (model, shard, offset, reason) names it."""
 
@@ -140,7 +149,8 @@ class Request(msgspec.Struct, tag="request", tag_field="type", omit_defaults=Tru
     """A person or an application asks control for something.
 
     `action`: retrain, cancel, promote, rollback, hold, resume (with `mode`), rewind (with `to`, places in the log, and `skip`,
-    ranges of it, both as `retrain.rewind` reads them), import (with `data`, see `control.imports.Offer`).
+    ranges of it, both as `retrain.rewind` reads them), import (with `data`, see `control.imports.Offer`), silence (with
+    `for_s`, seconds; 0 ends it).
     """
 
     id: str
@@ -154,6 +164,7 @@ class Request(msgspec.Struct, tag="request", tag_field="type", omit_defaults=Tru
     to: list[str] = []
     skip: list[str] = []
     data: dict[str, Any] = {}
+    for_s: float | None = None
 
 
 class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=True):
@@ -164,7 +175,8 @@ class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=T
     canary_started, trial_won, trial_lost, promoted, recovered, not_recovered, rollback_started, rollback_failed, rolled_back,
     detached, held, resumed, range_skipped, imported, request_refused; feature_drift (once for a feature and episode),
     broken_input (the case ends, no retrain), detectors_reset (after broken input has healed), rebuilt (a learner of another
-    build has read everything again: its detectors are reset). `held` and `resumed` by "diagnosis" are control's.
+    build has read everything again: its detectors are reset), silenced (no notices of the model before `until`, null for an end
+    of the silence). `held` and `resumed` by "diagnosis" are control's.
 
     `case_opened` has the case's kind in `numbers["kind"]`: drift, manual, changed (the recipe), contract (features came, went
     or changed their type: `changes` [{feature, what, was, is}], `since`, `starts` by shard), rewind, restore.
@@ -186,7 +198,74 @@ class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=T
     numbers: dict[str, Any] = {}
 
 
-ControlRecord = Claim | Request | Decision
+class Notified(msgspec.Struct, tag="notified", tag_field="type", omit_defaults=True):
+    """What a target of notifications was told of a model, up to the control-log offset `upto`.
+
+    `outcome`: started (a new target; what came before `upto` is not told, whatever the model), delivered, undelivered (given up
+    after so many `attempts`, with the last `error`), resent or dismissed (a person has dealt with the undelivered one whose
+    record is at offset `of`). `counts`: notices by kind; `notices`: the offsets of those that were told one by one.
+    """
+
+    model: str
+    target: str
+    outcome: str
+    at: float
+    upto: int
+    counts: dict[str, int] = {}
+    notices: list[int] = []
+    attempts: int = 0
+    error: str = ""
+    of: int = -1
+    by: str = "control"
+
+
+class KeyMade(msgspec.Struct, tag="key_made", tag_field="type", omit_defaults=True):
+    """An API key was made. Of its secret only `digest` is kept, SHA-256 of `salt` and secret, both hexadecimal.
+
+    `key` is its id, `expires` Unix seconds, `rate` the requests a second that it may make, in the place of the settings'.
+    """
+
+    key: str
+    name: str
+    scopes: list[str]
+    salt: str
+    digest: str
+    by: str
+    at: float
+    expires: float | None = None
+    rate: float | None = None
+
+
+class KeyRevoked(msgspec.Struct, tag="key_revoked", tag_field="type", omit_defaults=True):
+    """The API key with the id `key` opens nothing any more."""
+
+    key: str
+    name: str
+    by: str
+    at: float
+    reason: str = ""
+
+
+class Refused(msgspec.Struct, tag="refused", tag_field="type", omit_defaults=True):
+    """Actions, or attempts to sign in, that were refused `count` times from `since` to `at`.
+
+    `by`: the caller, "unknown" without a valid key. `reason` is the kind of the problem, `models` and `origins` (addresses) the
+    first few that were concerned.
+    """
+
+    by: str
+    action: str
+    reason: str
+    at: float
+    since: float
+    count: int = 1
+    models: list[str] = []
+    origins: list[str] = []
+
+
+ModelRecord = Claim | Request | Decision
+AccessRecord = KeyMade | KeyRevoked | Refused
+ControlRecord = ModelRecord | AccessRecord | Notified
 _control_decoder: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(ControlRecord)
 
 

@@ -1,4 +1,4 @@
-"""What operators read: structured logs, one JSON object a line, and the metrics of the HTTP side.
+"""What operators measure: the metrics of the HTTP side. What they read: `logs`.
 
 Metrics take their registry, so that tests and several apps in one process do not share counters. Nothing here is called
 once per learned event, and nothing here may raise because of what it is given to say.
@@ -6,14 +6,9 @@ once per learned event, and nothing here may raise because of what it is given t
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from itertools import accumulate
-from typing import Any, Final, Literal, NamedTuple, TextIO
+from typing import Any, Final, Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -23,48 +18,12 @@ from prometheus_client.utils import floatToGoString
 from .buckets import Buckets
 
 __all__ = [
-    "EXPOSITION", "CollectorRegistry", "Counter", "Family", "Histogram", "JsonFormatter", "Metrics", "exposition",
-    "setup_logging", "watch",
+    "EXPOSITION", "CollectorRegistry", "Counter", "Family", "Histogram", "Metrics", "exposition", "watch",
 ]  # fmt: skip
 EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
-_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_PAINTED: Final = "color_message"  # uvicorn says everything twice, the second time with escape codes for a terminal
 LATENCY_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 ANSWER_S: Final = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.05, 0.25)
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series beside each counter, which nothing asks for
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a record: at, level, role, logger, text, whatever came in `extra`, and the traceback if any."""
-
-    def __init__(self, role: str) -> None:
-        super().__init__()
-        self._role = role
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "level": record.levelname.lower(),
-            "role": self._role,
-            "logger": record.name,
-            "text": _text(record),
-        }
-        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD and name not in (*line, _PAINTED)}
-        if record.exc_info and record.exc_info[0] is not None:
-            line["trace"] = "".join(traceback.format_exception(*record.exc_info))
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-def setup_logging(role: str, stream: TextIO | None = None, level: str = "INFO") -> None:
-    """Send every log record of this process, as JSON lines, to `stream` (default: stderr). Raises ValueError for no level."""
-    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
-    handler.setFormatter(JsonFormatter(role))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.captureWarnings(True)
 
 
 class Metrics:
@@ -160,10 +119,3 @@ def watch(registry: CollectorRegistry, families: Callable[[], Iterable[Family]])
 def exposition(registry: CollectorRegistry) -> bytes:
     """The registry as Prometheus reads it, of media type `EXPOSITION`."""
     return generate_latest(registry)
-
-
-def _text(record: logging.LogRecord) -> str:
-    try:
-        return record.getMessage()
-    except (TypeError, ValueError):  # the arguments do not fit the text: say both rather than nothing
-        return f"{record.msg} {record.args!r}"

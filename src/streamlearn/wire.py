@@ -11,6 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from .events import Features, Position, Scalar
+from .wire_fleet import Fleet as Fleet
+from .wire_fleet import FleetControl as FleetControl
+from .wire_fleet import FleetModel as FleetModel
+from .wire_fleet import FleetStore as FleetStore
+from .wire_fleet import Spark as Spark
+from .wire_fleet import Values as Values
 
 DEFAULT_URL: Final = "http://127.0.0.1:8321"
 
@@ -256,17 +262,29 @@ class Stretch(msgspec.Struct):
 
 
 class History(msgspec.Struct):
-    """What served when, oldest first."""
+    """What served when, oldest first, and how the model did in [since, until): steps of `step_s` seconds that begin `at`.
+
+    Series: metric:<name> (of the last labelled events), baseline:<baseline>:<metric>, loss (mean loss of the events labelled
+    meanwhile), detector:<name>, rate (labelled events a second), lag (records), freshness_p50_s, freshness_p99_s, pending,
+    early, dead (so far), delay_p50, delay_p95 (of labels, in events), n (labelled events so far), canary_share, held, degraded
+    (0 or 1), trial_e, trial_peak, trial_threshold, trial_mean, trial_low, trial_high, progress (of a fit, 0 to 1),
+    debt:<policy>, feature:<feature> (PSI against the reference).
+    """
 
     model: str
     items: list[Stretch]
+    since: float | None = None
+    until: float | None = None
+    step_s: int | None = None
+    at: list[float] = []
+    series: dict[str, Values] = {}
 
 
 class Ask(msgspec.Struct, omit_defaults=True):
     """What a person tells control along with a request.
 
     `version`: which to promote. `mode`: how to resume (skip, learn, repair). `to` and `skip`: of a rewind, places in the log
-    and ranges of it, each OFFSET, PARTITION/OFFSET or an RFC 3339 time, a range FROM:TO.
+    and ranges of it, each OFFSET, PARTITION/OFFSET or an RFC 3339 time, a range FROM:TO. `for_s`: for how long to be silent.
     """
 
     reason: str = ""
@@ -274,6 +292,7 @@ class Ask(msgspec.Struct, omit_defaults=True):
     mode: str = "skip"
     to: list[str] = []
     skip: list[str] = []
+    for_s: float | None = None
 
 
 class RewindShard(msgspec.Struct):
@@ -312,6 +331,26 @@ class Asked(msgspec.Struct):
     offset: int
 
 
+class SignIn(msgspec.Struct):
+    """An API key to sign in with, as `streamlearn keys make` showed it."""
+
+    key: str
+
+
+class SessionView(msgspec.Struct):
+    """Who is signed in, with which scopes, until when (Unix seconds), and the `csrf` that actions send as X-CSRF-Token.
+
+    Where no key is needed (`keys_required`), everybody on the machine is, as "anonymous".
+    """
+
+    signed_in: bool
+    name: str | None
+    scopes: list[str]
+    csrf: str | None
+    keys_required: bool
+    expires: float | None
+
+
 class Alive(msgspec.Struct):
     status: str
     version: str
@@ -337,3 +376,4 @@ class Problem(msgspec.Struct, omit_defaults=True):
     field: str | None = None
     reason: str | None = None
     retry_after: float | None = None
+    scope: str | None = None

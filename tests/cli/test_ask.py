@@ -9,7 +9,7 @@ import pytest
 
 from streamlearn.cli import ask
 from streamlearn.cli.ask import follow
-from streamlearn.errors import Refused
+from streamlearn.errors import ConfigError, Refused
 from streamlearn.wire import Page
 
 REQUEST = 100
@@ -152,3 +152,22 @@ def test_what_goes_on_right_now_is_one_line(case: dict[str, Any], line: str) -> 
 def test_a_case_that_is_not_shown_yet() -> None:
     present: Callable[..., str] = ask._present
     assert present(Service(), "m-4") == "waiting for control"
+
+
+@pytest.mark.parametrize(
+    ("span", "wanted"), [("90s", 90.0), ("30m", 1800.0), ("2h", 7200.0), ("1.5 d", 129_600.0), ("0", 0.0), ("0h", 0.0)]
+)
+def test_a_span_is_written_with_its_unit(span: str, wanted: float) -> None:
+    assert ask.seconds(span) == wanted
+
+
+@pytest.mark.parametrize("span", ["", "2", "h", "-1h", "2 weeks", "31d", "nan"])
+def test_a_span_that_is_none_says_how_to_write_one(span: str) -> None:
+    with pytest.raises(ConfigError, match=r"--for: .*Write"):
+        ask.seconds(span)
+
+
+def test_a_silence_is_done_with_its_decision(capsys: pytest.CaptureFixture[str]) -> None:
+    service = Service(decision(104, "silenced", "", numbers={"request": REQUEST, "until": 7200.0}))
+    assert follow(service, "m", "silence", REQUEST, service.sleep) == 0  # type: ignore[arg-type]
+    assert capsys.readouterr().out.splitlines()[-1].startswith("ended: nobody is notified until then")

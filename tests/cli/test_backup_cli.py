@@ -121,7 +121,7 @@ def drill(config: Path, place: str, lose: Callable[[], None], caplog: pytest.Log
     caplog.clear()
     caplog.set_level("INFO", "streamlearn.learn")
     learn(config)
-    recovered = {record.shard: record.position for record in caplog.records if record.message == "recovered"}  # type: ignore[attr-defined]  # extras
+    recovered = {record.shard: record.offset for record in caplog.records if record.message == "recovered"}  # type: ignore[attr-defined]  # extras
     assert recovered == dict(enumerate(halfway)), "it went on from the backup's positions"
     for kept, alone, position in digests(config):
         assert kept == alone

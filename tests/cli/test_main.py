@@ -16,8 +16,8 @@ from streamlearn.cli.serve import free_port
 
 COMMANDS = [
     "demo", "serve", "learn", "control", "send", "status", "check", "verify", "backup", "reload", "restore",
-    "dead-letters", "retrain", "rollback", "hold", "resume", "rewind", "dev-servers", "drift-bench", "healthy",
-    "models", "policy-bench",
+    "dead-letters", "retrain", "rollback", "hold", "resume", "silence", "rewind", "dev-servers", "drift-bench", "healthy",
+    "models", "notify", "policy-bench", "keys",
 ]  # fmt: skip
 
 

@@ -124,6 +124,14 @@ def test_each_task_has_its_score(task: str, scores: dict[str, Any], shown: list[
     assert cells(line)[3:8] == ["1,234,567", *shown]
 
 
+def test_a_silence_is_told_while_it_lasts(capsys: pytest.CaptureFixture[str]) -> None:
+    line = from_api(view(said(), control={"silenced_until": 1_767_225_600.0}))
+    show([line], lambda: 1_767_225_599.0)
+    assert "m is silenced: nobody is notified before 2026-01-01 00:00:00Z" in capsys.readouterr().out
+    show([line], lambda: 1_767_225_600.0)
+    assert "silenced" not in capsys.readouterr().out
+
+
 def test_why_a_model_is_degraded_is_told_below(capsys: pytest.CaptureFixture[str]) -> None:
     show([from_api(view(said(), degraded=["a confirmed drift", "the learner is silent"], case="m-1"))])
     lines = capsys.readouterr().out.splitlines()

@@ -318,3 +318,43 @@ def test_whenever_it_comes_a_request_is_settled_at_once_and_the_story_ends(stage
     assert not stage.state().asked
     assert stage.learner.version == stage.state().version
     assert (stage.learner.held is None) == (stage.state().held is None)
+
+
+def test_a_silence_is_written_down_and_changes_nothing_else(stage: Any) -> None:
+    stage.settle()
+    before = stage.state().phase, stage.state().version, stage.state().held
+    silenced = stage.ask("silence", for_s=7200.0, reason="the upstream is rebuilt")
+    assert (silenced.kind, silenced.by, silenced.numbers["until"]) == ("silenced", "ann", silenced.at + 7200)
+    assert "the upstream is rebuilt" in silenced.why
+    assert (stage.state().phase, stage.state().version, stage.state().held) == before
+    stage.turn()
+    assert stage.view("model")["silenced_until"] == silenced.at + 7200
+    stage.learner.drift()
+    stage.until("confirmed")  # decisions go on as ever
+    assert stage.state().silenced_until == silenced.at + 7200
+
+
+def test_a_silence_is_there_again_after_a_restart_and_ends_with_zero(stage: Any) -> None:
+    stage.settle()
+    silenced = stage.ask("silence", for_s=60.0)
+    stage.kill()
+    stage.turn()
+    assert stage.state().silenced_until == silenced.numbers["until"]
+    ended = stage.ask("silence", for_s=0.0)
+    assert (ended.numbers["until"], stage.state().silenced_until) == (None, None)
+    stage.turn()
+    assert stage.view("model")["silenced_until"] is None
+
+
+def test_a_silence_may_be_asked_for_in_any_phase(stage: Any) -> None:
+    stage.jobs.polls = 1000
+    stage.learner.drift()
+    stage.until("retrain_started")
+    assert stage.ask("silence", for_s=60.0).kind == "silenced"
+    assert stage.state().phase.value == "retraining"
+
+
+@pytest.mark.parametrize("span", [None, -1.0, 31 * 86_400.0])
+def test_a_silence_takes_seconds(stage: Any, span: float | None) -> None:
+    stage.settle()
+    assert "for_s" in refused(stage, "silence", for_s=span)

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from streamlearn.apikeys import make
 from streamlearn.log import CONTROL, Entry
-from streamlearn.records import Claim, audit_id
+from streamlearn.records import Claim, KeyRevoked, Refused, audit_id
 
 
 def test_the_case_tells_its_story_in_order(stage: Any) -> None:
@@ -138,6 +139,29 @@ def test_every_control_record_is_in_the_audit_trail(stage: Any) -> None:
     assert all(doc["id"] == id for id, doc in audit.items())
     assert audit[audit_id(0)]["holder"] == "host-1"
     assert (audit[audit_id(1)]["request"], audit[audit_id(1)]["by"]) == (request.id, "ann")
+
+
+def test_keys_and_refusals_are_in_the_audit_trail_without_a_digest_and_are_made_again(stage: Any) -> None:
+    _, made = make("shop", ["read"], "ada", 5.0, expires=9.0)
+    both = Refused("unknown", "hold", "unauthorized", 7.0, 6.0, 3, ["m", "other"], ["10.0.0.1"])
+    one = Refused("key shop", "hold", "scope", 8.0, 8.0, 1, ["m"])
+    for record in (made, both, one, KeyRevoked(made.key, "shop", "ada", 9.0, "leaked")):
+        stage.log.append(CONTROL, [Entry(b"", msgspec.json.encode(record), partition=0)]).result()
+    stage.settle()
+    audit = [doc for (kind, _), doc in stage.views().items() if kind == "audit"]
+    assert [(doc["type"], doc["model"]) for doc in audit[:4]] == [
+        ("key_made", ""), ("refused", ""), ("refused", "m"), ("key_revoked", ""),
+    ]  # fmt: skip
+    assert (audit[0]["name"], audit[0]["scopes"], audit[0]["by"], audit[0]["expires"]) == ("shop", ["read"], "ada", 9.0)
+    assert (audit[1]["count"], audit[1]["models"], audit[1]["origins"]) == (3, ["m", "other"], ["10.0.0.1"])
+    assert audit[3]["reason"] == "leaked"
+    assert made.digest not in str(audit)
+    assert made.salt not in str(audit)
+    before = stage.views()
+    stage.store.empty()
+    stage.turn()
+    stage.turn()
+    assert stage.views() == before
 
 
 def test_a_record_that_took_no_effect_says_so(stage: Any) -> None:

@@ -305,3 +305,18 @@ def test_the_audit_numbers_are_json(stage: Any) -> None:
     stage.until("recovered")
     for decision in stage.decisions():
         assert msgspec.json.decode(msgspec.json.encode(decision.numbers)) == decision.numbers
+
+
+def test_a_decision_is_one_line_that_names_model_version_case_and_places(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "streamlearn.control")
+    stage.settle()
+    stage.learner.drift()
+    started = stage.until("retrain_started")
+    stage.settle()
+    lines = {record.message: record.__dict__ for record in caplog.records if "control_offset" in record.__dict__}
+    assert set(stage.kinds()) == set(lines)
+    line = lines["retrain_started"]
+    assert (line["model"], line["version"], line["case"], line["stream"]) == ("m", 2, "m-1", "clicks")
+    assert (line["offset"], line["n"], line["by"], line["why"]) == (started.offset, started.n, "control", started.why)
+    assert (lines["case_opened"]["shard"], lines["case_opened"]["partition"]) == (0, 0)
+    assert len([one for one in caplog.records if one.message == "promoted"]) == 1

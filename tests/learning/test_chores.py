@@ -85,7 +85,7 @@ def test_a_store_that_cannot_be_reached_is_tried_again_with_growing_pauses(
     assert pauses[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=FIRST_PAUSE / 2)
     assert pauses[-1] == pytest.approx(LONGEST_PAUSE, abs=FIRST_PAUSE)
     assert {record.__dict__["what"] for record in caplog.records} == {"the store"}
-    assert {record.__dict__["why"] for record in caplog.records} == {str(error)}
+    assert {record.__dict__["error"] for record in caplog.records} == {str(error)}
     chore.done(now, now)
     chore.write(later, lambda: None)
     later.run()

@@ -25,7 +25,7 @@ from streamlearn.learning.replay import replay
 from streamlearn.learning.worker import Worker
 from streamlearn.lineage import REBUILT
 from streamlearn.log import CONTROL, SIGNALS, Entry
-from streamlearn.records import Claim, Command, Decision, Signal, Status, sign_command
+from streamlearn.records import Claim, Command, Decision, KeyRevoked, Signal, Status, sign_command
 from streamlearn.store import Retention, Store, codec
 from streamlearn.store.sqlite import SqliteStore
 from streamlearn.testing import FakeClock, MemoryStore
@@ -333,7 +333,7 @@ def test_a_log_trimmed_since_is_learned_by_the_version_that_serves() -> None:
     fit = {"settings": {"pipeline": "logistic", "params": {}, "seed": 7}}
     for decision in (
         Decision("m", "retrain_started", NOW, version=2, numbers={"fit": fit}), Decision("m", "promoted", NOW, version=2),
-        Decision("other", "promoted", NOW, version=5),
+        Decision("other", "promoted", NOW, version=5), KeyRevoked("0a1b2c3d4e5f", "m", "ada", NOW),
     ):  # fmt: skip
         yard.log.append(CONTROL, [Entry(b"m", msgspec.json.encode(decision))]).result()
     untouched = genesis(yard.settings, "m", 0, yard.log)

@@ -372,7 +372,7 @@ def test_a_spoilt_checkpoint_is_set_aside_aloud_and_the_one_before_it_is_used(
     shard, said = recovered(house, caplog)
     assert said == ["checkpoint set aside", "recovered"]
     assert caplog.records[0].levelno == logging.ERROR
-    assert caplog.records[0].__dict__["why"]
+    assert caplog.records[0].__dict__["error"]
     assert (shard.learner.n, shard.learner.position) == (20, 20)
     infos = {info.id: info.set_aside for info in house.store.checkpoints("m", 0)}
     assert infos.pop(spoilt)

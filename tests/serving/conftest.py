@@ -20,6 +20,7 @@ from streamlearn.events import Features, Position
 from streamlearn.keys import KeyRing
 from streamlearn.log import Log, Record
 from streamlearn.records import Status
+from streamlearn.serving.access import load_api_keys
 from streamlearn.serving.app import Deps, create_app
 from streamlearn.store import Store, codec
 from streamlearn.testing import FakeClock, Faults, MemoryLog, MemoryStore
@@ -90,7 +91,8 @@ class World:
     def make(self) -> FastAPI:
         settings = self.settings()
         self.memory_log.create({name: stream.partitions for name, stream in settings.streams.items()})
-        self.app = create_app(Deps(settings, self.log, self.store, KEYS, self.api_keys, self.registry, self.clock, self.timer))
+        keys = load_api_keys({"STREAMLEARN_API_KEYS": ",".join(f"{name}:{secret}" for name, secret in self.api_keys.items())})
+        self.app = create_app(Deps(settings, self.log, self.store, KEYS, keys, self.registry, self.clock, self.timer))
         return self.app
 
     def run(self, story: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:

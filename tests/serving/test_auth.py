@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from streamlearn.apikeys import given
 from streamlearn.errors import ConfigError
 from streamlearn.log import CONTROL
 from streamlearn.records import Request, decode_control
@@ -16,23 +17,41 @@ SECRET = "0123456789abcdef"
 OTHER = "fedcba9876543210"
 
 
+def loaded(text: str) -> dict[str, tuple[str, ...]]:
+    """Scopes by name; that each key opens with its own secret is `given`'s."""
+    return {key.name: tuple(sorted(key.scopes)) for key in load_api_keys({"STREAMLEARN_API_KEYS": text})}
+
+
 def test_keys_come_by_name(caplog: pytest.LogCaptureFixture) -> None:
-    assert load_api_keys({"STREAMLEARN_API_KEYS": f"app:{SECRET}, ops:{OTHER},"}) == {"app": SECRET, "ops": OTHER}
-    assert load_api_keys({}) == {}
-    assert load_api_keys({"STREAMLEARN_API_KEYS": " "}) == {}
+    assert load_api_keys({"STREAMLEARN_API_KEYS": f"app:{SECRET}, ops:{OTHER},"}) == [given("app", SECRET), given("ops", OTHER)]
+    assert load_api_keys({}) == []
+    assert load_api_keys({"STREAMLEARN_API_KEYS": " "}) == []
     assert caplog.text == ""
 
 
 def test_keys_come_from_a_file_each_on_a_line(tmp_path: Path) -> None:
     path = tmp_path / "api_keys"
     path.write_text(f"app:{SECRET}\nops:{OTHER}\n")
-    assert load_api_keys({"STREAMLEARN_API_KEYS_FILE": str(path)}) == {"app": SECRET, "ops": OTHER}
+    assert load_api_keys({"STREAMLEARN_API_KEYS_FILE": str(path)}) == [given("app", SECRET), given("ops", OTHER)]
     with pytest.raises(ConfigError, match=r"STREAMLEARN_API_KEYS_FILE: .* cannot be read"):
         load_api_keys({"STREAMLEARN_API_KEYS_FILE": str(tmp_path)})
 
 
 def test_a_colon_may_be_in_a_secret() -> None:
-    assert load_api_keys({"STREAMLEARN_API_KEYS": f"app:{SECRET}:x"}) == {"app": SECRET + ":x"}
+    assert load_api_keys({"STREAMLEARN_API_KEYS": f"app:{SECRET}:x"}) == [given("app", SECRET + ":x")]
+
+
+def test_a_key_of_the_environment_may_have_scopes() -> None:
+    text = f"app:{SECRET}, prometheus+read:{OTHER}, shop+write+predict:{OTHER}1"
+    assert loaded(text) == {
+        "app": ("operate", "predict", "read", "write"), "prometheus": ("read",), "shop": ("predict", "write"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("label", ["app+raed", "app+", "app+read+"])
+def test_a_scope_that_there_is_not_does_not_start(label: str) -> None:
+    with pytest.raises(ConfigError, match=r"STREAMLEARN_API_KEYS \(app\): there is no scope .* Write some of write, predict"):
+        loaded(f"{label}:{SECRET}")
 
 
 @pytest.mark.parametrize("text", ["justasecret", ":secret", "app:", f"app:{SECRET},app:{OTHER}", "a\x07b:secret"])
@@ -44,7 +63,7 @@ def test_what_is_no_key_does_not_start_and_is_not_repeated(text: str) -> None:
 
 
 def test_a_secret_that_can_be_guessed_is_warned_of_and_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
-    assert load_api_keys({"STREAMLEARN_API_KEYS": "app:hunter2"}) == {"app": "hunter2"}
+    assert load_api_keys({"STREAMLEARN_API_KEYS": "app:hunter2"}) == [given("app", "hunter2")]
     assert "can be guessed" in caplog.text
     assert "hunter2" not in caplog.text
 
@@ -52,19 +71,19 @@ def test_a_secret_that_can_be_guessed_is_warned_of_and_not_repeated(caplog: pyte
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "LOCALHOST", "::1", "[::1]"])
 def test_loopback(host: str) -> None:
     assert is_loopback(host)
-    check_bind(host, {})
+    check_bind(host, [])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.3", "example.org", "", "127.0.0.1.example.org", "localhost.a.org"])
 def test_elsewhere_a_key_is_needed(host: str) -> None:
     assert not is_loopback(host)
     with pytest.raises(ConfigError, match=r"serve\.host"):
-        check_bind(host, {})
-    check_bind(host, {"app": SECRET})
+        check_bind(host, [])
+    check_bind(host, [given("app", SECRET)])
 
 
 def test_without_keys_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    check_bind("127.0.0.1", {})
+    check_bind("127.0.0.1", [])
     assert "everyone on this machine may use the API" in caplog.text
 
 
@@ -101,7 +120,7 @@ def test_anything_else_is_401_everywhere_but_for_the_probes(world: Any, headers:
 
     async def story(http: Any) -> None:
         for method, path in [
-            ("GET", "/v1/models"), ("POST", "/v1/events"), ("POST", "/v1/predict/delay"), ("GET", "/metrics"), ("GET", "/"),
+            ("GET", "/v1/models"), ("POST", "/v1/events"), ("POST", "/v1/predict/delay"), ("GET", "/metrics"), ("GET", "/api"),
             ("GET", "/openapi.json"), ("GET", "/nowhere"), ("POST", "/v1/models/delay/retrain"), ("GET", "/healthz/"),
         ]:  # fmt: skip
             got = await http.request(method, path, headers=headers, json={"x": {}})

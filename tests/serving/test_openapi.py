@@ -50,13 +50,15 @@ def test_every_path_of_the_api_is_there(document: dict[str, Any]) -> None:
     assert {f"{method.upper()} {path}" for path, method, _ in operations(document)} == {
         "POST /v1/events", "POST /v1/predict/{model}", "POST /v1/predict/{model}/batch",
         "GET /v1/models", "GET /v1/models/{model}", "GET /v1/models/{model}/versions",
-        "GET /v1/models/{model}/versions/{version}", "GET /v1/models/{model}/history",
+        "GET /v1/models/{model}/versions/{version}", "GET /v1/models/{model}/history", "GET /v1/fleet",
         "GET /v1/models/{model}/versions/{version}/diff", "GET /v1/models/{model}/marks", "GET /v1/models/{model}/features",
         "GET /v1/models/{model}/labels",
         "GET /v1/cases", "GET /v1/cases/{case}", "GET /v1/audit",
         *(f"POST /v1/models/{{model}}/{action}" for action in ("retrain", "cancel", "promote", "rollback", "hold", "resume")),
+        "POST /v1/models/{model}/silence",
         "GET /v1/models/{model}/rewind", "POST /v1/models/{model}/rewind",
-        "GET /healthz", "GET /readyz", "GET /metrics", "GET /problems/{kind}",
+        "GET /v1/session", "POST /v1/session", "DELETE /v1/session",
+        "GET /v1/live", "GET /healthz", "GET /readyz", "GET /metrics", "GET /problems/{kind}",
     }  # fmt: skip
 
 
@@ -162,7 +164,7 @@ def test_every_documented_problem_is_of_the_catalogue_and_every_answered_one_is_
 def test_security_is_described_when_there_are_keys(world: Any) -> None:
     assert "securitySchemes" not in world.make().openapi()["components"]
     other = type(world)(api_keys={"app": "0123456789abcdef"})
-    assert set(other.make().openapi()["components"]["securitySchemes"]) == {"bearer", "header"}
+    assert set(other.make().openapi()["components"]["securitySchemes"]) == {"bearer", "header", "session"}
 
 
 def test_the_types_that_applications_send_are_described() -> None:

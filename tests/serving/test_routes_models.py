@@ -221,3 +221,29 @@ def test_a_request_that_cannot_be_written_is_said(world: Any, error: Exception, 
         assert (await http.post("/v1/models/delay/retrain")).status_code == 202
 
     world.run(story)
+
+
+def test_a_silence_says_for_how_long(world: Any) -> None:
+    async def story(http: Any) -> None:
+        got = await http.post("/v1/models/delay/silence", json={"for_s": 7200, "reason": "a rebuild"})
+        assert got.status_code == 202
+        for wrong in ({}, {"for_s": -1}, {"for_s": 1e9}, {"for_s": "2h"}):
+            refused = await http.post("/v1/models/delay/silence", json=wrong)
+            assert (refused.status_code, refused.json()["field"]) == (422, "for_s")
+
+    world.run(story)
+    [record] = world.records(CONTROL)
+    request = decode_control(record.value)
+    assert isinstance(request, Request)
+    assert (request.action, request.for_s, request.reason) == ("silence", 7200.0, "a rebuild")
+
+
+def test_a_silence_is_a_figure_that_alert_rules_can_honour(world: Any) -> None:
+    world.view("model", "delay", {"silenced_until": 1_700_000_000.0})
+
+    async def story(http: Any) -> None:
+        text = (await http.get("/metrics")).text
+        assert 'streamlearn_silenced_until_timestamp_seconds{model="delay"} 1.7e+09' in text
+        assert 'streamlearn_silenced_until_timestamp_seconds{model="ctr"} 0.0' in text
+
+    world.run(story)

@@ -234,7 +234,7 @@ def test_a_fault_of_our_own_is_a_500_that_shows_nothing_and_is_counted(world: An
 
 def test_the_index_page_lists_every_operation_and_loads_nothing_from_elsewhere(world: Any) -> None:
     async def story(http: Any) -> None:
-        got = await http.get("/")
+        got = await http.get("/api")
         assert got.headers["content-type"].startswith("text/html")
         document = (await http.get("/openapi.json")).json()
         for path in document["paths"]:
@@ -267,5 +267,22 @@ def test_what_the_store_takes_is_a_metric_by_model(world: Any) -> None:
         world.clock.advance(60.0)
         world.poll()
         assert world.metric("streamlearn_store_size_bytes", model="delay") == taken + 5000
+
+    world.run(story)
+
+
+def test_messages_that_nobody_took_are_named_and_counted(world: Any) -> None:
+    world.publish()
+    doc = {"delivered": 7, "undelivered": 2, "waiting": 1, "failing_since": None, "error": ""}
+    world.view("role", "control", {"at": world.clock(), "notify": {"ops": doc, "team": {**doc, "undelivered": 0}}})
+
+    async def story(http: Any) -> None:
+        ready = (await http.get("/readyz")).json()
+        said = [reason for reason in ready.get("degraded", ready.get("reasons", ())) if "notifications" in reason]
+        assert said == ["notifications to 'ops': 2 messages could not be delivered (streamlearn notify list)"]
+        text = (await http.get("/metrics")).text
+        assert 'streamlearn_notify_delivered_total{target="ops"} 7.0' in text
+        assert 'streamlearn_notify_undelivered{target="ops"} 2.0' in text
+        assert 'streamlearn_notify_waiting{target="team"} 1.0' in text
 
     world.run(story)

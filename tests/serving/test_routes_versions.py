@@ -1,4 +1,4 @@
-"""The registry over HTTP: versions with whether they are kept, one in full, what served when."""
+"""The registry over HTTP: versions with whether they are kept, one in full."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from streamlearn import wire
 from streamlearn.config import parse
 from streamlearn.learning.model import Model
 from streamlearn.learning.replay import limits_of
 from streamlearn.learning.summary import summarize
-from streamlearn.serving.examples import HISTORY
 
 
 def fitted(world: Any) -> Model:
@@ -93,43 +91,8 @@ def test_a_version_that_is_not_there(world: Any, path: str) -> None:
     assert "versions lists them" in problem["detail"]
 
 
-@pytest.mark.parametrize("path", ["versions/1", "history"])
-def test_a_model_that_is_not_there(world: Any, path: str) -> None:
-    assert got(world, f"/v1/models/nope/{path}")[0] == 404
-
-
-@pytest.mark.parametrize(
-    ("at", "versions"),
-    [
-        ("", [1, 2]),
-        ("?at=1767225000", [1]),
-        ("?at=1767225700.9", [1]),
-        ("?at=1767225701", [2]),
-        ("?at=2026-01-01T00:00:00Z", [1]),
-        ("?at=2026-01-01T01:00:00%2B00:30", [2]),
-        ("?at=2030-01-01", [2]),
-        ("?at=5", []),
-    ],
-)
-def test_what_served_at_a_time(world: Any, at: str, versions: list[int]) -> None:
-    world.view("history", "delay", HISTORY)
-    status, answer = got(world, f"/v1/models/delay/history{at}")
-    assert status == 200
-    assert [one["version"] for one in answer["items"]] == versions
-
-
-@pytest.mark.parametrize("at", ["soon", "nan", "-1e300", ""])
-def test_a_wrong_time_is_422(world: Any, at: str) -> None:
-    status, problem = got(world, f"/v1/models/delay/history?at={at}")
-    assert (status, problem["field"]) == (422, "at")
-
-
-def test_a_model_that_was_never_registered_has_no_history(world: Any) -> None:
-    assert got(world, "/v1/models/delay/history") == [200, {"model": "delay", "items": []}]
-
-
-def test_the_examples_hold_every_field() -> None:
-    assert set(wire.Stretch.__struct_fields__) == set(HISTORY["items"][0])
+def test_a_model_that_is_not_there(world: Any) -> None:
+    assert got(world, "/v1/models/nope/versions/1")[0] == 404
 
 
 def test_the_version_that_serves_says_which_features_it_knows_by_now(world: Any) -> None:

@@ -1,10 +1,11 @@
-"""`streamlearn retrain`, `rollback`, `hold` and `resume MODEL`: ask control for it and, with --wait, follow what comes of it.
+"""`streamlearn retrain`, `rollback`, `hold`, `resume` and `silence MODEL`: ask control for it, and with --wait see what comes.
 
 Control decides; this only asks, and tells the decisions as they are written down.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ..errors import Refused
+from ..errors import ConfigError, Refused
+from ..records import LONGEST_SILENCE_S
 from .console import console, say
 from .remote import PATIENT, URL, ApiKey, Url, connected
 
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
 
 PAUSE_S: Final = 0.3
 PAGE: Final = 1000
+UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 AT_ONCE: Final = {  # by action, the decisions with which it is done; the case may go on
     "promote": frozenset({"promoted"}), "rewind": frozenset({"promoted"}), "hold": frozenset({"held"}),
-    "resume": frozenset({"resumed"}),
+    "resume": frozenset({"resumed"}), "silence": frozenset({"silenced"}),
 }  # fmt: skip
 GOOD: Final = frozenset({"promoted", "recovered", "rolled_back"})
 ENDINGS: Final = {
@@ -33,6 +36,7 @@ ENDINGS: Final = {
     "held": "it learns nothing until it is resumed",
     "resumed": "it learns again",
     "rolled_back": "the version before serves again",
+    "silenced": "nobody is notified until then; what is decided is in the audit trail as ever",
     "trial_lost": "the new version was not better; the old one goes on serving",
     "retrain_kept": "a retrain was not worth its price; the model goes on serving",
     "retrain_failed": "no new version came of it; the old one goes on serving",
@@ -45,6 +49,7 @@ ENDINGS: Final = {
 Model = Annotated[str, typer.Argument(help="The model's name in the configuration.", show_default=False)]
 Reason = Annotated[str, typer.Option(help="Why, for the audit trail.")]
 ResumeMode = Annotated[str, typer.Option("--mode", help="What becomes of what was held: skip, learn or repair.")]
+For = Annotated[str, typer.Option("--for", help="For how long: 90s, 30m, 2h, 1d; 0 ends a silence.", show_default=False)]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the case to its end. Ctrl-C stops following, not the case.")]
 
 
@@ -74,14 +79,37 @@ def resume(
     ask(model, "resume", reason, wait, url, api_key, mode=mode)
 
 
+def silence(
+    model: Model, span: For, reason: Reason = "", wait: Wait = False, url: Url = URL, api_key: ApiKey = None
+) -> None:
+    """Ask that nobody is notified of MODEL for a while. Decisions go on as ever, and the audit trail has them."""
+    ask(model, "silence", reason, wait, url, api_key, for_s=seconds(span))
+
+
+def seconds(span: str) -> float:
+    """The seconds in a text such as 90s, 30m, 2h, 1d, or 0. Raises ConfigError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", span.strip())
+    if found is None or (not found[2] and float(found[1])):
+        raise ConfigError("--for", f"{span!r} is no span of time", "Write 90s, 30m, 2h or 1d, or 0 to end a silence")
+    wanted = float(found[1]) * UNITS[found[2]]
+    if wanted > LONGEST_SILENCE_S:
+        raise ConfigError("--for", f"{span} is too long", f"Write at most {LONGEST_SILENCE_S / UNITS['d']:g}d")
+    return wanted
+
+
 def ask(
     model: str, action: str, reason: str, wait: bool, url: str, api_key: str | None, version: int | None = None,
-    mode: str = "skip",
+    mode: str = "skip", for_s: float = 0.0,
 ) -> None:
     """Ask control for `action`; with `wait`, follow it to its end. Raises typer.Exit with the exit code then."""
     with connected(url, api_key) as client:
-        resumes = action == "resume"
-        asked = client.resume(model, mode, reason) if resumes else client.request(model, action, reason, version)
+        match action:
+            case "resume":
+                asked = client.resume(model, mode, reason)
+            case "silence":
+                asked = client.silence(model, for_s, reason)
+            case _:
+                asked = client.request(model, action, reason, version)
     say(f"asked for a {action} of {asked.model}: request {asked.request}")
     if not wait:
         say(f"To see what comes of it: streamlearn status, or GET {url}/v1/cases?model={asked.model}")

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 from ..config import ModelSettings, Settings
 from ..config_errors import ConfigErrors
-from ..errors import ConfigError, ModelError, RetrainError, StreamlearnError
+from ..errors import ConfigError, LogError, ModelError, RetrainError, StreamlearnError
 from ..log import INTERNAL
+from .check_notify import targets
 from .console import console, counted, say, table, warn
 from .roles import Config
 
@@ -74,7 +75,10 @@ def findings(config: Path, settings: Settings, environ: Mapping[str, str]) -> It
     yield from _log(settings)
     yield from _store(settings)
     yield from _executor(settings)
+    yield from _tracing(settings, environ)
     yield from _contradictions(settings)
+    for found in targets(settings, environ):
+        yield Finding(*found)
 
 
 def models(config: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -178,13 +182,16 @@ def _keys(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _address(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    from ..serving.access import check_bind, load_api_keys
+    from ..serving.access import check_bind
+    from .keys import known_keys
     from .ports import free_port
 
     try:
-        check_bind(settings.serve.host, load_api_keys(environ))
+        check_bind(settings.serve.host, known_keys(settings, environ))
     except ConfigError as error:
         yield Finding("error", error.key, f"{error.problem}. {error.fix}")
+    except LogError as error:
+        yield Finding("warning", "serve.host", f"whether there is an API key, which it needs, cannot be told: {error}")
     try:
         free_port(settings.serve.host, settings.serve.port)
     except ConfigError as error:
@@ -253,6 +260,18 @@ def _store(settings: Settings) -> Iterator[Finding]:
             store.close()
     except StreamlearnError as error:
         yield Finding("error", "store.redis", str(error))
+
+
+def _tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    from ..serving.tracing import open_tracing
+
+    try:
+        tracing = open_tracing(settings.serve.otlp_endpoint, environ)
+    except ConfigError as error:
+        yield Finding("error", error.key, f"{error.problem}. {error.fix}")
+        return
+    if tracing is not None:
+        tracing.close()
 
 
 def _executor(settings: Settings) -> Iterator[Finding]:

@@ -168,7 +168,7 @@ def _tell_end(report: Report, restarts: int) -> None:
 def _tell_kept(running: Service) -> None:
     url, question, json = running.url, msgspec.json.encode({"x": EXAMPLE}).decode(), "-H 'Content-Type: application/json'"
     say()
-    say(f"The service is up at {url} (what it answers: {url}/); Ctrl-C ends it. In another terminal:")
+    say(f"The service is up at {url} (the dashboard; all that it answers: {url}/api); Ctrl-C ends it. In another terminal:")
     say(f"  streamlearn status --url {url}")
     say(f"  curl -s {url}/v1/predict/{MODEL} {json} -d '{question}'")
     say(f"  curl -s {url}/v1/cases?model={MODEL}")

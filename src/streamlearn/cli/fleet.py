@@ -1,7 +1,8 @@
 """The roles of one service under one supervisor, and how they take in a changed configuration without a request refused.
 
 The roles read a copy of the file as it was last accepted (ACCEPTED in data_dir), so that a file which is being edited can do no
-harm. A reload checks the file, and refuses it aloud with everything as it was; else, one after the other:
+harm. A reload checks the file and the files of secrets, and refuses aloud what is wrong with everything as it was. When either
+has changed, one after the other:
 
     1  the copy is replaced
     2  learn and control are drained, and started anew; the API answers from what it holds, and events go to the log
@@ -23,7 +24,8 @@ from typing import Final
 import msgspec
 
 from ..config import Settings
-from ..errors import ConfigError
+from ..errors import ConfigError, LogError
+from ..keys import KeyRing
 from .console import say
 from .differences import Differences, differences
 from .lifetime import Lifetime
@@ -32,6 +34,11 @@ from .supervisor import Child, Hopeless, Supervisor
 
 ACCEPTED: Final = "serve.accepted.toml"
 OUTCOME: Final = "serve.reload.json"
+KEY_STAYS: Final = (
+    "STREAMLEARN_KEYS: the key {signer!r}, which signs until now, is no longer among the signing keys, and nothing that it "
+    "signed would be read. Keep it behind the new one until nothing needs it: streamlearn keys signing"
+)
+UNCHANGED: Final = ["nothing has changed"]
 LIMIT_S: Final = 120.0
 SETTLE_S: Final = 6.0  # in which a role that cannot run with its configuration mostly says so
 
@@ -55,6 +62,7 @@ class Fleet:
         self._config, self._environ, self._settings = config, environ, settings
         self._made, self._listening = made, listening
         self._folder = settings.data_dir
+        self._secrets, self._ring = read_secrets(settings, environ)
         self._text = config.read_bytes()
         write_whole(self._folder / ACCEPTED, self._text)
         (self._folder / OUTCOME).unlink(missing_ok=True)
@@ -83,12 +91,16 @@ class Fleet:
         say(f"reload: {self._config} is checked")
         try:
             settings, found, problems = examine(self._config, self._environ, self._settings)
-        except ConfigError as error:
+            secrets, ring = read_secrets(settings, self._environ)
+        except (ConfigError, LogError) as error:
             return False, str(error).splitlines()
         if problems:
             return False, problems
-        if found.none:
-            return True, ["nothing has changed"]
+        if not ring.takes_over(self._ring):
+            return False, [KEY_STAYS.format(signer=self._ring.signer)]
+        changed = [f"{name}: the file holds something else" for name in secrets if secrets[name] != self._secrets.get(name)]
+        if found.none and not changed:
+            return True, UNCHANGED
         if not self._config.exists() or self._config.read_bytes() != text:
             return False, [f"{self._config} was changed while it was checked: reload it again"]
         before, api = self._settings, self.supervisor.child("serve")
@@ -106,8 +118,8 @@ class Fleet:
                 why = self._replace_api(frozenset(self._settings.models), frozenset(), life)
                 return False, [problem, *([] if why is None else [f"the API still runs with the refused file: {why}"])]
             return False, [problem]
-        self._text = text
-        return True, found.lines()
+        self._text, self._secrets, self._ring = text, secrets, ring
+        return True, [*changed, *([] if found.none else found.lines())]
 
     def _take_in(self, text: bytes, settings: Settings) -> None:
         write_whole(self._folder / ACCEPTED, text)
@@ -159,6 +171,20 @@ def examine(config: Path, environ: Mapping[str, str], running: Settings) -> tupl
         told = check.models(config, settings, environ)
         problems = [f"{one.key}: {one.text}" for one in told if one.level == "error"]
     return settings, found, problems
+
+
+def read_secrets(settings: Settings, environ: Mapping[str, str]) -> tuple[dict[str, str], KeyRing]:
+    """What the roles would read from files of secrets now: digests by what names the file, and the signing keys.
+
+    Raises ConfigError when one is missing or is not what it should be, so that no role is started only to find that out.
+    """
+    from ..serving.access import check_bind
+    from . import wiring
+    from .keys import known_keys
+
+    check_bind(settings.serve.host, known_keys(settings, environ))
+    ring = wiring.ring(settings, environ)
+    return wiring.secret_digests(settings, environ), ring
 
 
 def digest(text: bytes) -> str:

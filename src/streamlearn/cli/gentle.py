@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Final
 
 import uvicorn
@@ -17,7 +18,11 @@ LOOK_S: Final = 0.02
 
 
 class Gentle(uvicorn.Server):
-    """As uvicorn.Server, but for how it ends."""
+    """As uvicorn.Server, but for how it ends: `ending` is called first, to end what would never end by itself."""
+
+    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ending = ending
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -25,6 +30,7 @@ class Gentle(uvicorn.Server):
         for listening in sockets or []:
             listening.close()
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        self._ending()
         loop = asyncio.get_running_loop()
         until = loop.time() + LINGER_S
         while self.server_state.connections and not self.force_exit and loop.time() < until:

@@ -18,7 +18,9 @@ from . import (
     dev_servers,
     drift_bench,
     healthy,
+    keys,
     models,
+    notify,
     policy_bench,
     reload,
     rewind,
@@ -124,10 +126,13 @@ app.command()(policy_bench.policy_bench)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(keys.app, name="keys")
 app.command()(ask.retrain)
 app.command()(ask.rollback)
 app.add_typer(models.app, name="models")
 app.command()(ask.hold)
 app.command()(ask.resume)
+app.command()(ask.silence)
+app.add_typer(notify.app, name="notify")
 app.command()(rewind.rewind)
 app.command()(dev_servers.dev_servers)

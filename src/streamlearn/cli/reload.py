@@ -19,7 +19,7 @@ import typer
 from ..config import Settings
 from ..errors import ConfigError
 from .console import console, say, warn
-from .fleet import ACCEPTED, OUTCOME, Outcome, digest, examine
+from .fleet import ACCEPTED, OUTCOME, UNCHANGED, Outcome, digest, examine
 from .roles import Config
 
 LOOK_S: Final = 0.1
@@ -30,7 +30,10 @@ def reload(
     config: Config,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
 ) -> None:
-    """Take a changed CONFIG into the running service, after a check, without a request refused. Exits 1 when it is refused."""
+    """Take a changed CONFIG, and changed files of secrets, into the running service without a request refused.
+
+    All is checked first. Exits 1 when it is refused.
+    """
     from . import wiring
 
     accepted = wiring.read_settings(config, os.environ).data_dir / ACCEPTED
@@ -38,12 +41,14 @@ def reload(
     text = config.read_bytes()
     with console(stderr=True).status(f"checking {config}: each pipeline is tried"):
         _, found, problems = examine(config, os.environ, _running(config, accepted))
-    for line in problems or found.lines() or ["nothing has changed"]:
+    for line in problems or found.lines():
         (warn if problems else say)(line)
     if problems:
         warn("refused: the service goes on as it is")
         raise typer.Exit(1)
-    if dry_run or found.none:
+    if dry_run:
+        if found.none:
+            say("nothing has changed, except perhaps for files of secrets")
         return
     outcome = accepted.with_name(OUTCOME)
     outcome.unlink(missing_ok=True)
@@ -54,7 +59,10 @@ def reload(
         for line in done.told:
             warn(f"refused by the service: {line}")
         raise typer.Exit(1)
-    say("done: every role runs with it")
+    for line in [line for line in done.told if found.none]:
+        say(line)
+    if done.told != UNCHANGED:
+        say("done: every role runs with it")
 
 
 def supervisor_of(folder: Path) -> int:

@@ -1,6 +1,6 @@
 """`streamlearn learn` and `streamlearn control`, and what every role process shares: logs, a lifetime, an exit code.
 
-A role tells why it ends as a JSON line on stderr, like everything else that it says. EXIT_CONFIG means that starting it again
+A role tells why it ends as a line on stderr, like everything else that it says. EXIT_CONFIG means that starting it again
 will not help.
 """
 
@@ -68,7 +68,7 @@ def run_role(
     name: str, config: Path, parent: int | None, work: Callable[[Settings, Lifetime], int], accepted: Path | None = None
 ) -> None:
     """Do the role's work until its lifetime ends. Raises typer.Exit with the exit code."""
-    from ..telemetry import setup_logging
+    from ..logs import FORMATS, setup_logging
     from . import wiring
 
     life = Lifetime()
@@ -76,8 +76,13 @@ def run_role(
     if parent is not None:
         life.follow(parent)
     level = os.environ.get("STREAMLEARN_LOG_LEVEL", "INFO")
+    form = os.environ.get("STREAMLEARN_LOG_FORMAT") or None
+    if form not in (None, *FORMATS):
+        setup_logging(name)
+        logger.error("STREAMLEARN_LOG_FORMAT: %r is no format; write json or pretty", form)
+        raise typer.Exit(EXIT_CONFIG)
     try:
-        setup_logging(name, level=level)
+        setup_logging(name, level=level, form=form)
     except ValueError:
         setup_logging(name)
         logger.error("STREAMLEARN_LOG_LEVEL: %r is no level; write DEBUG, INFO, WARNING or ERROR", level)

@@ -62,11 +62,13 @@ def serve(
 
 def supervise(config: Path, logs: Path | None, environ: Mapping[str, str]) -> int:
     """Run the three roles until asked to end; the exit code. Raises ConfigErrors before anything was started."""
-    from ..serving.access import check_bind, load_api_keys
+    from ..serving.access import check_bind
     from . import wiring
+    from .keys import known_keys
 
     settings = wiring.read_settings(config, environ)
-    check_bind(settings.serve.host, load_api_keys(environ))
+    keys = known_keys(settings, environ)
+    check_bind(settings.serve.host, keys)
     life = Lifetime()
     life.catch_signals()
     life.reload_on_hangup()
@@ -82,7 +84,7 @@ def supervise(config: Path, logs: Path | None, environ: Mapping[str, str]) -> in
         supervisor = fleet.supervisor = Supervisor(fleet.children(), say=say, stderr=stderr)
         supervisor.start()
         url = f"http://{address_for_clients(settings.serve.host)}:{port}"
-        _tell_start(settings, config, supervisor, url, logs, load_api_keys(environ))
+        _tell_start(settings, config, supervisor, url, logs, bool(keys))
         threading.Thread(target=_tell_ready, args=(url, life), daemon=True).start()
         code = supervisor.run(life.stop, life.kill, lambda: fleet.reload_if(life))
     say("ended: every role was drained" if code == 0 else f"ended with exit code {code}")
@@ -153,11 +155,11 @@ def address_for_clients(host: str) -> str:
 
 
 def _tell_start(
-    settings: Settings, config: Path, supervisor: Supervisor, url: str, logs: Path | None, keys: Mapping[str, str]
+    settings: Settings, config: Path, supervisor: Supervisor, url: str, logs: Path | None, keys: bool
 ) -> None:
     pids = ", ".join(f"{name} (process {pid})" for name, pid in supervisor.pids().items())
     say(f"streamlearn {__version__}: {config}, data in {settings.data_dir}")
-    say(f"started {pids}; their logs, JSON lines, go to {logs or 'stderr'}")
+    say(f"started {pids}; their logs go to {logs or 'stderr'}")
     say(f"API: {url}, " + ("with an API key" if keys else "without a key, since only this machine can reach it"))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -46,6 +47,7 @@ class Line(NamedTuple):
     canary: Mapping[str, Any] | None = None
     inputs: Sequence[str] = ()  # what control says of its features and of a drift that waits, in words
     differs: str | None = None  # how the file differs from the version that serves
+    silenced_until: float | None = None  # nobody is notified of it before then, Unix seconds
 
 
 def status(
@@ -80,7 +82,7 @@ def from_api(view: ModelView) -> Line:
         view.name, view.task, view.version, view.state, view.n, view.lag, view.rate, view.dead,
         _worst(status.get("freshness_ms", {}) for status in statuses), max(reported, default=None),
         view.case, view.degraded or (), view.scores or {}, view.control.get("canary"), inputs(view.control, view.counters),
-        _differs(view.control, view.version),
+        _differs(view.control, view.version), view.control.get("silenced_until"),
     )  # fmt: skip
 
 
@@ -126,13 +128,14 @@ def from_store(settings: Settings, now: float) -> list[Line]:
                 view.get("canary"),
                 inputs(view, {LEFT_OUT: sum(one.counters.get(LEFT_OUT, 0) for one in shards)}),
                 _differs(view, max((one.version for one in shards), default=None)),
+                view.get("silenced_until"),
             )
         )
     return lines
 
 
-def show(lines: Iterable[Line]) -> None:
-    """The table, why each degraded model is so, and what is the matter with its features."""
+def show(lines: Iterable[Line], clock: Callable[[], float] = time.time) -> None:
+    """The table, why each degraded model is so, what is the matter with its features, and which ones are silenced."""
     made = table(
         "model", ">version", "state", ">learned", "score", ">window", ">no change", ">majority", ">lag", ">events/s",
         ">fresh p99", ">seen", ">dead", "case",
@@ -144,6 +147,9 @@ def show(lines: Iterable[Line]) -> None:
             degraded.append(f"{line.name} serves another model than it is meant to: {line.differs}")
         degraded += [f"{line.name} is degraded: {reason}" for reason in line.degraded]
         degraded += [f"{line.name}: {text}" for text in line.inputs]
+        if (line.silenced_until or 0.0) > clock():
+            until = datetime.fromtimestamp(line.silenced_until or 0.0, UTC)
+            degraded.append(f"{line.name} is silenced: nobody is notified before {until:%Y-%m-%d %H:%M:%SZ}")
     console().print(made)
     for text in degraded:
         say(text)

@@ -6,6 +6,7 @@ Heavy libraries are imported when a role needs them, so that a command that only
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import socket
 import sys
@@ -24,6 +25,7 @@ from ..log import CONTROL, Log
 from ..store import Store
 
 if TYPE_CHECKING:
+    from ..control.notifier import Notifier
     from ..learning.protocols import ResolveVersion
     from ..records import Command
     from ..retrain.executor import Executor
@@ -107,6 +109,25 @@ def _password(key: str, path: str) -> str:
     return secret
 
 
+def secret_digests(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of every secret that a role reads from a file when it starts, by what names the file.
+
+    Raises ConfigError when one cannot be read, or is not what it should be.
+    """
+    kafka, redis = settings.log.kafka, settings.store.redis
+    files = {name: environ[name] for name in ("STREAMLEARN_KEYS_FILE", "STREAMLEARN_API_KEYS_FILE") if name in environ}
+    if not {"STREAMLEARN_KEYS", "STREAMLEARN_KEYS_FILE"} & environ.keys():
+        files["data_dir"] = str(_file(settings, KEY_FILE))
+    if settings.log.backend == "kafka":
+        names = ("sasl_password_file", "ssl_cafile", "ssl_certfile", "ssl_keyfile")
+        files |= {f"log.kafka.{name}": path for name in names if (path := getattr(kafka, name))}
+        security(kafka)
+    if settings.store.backend == "redis" and redis.password_file:
+        files["store.redis.password_file"] = redis.password_file
+        _password("store.redis.password_file", redis.password_file)
+    return {name: hashlib.sha256(read_secret(name, str(path)).encode()).hexdigest() for name, path in files.items()}
+
+
 def open_log(settings: Settings) -> Log:
     """The log with every stream of the settings in it. Raises ConfigError, LogError."""
     _make_folder(settings.data_dir)
@@ -133,7 +154,10 @@ def open_store(settings: Settings) -> Store:
         from ..store.redis import RedisStore
 
         redis = settings.store.redis
-        password = _password("store.redis.password_file", redis.password_file) if redis.password_file else None
+        password: Callable[[], str] | None = None
+        if redis.password_file:
+            password = functools.partial(_password, "store.redis.password_file", redis.password_file)
+            password()  # one that cannot be read is said now; each connection asks again, so that it can be changed
         return RedisStore(redis.url, prefix=redis.prefix, password=password)
     from ..store.sqlite import SqliteStore
 
@@ -224,9 +248,17 @@ def run_control(settings: Settings, environ: Mapping[str, str], stop: threading.
         jobs = Jobs(log_opener(settings), world.keys, store_opener, open_executor(settings))
         try:
             leadership = world.log.join("control", [CONTROL])
-            Control(settings, world.log, world.store, world.keys, jobs, membership=leadership).run(stop)
+            notifier = open_notifier(world, environ) if settings.notify.targets else None
+            Control(settings, world.log, world.store, world.keys, jobs, membership=leadership, notifier=notifier).run(stop)
         finally:
             jobs.close()
+
+
+def open_notifier(world: World, environ: Mapping[str, str]) -> Notifier:
+    """What tells people."""
+    from ..control.notifier import Notifier
+
+    return Notifier(world.settings.notify, world.log, environ)
 
 
 def open_executor(settings: Settings) -> Executor:
@@ -272,6 +304,7 @@ def run_api(
 
     from ..serving.access import load_api_keys
     from ..serving.app import Deps, create_app
+    from ..serving.tracing import open_tracing
     from .gentle import Gentle
     from .readiness import hold_back, tell
 
@@ -285,12 +318,14 @@ def run_api(
             log.close()
 
     api_keys = load_api_keys(environ)
-    app = create_app(Deps(world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed))
+    tracing = open_tracing(world.settings.serve.otlp_endpoint, environ)
+    app = create_app(Deps(world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed, tracing=tracing))
     server = Gentle(
         uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",
             timeout_graceful_shutdown=GRACE_S,
-        )
+        ),
+        app.state.live.close,
     )  # fmt: skip
 
     def end() -> None:
@@ -304,6 +339,8 @@ def run_api(
         tell(ready_fd, lambda: server.started, app.state.shared.holder.missing, stop)
     with listen() as listening:
         server.run(sockets=[listening])
+    if tracing is not None:
+        tracing.close()
     return 0 if server.started else 1
 
 

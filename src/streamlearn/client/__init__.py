@@ -106,9 +106,25 @@ class Api(Looking):
         return (yield from self._ask(dict[str, Any], Call("GET", _path("models", name, "versions", str(version)))))
 
     @_Method
-    def history(self, name: str, at: float | str | None = None) -> Flow[wire.History]:
-        """What served when; with `at` (Unix seconds or RFC 3339) only what served then, nothing before the first version."""
-        query = "" if at is None else f"?at={quote(str(at), safe='')}"
+    def fleet(self) -> Flow[wire.Fleet]:
+        """Every model in a row, the worst first, with the last hour of its metric."""
+        return (yield from self._ask(wire.Fleet, Call("GET", "/v1/fleet")))
+
+    @_Method
+    def history(
+        self, name: str, at: float | str | None = None, *, since: float | str | None = None, until: float | str | None = None,
+        points: int | None = None, series: Sequence[str] | None = None,
+    ) -> Flow[wire.History]:  # fmt: skip
+        """What served when, and how the model did in the last hour, or from `since` to `until`; see `wire.History`.
+
+        With `at` only what served then, nothing before the first version. `series`: names, or beginnings that end in `*`. Times
+        are Unix seconds or RFC 3339.
+        """
+        told = {"at": at, "since": since, "until": until, "points": points}
+        asked = {key: str(value) for key, value in told.items() if value is not None}
+        if series is not None:
+            asked["series"] = ",".join(series)
+        query = f"?{urlencode(asked)}" if asked else ""
         return (yield from self._ask(wire.History, Call("GET", _path("models", name, "history") + query)))
 
     @_Method
@@ -147,6 +163,11 @@ class Api(Looking):
         """Ask for the end of a hold. What came meanwhile is skipped, learned now ("learn"), or forgotten, so that mended events
         with the same ids can be sent ("repair")."""
         return (yield from self._request(model, "resume", wire.Ask(reason, mode=mode)))
+
+    @_Method
+    def silence(self, model: str, for_s: float, reason: str = "") -> Flow[wire.Asked]:
+        """Ask that nobody is notified of the model for so many seconds; 0 ends that. Decisions go on as ever."""
+        return (yield from self._request(model, "silence", wire.Ask(reason, for_s=for_s)))
 
     @_Method
     def promote(self, model: str, version: int | None = None, reason: str = "") -> Flow[wire.Asked]:

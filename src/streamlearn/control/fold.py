@@ -315,6 +315,10 @@ def _request_refused(state: State, offset: int, decision: Decision) -> None:
         state.phase = Phase.STEADY
 
 
+def _silenced(state: State, offset: int, decision: Decision) -> None:
+    state.silenced_until = decision.numbers["until"]
+
+
 _Handler = Callable[[State, int, Decision], None]
 _HANDLERS: Final[Mapping[str, tuple[_Handler, frozenset[Phase]]]] = {
     "registered": (_registered, ANY),
@@ -347,6 +351,7 @@ _HANDLERS: Final[Mapping[str, tuple[_Handler, frozenset[Phase]]]] = {
     "request_refused": (_request_refused, ANY),
     "range_skipped": (skips.recorded, ANY),
     "rebuilt": (recipes.rebuilt, ANY),
+    "silenced": (_silenced, ANY),
 }
 
 

@@ -46,6 +46,7 @@ class Asking(Protocol):
 
 @dataclass(slots=True)
 class _Asked:
+    model: str
     case: str
     checkpoint: int
     asked_at: float
@@ -90,7 +91,7 @@ class Questions:
             question.job.cancel()
 
     def _ask(self, state: State, case: Case, alarm: Alarm, world: World) -> _Asked:
-        question = _Asked(case.id, -1, self._timer(), None)
+        question = _Asked(state.name, case.id, -1, self._timer(), None)
         found = world.sound(case.shard, case.change_offset)
         if found is None or world.bounds(case.shard)[0] > case.change_offset:
             question.answer = Hindsight(case.id, None, -1, "no checkpoint and log are kept from before the change")
@@ -127,7 +128,8 @@ class Questions:
             return
         question.answer = Hindsight(question.case, losses, question.checkpoint, why)
         if why:
-            logger.warning("the model as it was cannot be asked", extra={"case": question.case, "why": why})
+            about = {"model": question.model, "case": question.case, "error": why}
+            logger.warning("the model as it was cannot be asked", extra=about)
 
 
 def _spec(state: State, case: Case, alarm: Alarm, checkpoint: int, world: World) -> FrozenSpec:

@@ -127,7 +127,7 @@ class Fits:
         else:
             self._submit(state, case, run, None)
         what = "search begun" if case.to_search else "fit begun"
-        about = {"model": state.name, "case": case.id, "model_version": case.version, "run": case.run}
+        about = {"model": state.name, "version": case.version, "case": case.id, "run": case.run}
         logger.info(what, extra=about)
         return run
 
@@ -141,7 +141,8 @@ class Fits:
         except RetrainError as error:
             run.failed(error)
             return
-        logger.info("search ended", extra={"model": state.name, "case": case.id, "winner": run.found.report["winner"]})
+        about = {"model": state.name, "version": case.version, "case": case.id, "winner": run.found.report["winner"]}
+        logger.info("search ended", extra=about)
         self._submit(state, case, run, run.found.recipe)
 
     def _submit(self, state: State, case: Case, run: _Run, recipe: Recipe | None) -> None:

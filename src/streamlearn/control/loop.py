@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -28,7 +28,17 @@ from ..errors import LogFull, LogUnavailable, Overloaded, StoreFull, StoreUnavai
 from ..events import Kind
 from ..keys import KeyRing
 from ..log import CONTROL, SIGNALS, Entry, Log, Membership, Record
-from ..records import Claim, Decision, Request, Signal, decode_control, sign_command
+from ..records import (
+    AccessRecord,
+    Claim,
+    ControlRecord,
+    Decision,
+    Notified,
+    Request,
+    Signal,
+    decode_control,
+    sign_command,
+)  # fmt: skip
 from ..store import Store
 from .choosing import Panel
 from .chronicle import Chronicle
@@ -43,6 +53,9 @@ from .sight import Sight, Statuses, limits_of
 from .state import State
 from .upkeep import Heartbeats, Trimmer
 from .views import Book
+
+if TYPE_CHECKING:
+    from .notifier import Notifier  # which brings an HTTP client along
 
 logger = logging.getLogger("streamlearn.control")
 
@@ -60,6 +73,7 @@ class Control:
     """The judge of every model in `settings`, while `membership` gives it the control log; without one, always.
 
     `clock` gives Unix seconds, and dates what is decided; by `timer`, which nobody sets, it does what it does every so often.
+    The `notifier` is told what was decided, and tells people in a thread of its own.
     Of several processes one leads, the others wait. Should two lead for a moment, no harm is done: of two decisions about the
     same state the first in the log takes effect.
     """
@@ -74,7 +88,9 @@ class Control:
         clock: Callable[[], float] = time.time,
         membership: Membership | None = None,
         timer: Callable[[], float] = time.monotonic,
+        notifier: Notifier | None = None,
     ) -> None:
+        self._notifier = notifier
         self._membership, self.leads = membership, membership is None
         self._settings, self._log, self._store, self._keys = settings, log, store, keys
         self._clock, self._timer = clock, timer
@@ -129,6 +145,8 @@ class Control:
         """Cancel the fits, which begin again with the next process, and let another one lead."""
         self._fits.close()
         self._questions.close()
+        if self._notifier is not None:
+            self._notifier.close()
         if self._membership is not None:
             self._membership.close()
 
@@ -152,6 +170,8 @@ class Control:
     def _resign(self) -> None:
         logger.warning("another control process leads now")
         self.leads = False
+        if self._notifier is not None:
+            self._notifier.pause()
         self._fits.close()
         self._questions.close()
 
@@ -169,6 +189,8 @@ class Control:
         sent = self._send()
         self._keep_up()
         self._show()
+        if self._notifier is not None:
+            self._notifier.caught_up(self._control_at)
         return sent or before != (self._control_at, self._signal_at)
 
     def states(self) -> dict[str, State]:
@@ -193,8 +215,11 @@ class Control:
         try:
             entry = decode_control(record.value)
         except msgspec.DecodeError as error:
-            logger.error("a control record cannot be read", extra={"offset": record.offset, "error": str(error)})
+            logger.error("a control record cannot be read", extra={"control_offset": record.offset, "error": str(error)})
             return False
+        if isinstance(entry, AccessRecord | Notified):  # no model's business; here it is shown, and told to whom it concerns
+            self._enter(record.offset, entry, True, None)
+            return True
         state = self._states.get(entry.model)
         if state is None:
             state = self._states[entry.model] = self._new(entry.model)
@@ -207,8 +232,13 @@ class Control:
         else:
             self._observe(entry.signal)
             took = apply(state, record.offset, entry)
-        self._book.add(record.offset, entry, took, state)
+        self._enter(record.offset, entry, took, state)
         return took
+
+    def _enter(self, offset: int, entry: ControlRecord, took: bool, state: State | None) -> None:
+        self._book.add(offset, entry, took, state)
+        if self._notifier is not None:
+            self._notifier.take(offset, entry, took, state)
 
     def _observe(self, until: int | None) -> None:
         """Observe signals: up to `until`, judging nothing (a decision that came of them is at hand), or all, judging each."""
@@ -232,7 +262,8 @@ class Control:
             if state is None or state.settings is None or not observe(state, record.offset, signal):
                 return None
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-            logger.error("a signal cannot be read", extra={"offset": record.offset, "error": repr(error)})
+            where = {"stream": SIGNALS, "partition": 0, "offset": record.offset}
+            logger.error("a signal cannot be read", extra={**where, "error": repr(error)})
             return None
         return state
 
@@ -263,8 +294,12 @@ class Control:
         )  # fmt: skip
 
     def _tell(self, decision: Decision, offset: int) -> None:
-        about = {"model": decision.model, "case": decision.case, "model_version": decision.version, "why": decision.why}
-        logger.info(decision.kind, extra={**about, "control_offset": offset, "n": decision.n})
+        about = {"model": decision.model, "version": decision.version, "case": decision.case, "offset": decision.offset}
+        settings, shard = self._settings.models.get(decision.model), decision.numbers.get("shard")
+        about |= {} if settings is None else {"stream": settings.stream}
+        about |= {} if shard is None else {"shard": shard, "partition": shard}
+        about |= {"control_offset": offset, "n": decision.n, "by": decision.by, "why": decision.why}
+        logger.info(decision.kind, extra=about)
 
     # Doing.
 
@@ -325,7 +360,8 @@ class Control:
         docs = self._book.changed()
         if now - self._alive_at >= ALIVE_S:
             alive = {"at": self._clock(), "holder": self._holder, "failures": self._failures}
-            docs["role", "control"] = msgspec.json.encode(alive)
+            notify = {} if self._notifier is None else {"notify": self._notifier.docs()}
+            docs["role", "control"] = msgspec.json.encode(alive | notify)
             self._alive_at = now
         if docs or self._views_at != self._control_at:
             self._store.put_views(docs, self._control_at)

@@ -6,9 +6,10 @@ A request is never left lying: whatever phase the model is in, one decision sett
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from ..records import Decision, Request
+from ..records import LONGEST_SILENCE_S, Decision, Request
 from .contract import accepts
 from .fold import FITTING, MAY_GIVE_WAY, TRYING
 from .imports import judge_import
@@ -126,6 +127,17 @@ def _resume(state: State, request: Request, world: World) -> Decision | str:
     return decision(state, world, "resumed", why=_why(request, f"resumed ({request.mode})"), numbers={"command": command})
 
 
+def _silence(state: State, request: Request, world: World) -> Decision | str:
+    """Notifications wait or are lost, decisions never: this one changes nothing else."""
+    if request.for_s is None or not 0 <= request.for_s <= LONGEST_SILENCE_S:
+        return f"for_s is {request.for_s}: a silence takes seconds, 0 (it ends) to {LONGEST_SILENCE_S:.0f} (30 days)"
+    if not request.for_s:
+        return decision(state, world, "silenced", why=_why(request, "the silence ends"), numbers={"until": None})
+    until = world.now + request.for_s
+    what = f"nobody is notified before {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M:%SZ}"
+    return decision(state, world, "silenced", why=_why(request, what), numbers={"until": until})
+
+
 ACTIONS: Final[dict[str, Callable[[State, Request, World], Decision | str]]] = {
     "retrain": _retrain,
     "cancel": _cancel,
@@ -135,4 +147,5 @@ ACTIONS: Final[dict[str, Callable[[State, Request, World], Decision | str]]] = {
     "resume": _resume,
     "import": judge_import,
     "rewind": _rewind,
+    "silence": _silence,
 }

@@ -270,6 +270,7 @@ class State:
     held: str | None = None
     held_at: int = -1  # the control-log offset of the decision that says so
     held_by_learner: str | None = None
+    silenced_until: float | None = None  # nobody is notified of the model before then
     held_doubts: dict[int, str] = field(default_factory=dict)  # by shard: it held itself, but a swap on its way may end that
     alarms: dict[int, Alarm] = field(default_factory=dict)
     course: Course = field(default_factory=Course)

@@ -1,9 +1,9 @@
 """What people see of control: documents folded from the control log, plus what is going on right now. Never a source of truth.
 
     model    by model           state, version, previous, shadow, canary (version, share, salt), case, cases (how many there
-                                were: their ids are model-1, model-2 …), degraded, held, features, since, contract (the open
-                                case of features that are other ones), and how the file differs from what serves; what metrics
-                                are made of, see `tally`
+                                were: their ids are model-1, model-2 …), degraded, held, features, silenced_until, since,
+                                contract (the open case of features that are other ones), and how the file differs from what
+                                serves; what metrics are made of, see `tally`
     case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far, how it
                                 grew; alarms that came meanwhile; how it ended
     features by model           the newest look at each watched feature, with histograms: put when there was one
@@ -23,7 +23,7 @@ import msgspec
 
 from ..config import ModelSettings
 from ..drift.features import Look
-from ..records import Claim, ControlRecord, Decision, Request, audit_id
+from ..records import Claim, ControlRecord, Decision, KeyMade, KeyRevoked, Notified, Refused, Request, audit_id
 from ..retrain.rewind import as_json
 from . import marks, versions
 from .changes import differs
@@ -39,6 +39,10 @@ ENDINGS: Final = frozenset(
     {"rejected", "expired", "broken_input", "retrain_failed", "retrain_kept", "trial_lost", "recovered", "not_recovered",
      "rollback_started"}
 )
+TYPES: Final[dict[type, str]] = {
+    Claim: "claim", Request: "request", Decision: "decision", KeyMade: "key_made", KeyRevoked: "key_revoked",
+    Refused: "refused", Notified: "notified",
+}  # fmt: skip
 HIDDEN: Final = frozenset({"knows", "fit", "reference", "command", "then", "settings", "search"})  # of a step's numbers
 SHOWN: Final = {
     Phase.STEADY: "steady", Phase.CONFIRM: "case", Phase.CONFIRMED: "confirmed", Phase.RETRAINING: "retraining",
@@ -188,6 +192,7 @@ def model_doc(state: State, seen: Doc | None = None, said: Sequence[Said] = ()) 
         "cases": state.cases,
         "degraded": state.degraded,
         "held": state.held,
+        "silenced_until": state.silenced_until,
         "skipped": as_json(state.skipped),
         "fitted": sorted(state.fitted),
         "features": {"drifted": state.drifted, "broken": state.broken, "seen": seen},
@@ -226,10 +231,14 @@ def step_doc(offset: int, decision: Decision) -> Doc:
 def audit_doc(offset: int, record: ControlRecord, took_effect: bool) -> Doc:
     """A record of the control log as it is, with its type, its place there (`control`), and whether it changed anything.
 
-    `id` is the document's; a request's own is `request`.
+    `id` is the document's; a request's own is `request`. `model` is empty for what concerns none, or several.
     """
-    kind = {Claim: "claim", Request: "request", Decision: "decision"}[type(record)]
+    kind = TYPES[type(record)]
     fields = msgspec.structs.asdict(record)
     if isinstance(record, Request):
         fields["request"] = fields.pop("id")
-    return {"id": audit_id(offset), "control": offset, "type": kind, "took_effect": took_effect, **fields}
+    elif isinstance(record, KeyMade):  # whoever reads the trail needs no digests
+        del fields["salt"], fields["digest"]
+    elif isinstance(record, Refused) and len(record.models) == 1:
+        fields["model"] = record.models[0]
+    return {"id": audit_id(offset), "control": offset, "type": kind, "took_effect": took_effect, "model": "", **fields}

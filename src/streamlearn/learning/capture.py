@@ -50,7 +50,7 @@ class Capture:
             try:
                 child = _fork(build)
             except OSError as error:  # no memory or no process to be had: it may be there the next time
-                logger.warning("no child process", extra={"why": str(error)})
+                logger.warning("no child process", extra={"error": str(error)})
             else:
                 return lambda: self._received(*child)
         started = self._timer()

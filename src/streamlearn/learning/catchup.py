@@ -10,6 +10,7 @@ is of another build, processes of that build may need it: it is withheld from be
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -30,8 +31,11 @@ MUTED: Final = frozenset({"alarm", "window"})
 class CatchUp:
     """Of one shard. `past` is None when there is nothing to catch up with; `near`: fewer records left than this is the end."""
 
-    def __init__(self, learner: Learner, past: Backfill | None, withheld: str, until: int, near: int, now: float) -> None:
-        self.past, self.withheld = past, withheld
+    def __init__(
+        self, learner: Learner, past: Backfill | None, withheld: str, until: int, near: int, now: float,
+        who: Mapping[str, object],
+    ) -> None:
+        self.past, self.withheld, self._who = past, withheld, who
         self._learner, self._until, self._near = learner, until, near
         self._began = (now, learner.position)
         self._say_at = now + SAY_S
@@ -61,7 +65,7 @@ class CatchUp:
         if past is None:
             return None
         if self._over(past):
-            logger.info("has read what was there when it began", extra={**self._who, "position": position})
+            logger.info("has read what was there when it began", extra={**self._who, "offset": position})
             self.past = None
             return None
         then, began = self._began
@@ -69,7 +73,7 @@ class CatchUp:
         found = msgspec.structs.replace(past, position=min(position, past.until), rate=rate)
         if now >= self._say_at and position < past.until:
             self._say_at = now + SAY_S
-            logger.info(told([found]), extra={**self._who, "position": position})
+            logger.info(told([found]), extra={**self._who, "offset": position})
         return found
 
     def kept(self) -> dict[str, Any]:
@@ -81,10 +85,6 @@ class CatchUp:
 
     def _over(self, past: Backfill) -> bool:
         return self._learner.position >= past.until and not self.rebuilding
-
-    @property
-    def _who(self) -> dict[str, object]:
-        return {"model": self._learner.name, "shard": self._learner.join.partition}
 
 
 def kept_past(extra: dict[str, Any], position: int) -> Backfill | None:

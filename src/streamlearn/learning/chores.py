@@ -39,7 +39,7 @@ class Patience:
             self._pause = min(LONGEST_PAUSE, max(self._pause, error.retry_after))
         self.until = now + self._pause
         self.failures += 1
-        logger.warning("waiting", extra={"what": self._what, "why": str(error), "seconds": self._pause})
+        logger.warning("waiting", extra={"what": self._what, "error": str(error), "again_in_s": self._pause})
 
     @property
     def failing(self) -> bool:

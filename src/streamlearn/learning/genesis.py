@@ -16,7 +16,7 @@ from ..events import parse_time
 from ..lineage import Recipe, recipe_of, recipe_of_fit, recipe_of_search
 from ..log import CONTROL, Log, Record
 from ..log.seek import offset_at
-from ..records import Claim, ControlRecord, Decision, decode_control
+from ..records import AccessRecord, Claim, ControlRecord, Decision, decode_control
 
 PAGE = 1000
 CHAMPIONS = ("promoted", "rolled_back")
@@ -65,7 +65,7 @@ def _story(model: str, shard: int, log: Log) -> _Story:
     recipes: dict[int, Recipe] = {}
     version, claimed_at, first = 1, None, 0
     for record, entry in _entries(log):
-        if entry.model != model:
+        if isinstance(entry, AccessRecord) or entry.model != model:
             continue
         if isinstance(entry, Claim):
             if entry.recipe:

@@ -14,6 +14,7 @@ from ..errors import CodecError, Corrupt, ForeignLog, LogError, OtherBuild, Posi
 from ..keys import KeyRing
 from ..lineage import Backfill
 from ..log import Log
+from ..logs import named
 from ..store import CheckpointInfo, Store
 from ..store.codec import open_blob
 from .catchup import kept_past
@@ -54,7 +55,7 @@ class _Opening:
         self._settings, self._model, self._shard, self._log = settings, model, shard, log
         self._store, self._keys, self._watches = store, keys, watches
         self._stream = settings.models[model].stream
-        self._who: dict[str, object] = {"model": model, "shard": shard}
+        self._who = named(model, shard, self._stream)
 
     def begin(self) -> Begun:
         try:
@@ -83,7 +84,7 @@ class _Opening:
                     return begun
         if foreign is not None:
             what = "no checkpoint of this build: the state is made again by replay"
-            logger.warning(what, extra=self._who | {"why": str(foreign)})
+            logger.warning(what, extra=self._who | {"error": str(foreign)})
         return self._from_the_log("start" if foreign is None else "rebuild", len(infos))
 
     def _from_the_log(self, why: str, unused: int) -> Begun:
@@ -93,7 +94,7 @@ class _Opening:
         learner = new_learner(self._settings, self._model, self._shard, origin.start, self._watches, origin)
         past = Backfill(origin.start, until, origin.start, why) if until > origin.start else None
         say = logger.warning if first or unused else logger.info
-        what = {"position": origin.start, "until": until, "why": why, "model_version": origin.version, "not_used": unused}
+        what = {"version": origin.version, "offset": origin.start, "until": until, "why": why, "not_used": unused}
         trimmed = f"; what came before {first} was trimmed, so version {origin.version} learns from what is left"
         say(f"starts from the log{trimmed if origin.trimmed else ''}", extra=self._who | what)
         return Begun(learner, past=past)
@@ -118,7 +119,8 @@ class _Opening:
                 )
         learner = self._new(0)
         load(learner, kept, self._watches)
-        logger.info("recovered", extra=self._who | {"position": learner.position, "n": learner.n})
+        about = {"version": learner.version, "offset": learner.position, "n": learner.n, "checkpoint": info.id}
+        logger.info("recovered", extra=self._who | about)
         past = kept_past(sealed.header.extra, learner.position)
         begun = Begun(learner, info.created, past, len(kept.get("champion", b"")), sum(map(len, kept.values())))
         try:
@@ -144,4 +146,4 @@ class _Opening:
 
     def _set_aside(self, info: CheckpointInfo, error: CodecError) -> None:
         self._store.set_aside(info.id, str(error))
-        logger.error("checkpoint set aside", extra=self._who | {"id": info.id, "why": str(error)})
+        logger.error("checkpoint set aside", extra=self._who | {"checkpoint": info.id, "error": str(error)})

@@ -28,6 +28,7 @@ from ..events import Position, encode
 from ..keys import KeyRing
 from ..lineage import Backfill, recipe_of
 from ..log import CONTROL, Entry, Log
+from ..logs import named
 from ..records import Claim, Status
 from ..store import Retention, Store, codec
 from . import publication
@@ -73,7 +74,7 @@ class Shard:
         self.stopped: str | None = None
         self.generation = self._claim()
         self.checkpoint_at: float | None = None
-        self._champion, self._whole = Capture(deps.timer), Capture(deps.timer)
+        self._champion, self.whole = Capture(deps.timer), Capture(deps.timer)
         self._past: Backfill | None = None
         self.learner = self._begun()
         self._catch_up = self._to_catch_up()
@@ -110,7 +111,7 @@ class Shard:
         begun = begin(deps.settings, self.model, self.shard, deps.log, deps.store, deps.keys, deps.watches)
         self.checkpoint_at, self._past = begun.kept_at, begun.past
         self._champion.expect(begun.champion_bytes)
-        self._whole.expect(begun.whole_bytes)
+        self.whole.expect(begun.whole_bytes)
         if begun.stopped is not None:
             self._stop(begun.stopped)
         return begun.learner
@@ -121,17 +122,18 @@ class Shard:
         if withheld and self.stopped is None:
             until = self.deps.log.bounds(self.stream, self.shard)[1]
             what = "the publication in the store is left as it is until this learner has caught up"
-            logger.warning(what, extra=self._who | {"why": withheld})
+            logger.warning(what, extra=self.who | {"why": withheld})
         near = self.settings.retrain.catch_up_records
-        return CatchUp(self.learner, self._past, withheld, until, near, self.deps.timer())
+        return CatchUp(self.learner, self._past, withheld, until, near, self.deps.timer(), self.who)
 
     def _stop(self, error: LogError) -> None:
         self.stopped = f"{error} (streamlearn learn CONFIG --reset {self.model} starts over from the earliest)"
-        logger.error("shard stopped", extra={**self._who, "why": self.stopped})
+        logger.error("shard stopped", extra=self.who | {"error": self.stopped})
 
     @property
-    def _who(self) -> dict[str, object]:
-        return {"model": self.model, "shard": self.shard}
+    def who(self) -> dict[str, object]:
+        """What its lines in the log begin with."""
+        return named(self.model, self.shard, self.stream)
 
     def turn(self) -> bool:
         """Read and learn one batch, then do what is due; whether there was anything to read."""
@@ -234,7 +236,7 @@ class Shard:
             self._checkpointing.done(started, started)
             return
         started = self.deps.timer()  # a log that is slow to take words must not make checkpoints rare
-        read = self._whole.take(lambda: parts(learner), here=here)
+        read = self.whole.take(lambda: parts(learner), here=here)
         cadence = self.settings.checkpoint
         keep = Retention(cadence.keep_last, cadence.keep_hourly, cadence.keep_daily)
 
@@ -271,7 +273,7 @@ class Shard:
         def write() -> None:
             tag = self.deps.store.put_status(self.model, self.shard, self.generation, document)
             if self._tag not in (None, tag):
-                logger.warning("the store has lost what was put into it; it gets it again", extra=self._who)
+                logger.warning("the store has lost what was put into it; it gets it again", extra=self.who)
                 self._tag = self._published = self.kept_position = None
 
         self._reporting.write(self.deps.writer, write)

@@ -186,6 +186,6 @@ def _drain(shards: Iterable[Shard]) -> list[StreamlearnError]:
         try:
             shard.close()
         except StreamlearnError as error:
-            logger.error("not drained", extra={"model": shard.model, "shard": shard.shard, "why": str(error)})
+            logger.error("not drained", extra=shard.who | {"error": str(error)})
             errors.append(error)
     return errors

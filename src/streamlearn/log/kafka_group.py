@@ -152,7 +152,7 @@ class GroupMembership:
             try:
                 consumer.close(timeout_ms=int(self._link.options.timeout_s * 1000))
             except (kafka_errors.KafkaError, OSError, RuntimeError) as error:
-                logger.warning("the group was not left cleanly", extra={"group": self._group, "why": repr(error)})
+                logger.warning("the group was not left cleanly", extra={"group": self._group, "error": repr(error)})
         with self._lock:
             self._held.clear()
             self._going.clear()

@@ -177,7 +177,7 @@ class Cluster:
                 self._warm_wanted = False
                 what = f"the Dask scheduler at {self._address} does not answer"
                 why = f"{what} ({describe(error)}); start it, or mend executor.dask.scheduler"
-                logger.warning("no cluster", extra={"problem": why})
+                logger.warning("no cluster", extra={"error": why})
                 self._give_up(why)
                 return
         if self._warm_wanted and self._client is not None:
@@ -263,7 +263,7 @@ class Cluster:
             try:
                 client.close(timeout=ANSWER_S)
             except Exception as error:
-                logger.warning("the connection to Dask did not close", extra={"problem": describe(error)})
+                logger.warning("the connection to Dask did not close", extra={"error": describe(error)})
 
     def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
         said = event[1]

@@ -16,17 +16,24 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
+from ..events import encode
+from ..log import CONTROL, Entry
+from ..records import Refused
 from ..telemetry import Histogram, Metrics, watch
 from . import (
     openapi,
     problems,
     routes_cases,
+    routes_dashboard,
     routes_events,
+    routes_history,
     routes_inputs,
+    routes_live,
     routes_models,
     routes_predict,
     routes_rewind,
     routes_service,
+    routes_session,
     routes_versions,
 )
 from .access import check_bind
@@ -34,9 +41,15 @@ from .audit import Audit
 from .auth import Gate
 from .deps import Deps, Shared
 from .figures import figures
+from .headers import Headers
 from .holder import Holder
 from .ingest import Ingest
+from .keywatch import KeyWatch
+from .limits import Buckets
+from .pasts import Pasts
 from .predictions import PredictionBuffer
+from .refusals import Refusals
+from .tracing import Traced
 
 DESCRIPTION: Final = "Post events; models learn from each one as it arrives; ask them for predictions."
 
@@ -48,17 +61,25 @@ def create_app(deps: Deps) -> FastAPI:
 
     Raises ConfigError when it would be reachable from other machines without an API key.
     """
-    check_bind(deps.settings.serve.host, deps.api_keys)
+    keys = KeyWatch(deps.log, deps.api_keys, deps.settings.serve.host, deps.clock)
+    keys.poll()
+    check_bind(deps.settings.serve.host, keys.valid())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         hub: Shared = app.state.shared
         await asyncio.to_thread(hub.holder.start)
         hub.buffer.start()
+        app.state.live.start()
+        hub.keys.start()
+        hub.refusals.start()
         try:
             yield
         finally:
+            await app.state.live.closed()
+            await hub.refusals.close()
             await hub.buffer.close()
+            await asyncio.to_thread(hub.keys.close)
             await asyncio.to_thread(hub.holder.close)
 
     app = FastAPI(
@@ -69,25 +90,31 @@ def create_app(deps: Deps) -> FastAPI:
     renewed = deps.renewed or identity
     holder = Holder(deps.settings, deps.store, deps.keys, identity, renewed, metrics, deps.clock, deps.timer)
     watch(deps.registry, lambda: figures(holder, deps.timer(), deps.clock()))
-    app.state.shared = Shared(
-        deps,
-        metrics,
-        holder,
-        Ingest(deps.settings, deps.log, metrics, deps.clock),
-        PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics),
-    )
+    ingest = Ingest(deps.settings, deps.log, metrics, deps.clock)
+
+    async def write(record: Refused) -> int:
+        return await ingest.append_one(CONTROL, Entry(record.by.encode(), encode(record)))
+
+    refusals = Refusals(write, deps.clock, deps.timer)
+    buffer = PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics)
+    pasts = Pasts(deps.settings, deps.store)
+    app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
+    app.state.live = routes_live.live_of(app.state.shared)
     app.state.audit = Audit(deps.store)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
     routers = (
-        routes_predict, routes_events, routes_models, routes_cases, routes_inputs, routes_versions, routes_rewind,
-        routes_service,
+        routes_predict, routes_events, routes_models, routes_cases, routes_inputs, routes_history, routes_versions,
+        routes_rewind, routes_session, routes_service, routes_live, routes_dashboard,
     )  # fmt: skip
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower
     problems.install(app)
-    openapi.install(app, secured=bool(deps.api_keys))
-    app.add_middleware(Gate, api_keys=deps.api_keys)
+    openapi.install(app, secured=keys.required)
+    app.add_middleware(Gate, shared=app.state.shared)
+    app.add_middleware(Headers)
     app.add_middleware(Timed, metrics=metrics)  # added last, so outermost: it sees what the gate refuses
+    if deps.tracing is not None:
+        app.add_middleware(Traced, tracing=deps.tracing)
     return app
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from ..apikeys import ApiKey
 from ..config import Settings
 from ..keys import KeyRing
 from ..log import Log
@@ -15,12 +16,17 @@ from ..store import Store
 from ..telemetry import CollectorRegistry, Metrics
 from .holder import Holder
 from .ingest import Ingest
+from .keywatch import KeyWatch
+from .limits import Buckets
+from .pasts import Pasts
 from .predictions import PredictionBuffer
+from .refusals import Refusals
+from .tracing import Tracing
 
 
 @dataclass(frozen=True)
 class Deps:
-    """The world outside: settings, log, store, signing keys, API secrets by name, metrics registry, clock, timer.
+    """The world outside: settings, log, store, signing keys, API keys of the environment, metrics registry, clock, timer.
 
     The clock gives Unix seconds and may be set anew; the timer's seconds only ever go on. `renewed` gives a stream's identity
     as a process that starts now would learn it, by default as the log's handle knows it.
@@ -30,11 +36,12 @@ class Deps:
     log: Log
     store: Store
     keys: KeyRing
-    api_keys: Mapping[str, str] = field(default_factory=dict)
+    api_keys: Collection[ApiKey] = ()
     registry: CollectorRegistry = field(default_factory=lambda: CollectorRegistry(auto_describe=True))
     clock: Callable[[], float] = time.time
     timer: Callable[[], float] = time.monotonic
     renewed: Callable[[str], str] | None = None
+    tracing: Tracing | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,10 @@ class Shared:
     holder: Holder
     ingest: Ingest
     buffer: PredictionBuffer
+    keys: KeyWatch
+    refusals: Refusals
+    attempts: Buckets  # to sign in, by address
+    pasts: Pasts
 
 
 def shared(request: Request) -> Shared:

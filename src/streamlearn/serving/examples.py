@@ -23,6 +23,7 @@ MODEL: Final[dict[str, Any]] = {
     "control": {
         "name": "delay", "stream": "flights", "task": "binary", "state": "steady", "version": 1, "previous": None,
         "shadow": None, "canary": None, "case": "", "degraded": "", "held": None,
+        "silenced_until": None,
         "features": {"drifted": {}, "broken": None, "seen": None}, "contract": None, "policies": [], "kept": "",
         "since": 1767225600.0,
     },
@@ -88,7 +89,25 @@ HISTORY: Final[dict[str, Any]] = {
             "by": "control", "why": "evidence 34.1 of 33 after 4534 events", "case": "delay-17",
         },
     ],
-}
+    "since": 1767225540.0, "until": 1767225720.0, "step_s": 60, "at": [1767225540, 1767225600, 1767225660],
+    "series": {
+        "metric:accuracy": {"mean": [0.851, None, 0.874], "min": [0.848, None, 0.869], "max": [0.853, None, 0.88]},
+        "lag": {"mean": [12.5, None, 0.0], "min": [0.0, None, 0.0], "max": [40.0, None, 0.0]},
+    },
+}  # fmt: skip
+FLEET: Final[dict[str, Any]] = {
+    "at": 1767225720.0, "control": {"silent_s": None}, "store": {"down_s": None}, "keys_required": False,
+    "models": [
+        {
+            "name": "delay", "stream": "flights", "task": "binary", "state": "healthy", "reasons": [], "metric": "accuracy",
+            "higher_is_better": True, "value": 0.874, "baselines": {"majority": 0.82, "no_change": 0.71},
+            "spark": {"at": [1767225600.0, 1767225660.0], "value": [0.851, 0.874]},
+            "baseline_spark": {"majority": [0.82, 0.82], "no_change": [0.7, 0.71]}, "rate": 310.5, "lag": 0,
+            "freshness_s": 0.23, "version": 2, "version_since": 1767225701.0, "n": 20412, "pending": 37, "case": None,
+            "silenced_until": None, "since": 1767225701.0,
+        }
+    ],
+}  # fmt: skip
 REWIND: Final[dict[str, Any]] = {
     "model": "delay",
     "shards": [

@@ -37,6 +37,10 @@ _TEXTS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "control_leader_info": ("gauge", ("holder",), "1; the control process that leads, by host and process id"),
     "control_errors_total": ("counter", (), "How often the leading control process had to wait for the log or the store"),
     "store_size_bytes": ("gauge", ("model",), "Bytes of each model and of the views in the store"),
+    "notify_delivered_total": ("counter", ("target",), "Messages that the target of notifications took"),
+    "notify_undelivered": ("gauge", ("target",), "Messages that were given up and nobody has dealt with"),
+    "notify_waiting": ("gauge", ("target",), "Notices that are still to be told"),
+    "silenced_until_timestamp_seconds": ("gauge", ("model",), "Before when nobody is notified of it; 0 without a silence"),
     "model_state": ("gauge", ("model", "state"), "1 for the state that control has the model in"),
     "case_open": ("gauge", ("model",), "1 while a case is open"),
     "case_age_seconds": ("gauge", ("model",), "How long the open case has been open, 0 without one"),
@@ -90,6 +94,10 @@ def _rows(holder: Holder, now: float, at: float) -> Iterator[Row]:
     if "holder" in holder.alive:
         yield "control_leader_info", (str(holder.alive["holder"]),), 1.0
         yield "control_errors_total", (), float(holder.alive.get("failures", 0))
+    for target, stands in holder.alive.get("notify", {}).items():
+        yield "notify_delivered_total", (target,), stands["delivered"]
+        yield "notify_undelivered", (target,), stands["undelivered"]
+        yield "notify_waiting", (target,), stands["waiting"]
     for model, size in holder.memory.items():
         yield "store_size_bytes", (model,), size
     for model, slots in holder.slots.items():
@@ -100,6 +108,7 @@ def _rows(holder: Holder, now: float, at: float) -> Iterator[Row]:
 
 def _control(model: str, document: dict[str, Any], at: float) -> Iterator[Row]:
     opened, trial, fits = document.get("case_opened_at"), document.get("trial"), document.get("fits_s")
+    yield "silenced_until_timestamp_seconds", (model,), document.get("silenced_until") or 0.0
     yield "case_open", (model,), 1.0 if document.get("case") else 0.0
     yield "case_age_seconds", (model,), 0.0 if opened is None else max(0.0, at - opened)
     for state in STATES:

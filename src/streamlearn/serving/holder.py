@@ -23,6 +23,7 @@ from ..errors import CodecError, LogError, StoreError, StreamlearnError
 from ..events import Features, Position, partition_of
 from ..keys import KeyRing
 from ..lineage import told
+from ..logs import named
 from ..records import Status
 from ..store import Store, codec
 from ..telemetry import Metrics
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 SLOW_POLL_S: Final = 0.2
 CAUSES: Final = ("drift", "store", "publication", "learner_silent", "held", "log", "catching_up")
 WEIGH_S: Final = 30.0
+HELD: Final = "learning is held: "  # how that reason begins
 MAX_BACKOFF_S: Final = 2.0
 SHORTEST_PAUSE_S: Final = 0.005  # between two polls, however many publications are told of
 _log = logging.getLogger(__name__)
@@ -85,6 +87,11 @@ class Slot:
         self.causes: frozenset[str] = frozenset()
         self.refused: str | None = None
         self.tag: int | None = None
+
+    @property
+    def who(self) -> dict[str, object]:
+        """How lines of the log name it, and what it serves."""
+        return named(self.model, self.shard, self.stream, None if self.served is None else self.served.version)
 
 
 class Holder:
@@ -148,7 +155,7 @@ class Holder:
     def ready(self) -> list[str]:
         """What keeps the service from answering for every model: one line each."""
         return [
-            f"model {name!r}, shard {slot.shard}: " + "; ".join([slot.refused or "nothing published yet", *_catching_up(slot)])
+            f"model {name!r}, shard {slot.shard}: " + "; ".join([slot.refused or "nothing published yet", *catching_up(slot)])
             for name, slots in self.slots.items() for slot in slots if slot.served is None
         ]
 
@@ -181,7 +188,7 @@ class Holder:
             self._metrics.store_errors.inc()
             if self.store_down_since is None:
                 self.store_down_since = now
-                _log.error("the store cannot be reached; serving goes on with what is loaded: %s", error)
+                _log.error("the store cannot be reached; serving goes on with what is loaded", extra={"error": str(error)})
         else:
             if self.store_down_since is not None:
                 _log.info("the store is back after %.1f s", now - self.store_down_since)
@@ -216,7 +223,7 @@ class Holder:
         except StreamlearnError as error:
             slot.refused = f"publication {publication.tag} was refused: {error}"
             self._metrics.publications.labels(slot.model, "refused").inc()
-            _log.error("%s/%d: %s; the last good one stays", slot.model, slot.shard, slot.refused)
+            _log.error("%s; the last good one stays", slot.refused, extra=slot.who)
             return
         old, slot.served, slot.refused = slot.served, served, None
         del old  # a large model is taken apart here, not in a request
@@ -235,7 +242,8 @@ class Holder:
             return known
         now = self._renewed(slot.stream)
         if now != known:
-            _log.warning("stream %r was made again: what is learned from it is %s from now on", slot.stream, now)
+            what = "the stream was made again: what is learned from it is %s from now on"
+            _log.warning(what, now, extra={"stream": slot.stream})
             self._logs[slot.stream] = now
         return now
 
@@ -265,7 +273,7 @@ class Holder:
         except Exception as error:
             self._metrics.publications.labels(slot.model, "no challenger").inc()
             why = "the challenger of the canary does not load, and the champion answers for all"
-            _log.error("%s/%d: %s: %r", slot.model, slot.shard, why, error)
+            _log.error(why, extra=slot.who | {"error": repr(error)})
             return None
 
     def _poll_statuses(self) -> None:
@@ -275,7 +283,7 @@ class Holder:
                 try:
                     status = msgspec.json.decode(doc, type=Status)
                 except msgspec.DecodeError as error:
-                    _log.error("%s/%d: its status cannot be read: %s", model, shard, error)
+                    _log.error("its status cannot be read", extra=slots[shard].who | {"error": str(error)})
                 else:
                     slots[shard].heard = self._heard((model, shard), doc, status.at, slots[shard].heard)
                     slots[shard].status = status
@@ -330,14 +338,14 @@ class Holder:
         if silent > self._stale_s:
             yield "learner_silent", f"the learner has not reported for {silent:.0f} s"
         if status.held is not None:
-            yield "held", f"learning is held: {status.held}"
+            yield "held", f"{HELD}{status.held}"
         if status.log_lost_s is not None:
             yield "log", f"the learner has not been able to read the log for {status.log_lost_s + silent:.0f} s"
-        for text in _catching_up(slot):
+        for text in catching_up(slot):
             yield "catching_up", text
 
 
-def _catching_up(slot: Slot) -> list[str]:
+def catching_up(slot: Slot) -> list[str]:
     """How far the learner is with what was there when it began, while it has not read that."""
     past = None if slot.status is None or slot.status.backfill is None else told([slot.status.backfill])
     return [] if past is None else [past]

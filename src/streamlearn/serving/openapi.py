@@ -6,6 +6,8 @@ would otherwise have worked out. It must never be called while a request is answ
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,12 +21,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .. import events, wire
+from .headers import policy
 from .problems import CATALOGUE, MEDIA_TYPE
+from .scopes import rule
+from .sessions import COOKIE
 
 TYPES: Final[tuple[type, ...]] = (
     events.Event, wire.EventsAnswer, wire.Instance, wire.Batch, wire.PredictAnswer, wire.BatchAnswer, wire.ModelView,
-    wire.Models, wire.Page, wire.AuditPage, wire.Marks, wire.VersionView, wire.VersionDiff, wire.History, wire.Ask, wire.Asked,
-    wire.RewindPlan, wire.Alive, wire.Ready, wire.Problem,
+    wire.Models, wire.Page, wire.AuditPage, wire.Marks, wire.VersionView, wire.VersionDiff, wire.History, wire.Fleet, wire.Ask,
+    wire.Asked, wire.RewindPlan, wire.Alive, wire.Ready, wire.SignIn, wire.SessionView, wire.Problem,
 )
 _, COMPONENTS = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
 
@@ -104,19 +109,33 @@ def install(app: FastAPI, *, secured: bool) -> None:
                 if isinstance(route, PlainRoute) and route.include_in_schema:
                     for method in route.methods or ():
                         # Once more, and whole: FastAPI drops the nulls from examples.
-                        found["paths"][route.path_format][method.lower()].update(route.openapi_extra or {})
+                        operation = found["paths"][route.path_format][method.lower()]
+                        operation.update(route.openapi_extra or {})
+                        operation["x-scope"] = rule(method, route.path_format).scope
             components = found.setdefault("components", {})
             components.setdefault("schemas", {}).update(COMPONENTS)
             if secured:
                 components["securitySchemes"] = {
                     "bearer": {"type": "http", "scheme": "bearer"},
                     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
                 }
-                found["security"] = [{"bearer": []}, {"header": []}]
+                found["security"] = [{"bearer": []}, {"header": []}, {"session": []}]
             app.openapi_schema = found
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to extend the document
+
+
+_STYLE: Final = (
+    "body{font:16px/1.5 system-ui;max-width:60em;margin:2em auto;padding:0 1em}"
+    "pre{background:#f4f4f4;padding:.6em;overflow:auto}"
+)
+INDEX_HEADERS: Final = {  # the page's own style is let, named by its digest, and nothing else
+    "Content-Security-Policy": policy(
+        style_src=f"'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'", script_src="'none'"
+    )
+}
 
 
 def index_page(document: dict[str, Any]) -> str:
@@ -130,8 +149,7 @@ def index_page(document: dict[str, Any]) -> str:
             )
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>streamlearn</title>"
-        "<style>body{font:16px/1.5 system-ui;max-width:60em;margin:2em auto;padding:0 1em}"
-        "pre{background:#f4f4f4;padding:.6em;overflow:auto}</style>"
+        f"<style>{_STYLE}</style>"
         f"<h1>{html.escape(document['info']['title'])} {html.escape(document['info']['version'])}</h1>"
         f"<p>{html.escape(document['info'].get('description', ''))}</p>"
         "<p>The whole contract: <a href=/openapi.json>/openapi.json</a>.</p>" + "".join(rows)

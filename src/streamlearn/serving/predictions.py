@@ -80,11 +80,13 @@ class PredictionBuffer:
             except (LogUnavailable, LogFull, Overloaded) as error:
                 self._waiting.extendleft(reversed(batch))
                 if backoff == FLUSH_S:
-                    _log.warning("predictions wait, the log refuses them: %s", error)
+                    about = {"stream": batch[0].stream, "error": str(error)}
+                    _log.warning("predictions wait, the log refuses them", extra=about)
                 await asyncio.sleep(backoff)
                 backoff = min(MAX_BACKOFF_S, backoff * 2)
             except StreamlearnError as error:
-                _log.error("%d predictions cannot be logged: %s", len(batch), error)
+                about = {"stream": batch[0].stream, "error": str(error)}
+                _log.error("%d predictions cannot be logged", len(batch), extra=about)
                 self._lost.inc(len(batch))
             else:
                 backoff = FLUSH_S

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ..errors import EventError, LogError, LogFull, LogUnavailable, Overloaded, StoreError, StoreFull, StreamlearnError
+from .headers import HEADERS
 
 MEDIA_TYPE: Final = "application/problem+json"
 _log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
     "malformed": Entry(400, "The body is not JSON", "Nothing of it could be read; nothing was accepted."),
     "unauthorized": Entry(401, "An API key is needed", "Send it as 'Authorization: Bearer …' or as 'X-API-Key: …'."),
     "forbidden": Entry(403, "Only for this machine", "Without API keys, the service answers programs on its own machine."),
+    "scope": Entry(403, "The API key may not do this", "The detail names the scope that it lacks."),
+    "csrf": Entry(403, "The CSRF token is missing or wrong", "A browser sends the csrf of GET /v1/session as X-CSRF-Token."),
     "not-found": Entry(404, "No such thing", "There is no such path, model or case."),
     "method": Entry(405, "Another method is needed", "The path is right; the 'Allow' header names its methods."),
     "timeout": Entry(408, "The body came too slowly", "Send it again, faster or in smaller pieces."),
@@ -40,15 +43,19 @@ CATALOGUE: Final[Mapping[str, Entry]] = {
     "media-type": Entry(415, "Not a type that is read here", "Send application/json, or application/x-ndjson for events."),
     "rejected": Entry(422, "Not acceptable", "JSON, but against the rules; the detail says what and how to mend it."),
     "overloaded": Entry(429, "Too much work is in flight", "Nothing was taken; try again after 'Retry-After' seconds."),
+    "rate": Entry(429, "Too many requests", "The key has used up its share; try again after 'Retry-After' seconds."),
     "internal": Entry(500, "A fault in the service", "It is in the service's own log; nothing is known to be lost."),
     "model": Entry(500, "The model could not answer", "Its pipeline raised an error or gave NaN; the service's log says more."),
     "log-unavailable": Entry(503, "The log cannot be reached", "Nothing was written; try again after 'Retry-After' seconds."),
     "store-unavailable": Entry(503, "The store cannot be reached", "Predictions go on; try again after 'Retry-After' seconds."),
     "not-learned": Entry(503, "Nothing learned yet", "The model has published nothing yet; try again later."),
     "not-ready": Entry(503, "Not ready", "The detail says what is missing."),
+    "streams": Entry(503, "Too many live streams", "A process has so many and no more; try again after 'Retry-After' seconds."),
     "full": Entry(507, "No space left", "Nothing was written; it will be again once there is space."),
 }
-RETRY_AFTER_S: Final = {"log-unavailable": 2.0, "store-unavailable": 2.0, "not-learned": 1.0, "not-ready": 1.0, "full": 10.0}
+RETRY_AFTER_S: Final = {
+    "log-unavailable": 2.0, "store-unavailable": 2.0, "not-learned": 1.0, "not-ready": 1.0, "streams": 5.0, "full": 10.0,
+}  # fmt: skip
 
 
 class ProblemError(Exception):
@@ -122,7 +129,7 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         kind = {404: "not-found", 405: "method", 413: "too-large", 415: "media-type"}.get(error.status_code, "malformed")
-        detail = f"{request.method} {request.url.path}: {str(error.detail).lower()}; see / for all paths"
+        detail = f"{request.method} {request.url.path}: {str(error.detail).lower()}; see /api for all paths"
         return respond(ProblemError(kind, detail, headers=error.headers), request.url.path)
 
     async def invalid(request: Request, error: Exception) -> Response:
@@ -135,7 +142,8 @@ def install(app: FastAPI) -> None:
         return Response(status_code=499)  # nobody is left to read it
 
     async def unexpected(request: Request, _: Exception) -> Response:
-        return respond(ProblemError("internal", "an unexpected error; the service's log has it"), request.url.path)
+        problem = ProblemError("internal", "an unexpected error; the service's log has it", headers=HEADERS)
+        return respond(problem, request.url.path)  # sent from outside of all middleware
 
     app.add_exception_handler(ProblemError, known)
     app.add_exception_handler(StreamlearnError, mapped)

@@ -32,6 +32,7 @@ ACTIONS: Final = {
     "hold": "Go on reading and predicting, and learn nothing",
     "resume": "Learn again; what came while held is skipped, learned now, or forgotten to be sent again, by mode",
     "rewind": "Go back to before a place in the log, and learn on from there without the records to be skipped",
+    "silence": "Notify nobody of this model for so many seconds; 0 ends that. Decisions go on as ever",
 }
 MAX_ASK_BYTES: Final = 16_384
 MAX_USER: Final = 128
@@ -84,9 +85,11 @@ async def ask(request: Request) -> Response:
     if content_type(request) != "json":
         raise ProblemError("media-type", "a request to control is application/json")
     words = _words(await read_body(request, MAX_ASK_BYTES))
+    if action == "silence" and words.for_s is None:
+        raise EventError("shape", "for_s", "is missing; write for how many seconds, 0 to end a silence")
     asked = records.Request(
         uuid.uuid4().hex, name, action, _by(request), hub.deps.clock(), words.reason, words.version, words.mode, words.to,
-        words.skip,
+        words.skip, for_s=words.for_s,
     )  # fmt: skip
     offset = await hub.ingest.append_one(CONTROL, Entry(name.encode(), encode(asked)))
     return json_answer(wire.Asked(asked.id, name, action, asked.by, asked.at, offset), 202)
@@ -105,6 +108,8 @@ def _words(body: bytes) -> wire.Ask:
         raise EventError("too_long", "skip", f"with to it has more than {MAX_REASON} characters; name fewer ranges")
     if words.mode not in records.RESUME_MODES:
         raise EventError("shape", "mode", f"is {words.mode[:40]!r}; write one of {', '.join(records.RESUME_MODES)}")
+    if words.for_s is not None and not 0 <= words.for_s <= records.LONGEST_SILENCE_S:
+        raise EventError("shape", "for_s", f"is {words.for_s:g}; write 0 to {records.LONGEST_SILENCE_S:.0f} seconds")
     for place in words.to:
         parse_place(place, "to")
     for both in words.skip:
@@ -121,15 +126,19 @@ def _by(request: Request) -> str:
     return f"{user} (key {caller})" if user else f"key {caller}"
 
 
+_SILENCE: Final = ("two hours", {"for_s": 7200.0, "reason": "the upstream is rebuilt"}), ("end it", {"for_s": 0.0})
 _BARE: Final[tuple[tuple[str, Any], ...]] = (("with a reason", {"reason": "new carrier codes since Monday"}), ("bare", {}))
 _EXAMPLES: Final[dict[str, tuple[tuple[str, Any], ...]]] = {
     "promote": (("a kept version", {"version": 2, "reason": "it knew the summer"}),),
     "resume": (("learn what was held", {"mode": "learn"}), ("make room for mended events", {"mode": "repair"})),
     "rewind": (("past bad data", {"to": ["0/41000"], "skip": ["0/41000:0/41800"], "reason": "the sensor was off"}),),
+    "silence": _SILENCE,
 }
 
 
 def _ask_route(action: str, summary: str) -> None:
+    optional = action != "silence"  # which says for how long
+
     async def endpoint(request: Request) -> Response:
         request.path_params["action"] = action
         return await ask(request)
@@ -146,8 +155,8 @@ def _ask_route(action: str, summary: str) -> None:
         status_code=202,
         openapi_extra=openapi.operation(
             parameters=[MODEL_NAME],
-            body=openapi.content(wire.Ask, *_EXAMPLES.get(action, ()), *_BARE),
-            body_required=False,
+            body=openapi.content(wire.Ask, *_EXAMPLES.get(action, ()), *(_BARE if optional else ())),
+            body_required=not optional,
             responses=[
                 openapi.answer(202, "Control will see it", openapi.content(wire.Asked, ("asked", ASKED | {"action": action}))),
                 openapi.problems(

@@ -113,7 +113,7 @@ class Predictor:
             answer = _ask(served.answer, x, slot)  # what is wrong with the question itself raises here
             desk.fallback.inc()
             why = f"version {challenger.version}, which is tried for this key, could not answer ({type(error).__name__})"
-            _log.warning("%s/%d: %s; version %d did", slot.model, slot.shard, why, served.version)
+            _log.warning("%s; version %d did", why, served.version, extra=slot.who)
             return answer, served.version, [*(slot.degraded or ()), why]
         desk.challenger.inc()
         return answer, challenger.version, slot.degraded
@@ -153,7 +153,7 @@ def _ask(answer: Callable[[Features], Answer], x: Features, slot: Slot) -> Answe
             raise ProblemError("model", f"model {slot.model!r}: {error.detail}", {"reason": error.reason}) from None
         raise
     except Exception as error:
-        _log.exception("%s/%d could not answer", slot.model, slot.shard)
+        _log.exception("the model could not answer", extra=slot.who)
         raise ProblemError("model", f"model {slot.model!r}: its pipeline raised {type(error).__name__}") from error
 
 

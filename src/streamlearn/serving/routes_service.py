@@ -77,6 +77,10 @@ async def _amiss(hub: Shared) -> list[str]:
     silent = hub.holder.control_silent(hub.deps.timer())
     if silent is not None:
         reasons.append(f"control has not reported for {silent:.0f} s: nobody judges drift or answers requests")
+    for target, doc in hub.holder.alive.get("notify", {}).items():
+        if doc["undelivered"]:
+            said = f"{doc['undelivered']} messages could not be delivered (streamlearn notify list)"
+            reasons.append(f"notifications to {target!r}: {said}")
     for name, slots in hub.holder.slots.items():
         reasons += [f"model {name!r}, shard {slot.shard}: {reason}" for slot in slots for reason in slot.degraded or ()]
     return reasons
@@ -128,6 +132,6 @@ async def problem(request: Request) -> Response:
     return Response(msgspec.json.encode(document), media_type="application/json")
 
 
-@router.get("/", include_in_schema=False)
+@router.get("/api", include_in_schema=False)
 async def index(request: Request) -> Response:
-    return HTMLResponse(openapi.index_page(request.app.openapi()))
+    return HTMLResponse(openapi.index_page(request.app.openapi()), headers=openapi.INDEX_HEADERS)

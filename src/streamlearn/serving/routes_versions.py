@@ -1,4 +1,4 @@
-"""The registry over HTTP: a model's versions, one of them with what its models hold, and what served when.
+"""The registry over HTTP: a model's versions, one of them with what its models hold. What served when: `routes_history`.
 
 Models are not unpickled for it: what one says of itself is in the signed header of its blob, or is asked of the served one.
 """
@@ -14,14 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .. import wire
-from ..errors import CodecError, EventError
-from ..events import parse_time
+from ..errors import CodecError
 from ..store.codec import open_blob
 from . import openapi
 from .deps import Shared, shared
 from .differing import differing
 from .documents import MODEL_NAME, documents, json_answer
-from .examples import HISTORY, VERSION, VERSION_IN_FULL
+from .examples import VERSION, VERSION_IN_FULL
 from .examples_pages import DIFF
 from .holder import Slot
 from .problems import ProblemError
@@ -163,51 +162,3 @@ def _serving(version: int, shards: Sequence[Slot]) -> dict[str, dict[str, Any]]:
         str(shard): {"position": one.position.offset, "n": one.n, **summarize(one.model)}
         for shard, one in served if one.version == version and isinstance(one.model, Model)
     }
-
-
-@router.get(
-    "/v1/models/{model}/history",
-    tags=["models"],
-    summary="What served when",
-    description="Every stretch in which one version served, oldest first: since and until when, by the control log, the clock "
-    "and the learners' positions, and who decided, why",
-    response_class=Response,
-    openapi_extra=openapi.operation(
-        parameters=[
-            MODEL_NAME,
-            openapi.query_parameter(
-                "at", "Only what served at this time: Unix seconds or RFC 3339", {"type": "string"}, "2026-01-01T00:10:00Z"
-            ),
-        ],
-        responses=[
-            openapi.answer(200, "The history", openapi.content(wire.History, ("history", HISTORY))),
-            openapi.problems("not-found", "rejected", "store-unavailable"),
-        ],
-    ),
-)
-async def get_history(request: Request) -> Response:
-    hub, name = shared(request), request.path_params["model"]
-    hub.holder.shards(name)
-    at = _time(request.query_params.get("at"))
-    found = await documents(hub, "history", [name])
-    items = found[0]["items"] if found else []
-    if at is not None:
-        items = [one for one in items if one["since"]["at"] <= at and (one["until"] is None or at < one["until"]["at"])]
-    return json_answer({"model": name, "items": items})
-
-
-def _time(text: str | None) -> float | None:
-    """Raises ProblemError for what is no time."""
-    if text is None:
-        return None
-    try:
-        return parse_time(float(text))
-    except ValueError:
-        pass
-    except EventError as error:
-        raise ProblemError("rejected", f"at: {error.detail}", {"field": "at"}) from None
-    try:
-        return parse_time(text)
-    except EventError as error:
-        detail = f"at: {error.detail}, nor Unix seconds; a + in it is written %2B"
-        raise ProblemError("rejected", detail, {"field": "at"}) from None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from .. import wire
+from .. import gauges, wire
 from ..config import Settings
-from ..events import REASONS
 from .holder import Holder, Slot, counters, degraded, lag
 
 
@@ -38,8 +37,8 @@ def model_view(name: str, settings: Settings, holder: Holder, now: float) -> wir
 
 
 def dead_letters(slot: Slot) -> int:
-    """Events that the shard's learner could not learn: its counters named by a reason."""
-    return sum(count for name, count in slot.status.counters.items() if name in REASONS) if slot.status else 0
+    """Events that the shard's learner could not learn."""
+    return gauges.dead_letters(slot.status) if slot.status else 0
 
 
 def _shard_view(slot: Slot, now: float) -> wire.ShardView:

@@ -119,9 +119,7 @@ def encode(
     if len(header) > MAX_HEADER_BYTES:
         raise ValueError(f"a header of {len(header)} bytes; it may have {MAX_HEADER_BYTES}: put what is large into a part")
     signed = MAGIC + len(header).to_bytes(4, "big") + header
-    key_id, mac = keys.sign(signed)
-    name_bytes = key_id.encode()
-    return b"".join((signed, len(name_bytes).to_bytes(2, "big"), name_bytes, bytes.fromhex(mac), *parts.values()))
+    return b"".join((*_signed(signed, keys), *parts.values()))
 
 
 def open_blob(
@@ -170,8 +168,27 @@ def build() -> str:
     return f"river {_major_minor(river_version())}, Python {PYTHON}, schema {SCHEMA}"
 
 
-def _verified(blob: bytes, keys: KeyRing) -> tuple[Header, int]:
-    """The header and where the parts begin, once the signature and the total length are known to be right."""
+def signer_of(blob: bytes) -> str:
+    """The id of the key that is said to have signed; nothing is verified. Raises Corrupt, BadSignature."""
+    return _frame(blob)[1]
+
+
+def signed_anew(blob: bytes, keys: KeyRing) -> bytes:
+    """The same content, signed by the key that signs now. Raises as `header_of` does, and Corrupt for a damaged part."""
+    header, start = _verified(blob, keys)
+    Sealed(header, blob, start).all_parts()
+    signed = blob[: _frame(blob)[0]]
+    return b"".join((*_signed(signed, keys), blob[start:]))
+
+
+def _signed(signed: bytes, keys: KeyRing) -> tuple[bytes, ...]:
+    key_id, mac = keys.sign(signed)
+    name = key_id.encode()
+    return signed, len(name).to_bytes(2, "big"), name, bytes.fromhex(mac)
+
+
+def _frame(blob: bytes) -> tuple[int, str, int]:
+    """Where what is signed ends, the signing key's id, and where the parts begin."""
     if blob[: len(MAGIC)] != MAGIC:
         raise Corrupt("not a streamlearn blob: it does not begin with the magic bytes")
     length = int.from_bytes(blob[len(MAGIC) : _PREFIX], "big")
@@ -183,10 +200,15 @@ def _verified(blob: bytes, keys: KeyRing) -> tuple[Header, int]:
     if len(blob) < start:
         raise Corrupt(f"cut short: {len(blob)} bytes end within the signature")
     try:
-        key_id = blob[end + 2 : name_end].decode()
+        return end, blob[end + 2 : name_end].decode(), start
     except UnicodeDecodeError:
         raise BadSignature("the name of the signing key is not UTF-8") from None
-    keys.verify(blob[:end], key_id, blob[name_end:start].hex())
+
+
+def _verified(blob: bytes, keys: KeyRing) -> tuple[Header, int]:
+    """The header and where the parts begin, once the signature and the total length are known to be right."""
+    end, key_id, start = _frame(blob)
+    keys.verify(blob[:end], key_id, blob[start - MAC_BYTES : start].hex())
     header = _decode(blob[_PREFIX:end])
     total = start + sum(part.length for part in header.parts.values())
     if len(blob) != total:

@@ -49,17 +49,19 @@ Place = tuple[str, int]
 class RedisStore:
     """The store at `url` (see `redis_address`), under keys that begin with `prefix`. `clock` gives Unix seconds.
 
-    A `password` goes before the one in the URL. Connects when it is first used. No wait for the server is longer than
-    `timeout_s`, none for a connection longer than `connect_timeout_s`. Raises ConfigError for a wrong url or prefix.
+    A `password` goes before the one in the URL; a function is asked anew for each connection. Connects when it is first used.
+    No wait for the server is longer than `timeout_s`, none for a connection longer than `connect_timeout_s`. Raises ConfigError
+    for a wrong url or prefix.
     """
 
     def __init__(
-        self, url: str, *, prefix: str = "streamlearn", password: str | None = None, timeout_s: float = 3.0,
+        self, url: str, *, prefix: str = "streamlearn", password: str | Callable[[], str] | None = None, timeout_s: float = 3.0,
         connect_timeout_s: float = 2.0, part_bytes: int = PART_BYTES, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         if not PREFIX.fullmatch(prefix):
             raise ConfigError("store.redis.prefix", f"is {prefix!r}", "Use letters, digits and . _ -, 100 characters at most")
-        self._link = Link(parse(url, password), timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
+        asked, text = (password, None) if callable(password) else (None, password)
+        self._link = Link(parse(url, text), timeout_s=timeout_s, connect_timeout_s=connect_timeout_s, password=asked)
         self._prefix, self._root, self._part_bytes, self._clock = prefix, f"{{{prefix}}}:v1", part_bytes, clock
         self._listed: dict[Place, frozenset[int]] = {}
 

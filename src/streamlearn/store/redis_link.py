@@ -20,7 +20,7 @@ import redis.sentinel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from streamlearn.errors import StoreError, StoreFull, StoreUnavailable
+from streamlearn.errors import ConfigError, StoreError, StoreFull, StoreUnavailable
 
 from .redis_address import Address
 from .redis_scripts import Script
@@ -36,12 +36,37 @@ CODE: Final = re.compile(r"(?:^|: |-)([A-Z]{2,}) ")
 _log = logging.getLogger(__name__)
 
 
-class Link:
-    """Safe to use from several threads. A wait for the server ends after `timeout_s`, for a connection `connect_timeout_s`."""
+class _Login(redis.CredentialProvider):
+    """Asks for the password anew for each connection, so that another one is taken up by whoever connects after it.
 
-    def __init__(self, address: Address, *, timeout_s: float, connect_timeout_s: float) -> None:
+    While it cannot be had, since its file is just being written, the one before is used.
+    """
+
+    def __init__(self, username: str | None, password: Callable[[], str]) -> None:
+        self._username, self._ask, self._last = username, password, ""
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        try:
+            self._last = self._ask()
+        except ConfigError as error:
+            if not self._last:
+                raise redis.AuthenticationError(str(error)) from None
+            _log.warning("the password for the store cannot be read; the one before is used: %s", error)
+        return (self._last,) if self._username is None else (self._username, self._last)
+
+
+class Link:
+    """Safe to use from several threads. A wait for the server ends after `timeout_s`, for a connection `connect_timeout_s`.
+
+    `password`, where it is given, is asked for each connection's password, in the place of that in the address.
+    """
+
+    def __init__(
+        self, address: Address, *, timeout_s: float, connect_timeout_s: float, password: Callable[[], str] | None = None
+    ) -> None:
         self.where = f"the Redis store at {address.shown}"
         self._address, self._timeout_s, self._connect_timeout_s = address, timeout_s, connect_timeout_s
+        self._password = password
         self._lock = threading.Lock()
         self._made: Any = None
         self._sentinel: Any = None
@@ -135,6 +160,8 @@ class Link:
         tls: dict[str, Any] = {} if address.tls is None else {"ssl": True, **address.tls}
         common: dict[str, Any] = {**times, **tls, "protocol": 2}
         login: dict[str, Any] = {"username": address.username, "password": address.password}
+        if self._password is not None:
+            login = {"credential_provider": _Login(address.username, self._password)}
         once = Retry(NoBackoff(), 0)
         if address.kind == "cluster":
             nodes = [library.cluster.ClusterNode(host, port) for host, port in address.hosts]

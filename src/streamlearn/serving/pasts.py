@@ -1,0 +1,79 @@
+"""The last hour of every model, and since when its version serves, as the fleet shows them.
+
+It is what costs a look into the store, so it is read at most every `FRESH_S` seconds, off the event loop; while the store is
+away it stays as it was known.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ..config import Settings
+from ..errors import StoreError
+from ..gauges import main_metric
+from ..history import read
+from ..store import Store
+
+logger = logging.getLogger(__name__)
+
+SPARK_S: Final = 3600
+SPARK_STEP_S: Final = 60
+FRESH_S: Final = 5.0
+
+
+class Past(NamedTuple):
+    """What the store knows of a model's last hour, and since when its version serves."""
+
+    at: list[float]
+    series: Mapping[str, list[float | None]]
+    version_since: float | None
+
+
+NOTHING: Final = Past([], {}, None)
+
+
+class Pasts:
+    """The past of every model, read anew when it is older than `FRESH_S`. Safe to use from several threads."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings, self._store = settings, store
+        self._reading = threading.Lock()
+        self._known: dict[str, Past] = {}
+        self._read_at = -math.inf
+
+    def get(self, now: float, timer: float) -> Mapping[str, Past]:
+        """By model; `now` in Unix seconds. What was known, when the store cannot be read."""
+        if timer - self._read_at >= FRESH_S:
+            with self._reading:
+                if timer - self._read_at >= FRESH_S:  # else another request has just read it
+                    self._read_at = timer
+                    self._read(now)
+        return self._known
+
+    def _read(self, now: float) -> None:
+        since = math.ceil((now - SPARK_S) / SPARK_STEP_S) * SPARK_STEP_S
+        try:
+            served = self._store.views("history", list(self._settings.models))
+            known = {}
+            for name, model in self._settings.models.items():
+                metric = main_metric(model.task)[0]
+                wanted = f"metric:{metric}", "baseline:*"
+                points = SPARK_S // SPARK_STEP_S
+                found = read(self._store, self._settings.history, name, since, now, points, wanted, now)
+                series = {series: values["mean"] for series, values in found.series.items() if series.endswith(f":{metric}")}
+                known[name] = Past([float(at) for at in found.at], series, _version_since(served.get(name)))
+        except StoreError as error:
+            logger.warning("the fleet's last hour cannot be read; what was known is shown: %s", error)
+            return
+        self._known = known
+
+
+def _version_since(doc: bytes | None) -> float | None:
+    items = [] if doc is None else msgspec.json.decode(doc)["items"]
+    return float(items[-1]["since"]["at"]) if items else None
