@@ -141,6 +141,39 @@ class Page(msgspec.Struct):
     next: str | None = None
 
 
+class AuditPage(Page):
+    """A page of the audit trail. `total`: how many entries a search found, null without one."""
+
+    total: int | None = None
+
+
+class Mark(msgspec.Struct):
+    """Something that happened to a model at the time `at`, for a moment or `until` then; `open` while it goes on.
+
+    `kind`: alarm, case, retrain, trial, canary, promoted, rolled_back, recovered, not_recovered, held, broken_input or
+    feature_drift. `label` is short, `detail` says why. `control`: its place in the control log, null for what is none there.
+    `id` stays the same as long as the mark is there.
+    """
+
+    id: str
+    kind: str
+    at: float
+    until: float | None
+    open: bool
+    label: str
+    detail: str
+    case: str = ""
+    version: int | None = None
+    control: int | None = None
+
+
+class Marks(msgspec.Struct):
+    """Marks on a model's time axis, by when they began."""
+
+    model: str
+    marks: list[Mark]
+
+
 class VersionView(msgspec.Struct):
     """A version of a model; what is not known is null or empty. Offsets, times and blobs are by shard.
 
@@ -189,6 +222,24 @@ class VersionView(msgspec.Struct):
     unusable: dict[str, str] = {}
     fitted: dict[str, dict[str, Any]] = {}
     serving: dict[str, dict[str, Any]] = {}
+
+
+class Difference(msgspec.Struct):
+    """A thing that differs: `what` of which `part`, in the one version and in the other; null where it is not there."""
+
+    part: str
+    what: str
+    a: Any
+    b: Any
+
+
+class VersionDiff(msgspec.Struct):
+    """All that is known to differ between the versions `a` and `b`; of weights, the largest differences of each shard."""
+
+    model: str
+    a: int
+    b: int
+    differences: list[Difference]
 
 
 class Moment(msgspec.Struct):

@@ -9,10 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -236,6 +238,32 @@ def test_ctrl_c_drains_and_a_second_service_is_refused_meanwhile(config: Path, s
     service.ready()
     assert "is in use by another streamlearn serve" in streamlearn("serve", config, code=EXIT_CONFIG)
     assert service.end(signal.SIGINT) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_open_live_streams_do_not_hold_up_the_end(config: Path, start: Callable[..., Service]) -> None:
+    service = start()
+    url = service.ready()
+    told: list[str] = []
+    ended: list[float] = []
+
+    def look() -> None:
+        with httpx.stream("GET", f"{url}/v1/live", params={"topics": "fleet,model:m"}, timeout=30) as stream:
+            for line in stream.iter_lines():
+                told.append(line)  # seen by the other thread as it comes
+        ended.append(time.monotonic())
+
+    readers = [threading.Thread(target=look) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    wait_for(lambda: told.count("event: fleet") >= 3 and told.count("event: model") >= 3)
+    asked = time.monotonic()
+    assert service.end() == 0
+    for reader in readers:
+        reader.join(10)
+    assert len(ended) == 3
+    assert max(ended) - asked < 4
 
 
 @pytest.mark.slow

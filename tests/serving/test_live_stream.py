@@ -315,7 +315,10 @@ def test_over_http_a_stream_tells_of_models_cases_and_decisions(world: Any) -> N
         frames = [parsed(frame.encode() + b"\n\n") for frame in got.text.split("\n\n")[1:] if frame]
         assert [doc["control"] for event, _, doc in frames if event == "decision"] == [1, 2]
         states = {event: doc for event, _, doc in frames if event in ("model", "case")}
-        assert states["case"] == {"id": "delay-1", "model": "delay", "open": True}
+        assert states["case"] == (await http.get("/v1/cases/delay-1")).json()
+        assert states["case"]["story"]
+        fleet = (await http.get("/v1/live", params={"topics": "fleet", "for_s": "0.4"})).text
+        assert '"models":[{"name":' in fleet.partition("event: fleet")[2]
         same = (await http.get("/v1/models/delay")).json()
         assert {name: states["model"][name] for name in ("name", "version", "n")} == {
             name: same[name] for name in ("name", "version", "n")

@@ -36,7 +36,8 @@ def prepare(world: Any) -> None:
     world.memory_log.append("flights", [Entry(b"k", b"{}")] * 10).result()  # a place in it is an example
     for kind, id in (("case", "delay-17"), ("audit", AUDIT_ID)):
         world.view(kind, id, {"model": "delay"})
-    world.view("version", "delay@2", VERSION)
+    for version in (1, 2):
+        world.view("version", f"delay@{version}", VERSION | {"version": version})
     world.view("history", "delay", HISTORY)
 
 
@@ -50,6 +51,8 @@ def test_every_path_of_the_api_is_there(document: dict[str, Any]) -> None:
         "POST /v1/events", "POST /v1/predict/{model}", "POST /v1/predict/{model}/batch",
         "GET /v1/models", "GET /v1/models/{model}", "GET /v1/models/{model}/versions",
         "GET /v1/models/{model}/versions/{version}", "GET /v1/models/{model}/history", "GET /v1/fleet",
+        "GET /v1/models/{model}/versions/{version}/diff", "GET /v1/models/{model}/marks", "GET /v1/models/{model}/features",
+        "GET /v1/models/{model}/labels",
         "GET /v1/cases", "GET /v1/cases/{case}", "GET /v1/audit",
         *(f"POST /v1/models/{{model}}/{action}" for action in ("retrain", "cancel", "promote", "rollback", "hold", "resume")),
         "POST /v1/models/{model}/silence",

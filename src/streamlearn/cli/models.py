@@ -15,7 +15,6 @@ from .ask import Model, Reason, ask
 from .console import Commands, console, say
 from .registry import (
     difference_table,
-    differing,
     features_by_version,
     features_table,
     history_table,
@@ -92,10 +91,9 @@ def diff(
 ) -> None:
     """Compare versions A and B of MODEL: settings, libraries, data, trials, and what the models hold."""
     with connected(url, api_key) as client:
-        one, other = (client.version(model, version) for version in (a, b))
-    found = differing(one, other)
+        found = client.diff(model, a, b).differences
     if as_json:
-        _print([row._asdict() for row in found], None, as_json)
+        _print(found, None, as_json)
     elif not found:
         say(f"nothing that is known of versions {a} and {b} differs")
     else:

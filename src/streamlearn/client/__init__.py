@@ -12,11 +12,10 @@ Events always carry an id, so that trying again never learns one twice.
 from __future__ import annotations
 
 import asyncio
-import functools
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -27,36 +26,17 @@ from ..errors import Refused, Unreachable
 from ..events import Event, Features
 from .batches import CHUNK_EVENTS, add, chunks, plain
 from .flows import RETRY, Call, Flow, Outcome, Reply, Retry, Run, Wait, describe, fetch
+from .looking import Looking
+from .methods import Awaited, Waits
+from .methods import Method as _Method
+from .methods import path_of as _path
 
 __all__ = ["DEFAULT_URL", "RETRY", "Api", "AsyncClient", "Client", "Retry"]
 DEFAULT_URL: Final = wire.DEFAULT_URL
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Method(Generic[P, T]):
-    """A flow as a method: the answer itself on a `Client`, a coroutine of it on an `AsyncClient`."""
-
-    def __init__(self, flow: Callable[Concatenate[Any, P], Flow[T]]) -> None:
-        self._flow = flow
-        functools.update_wrapper(self, flow)  # type: ignore[arg-type]  # not a function, but documented as one
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: Client, owner: type) -> Callable[P, T]: ...
-    @overload
-    def __get__(self, instance: AsyncClient, owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
-    def __get__(self, instance: Any, owner: type) -> Any:
-        if instance is None:
-            return self
-        return functools.partial(self._start, instance)
-
-    def _start(self, instance: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
-        return instance._run(self._flow(instance, *args, **kwargs))
-
-
-class Api:
+class Api(Looking):
     """The steps of every method. Raises Refused for a problem, Unreachable when there is no answer."""
 
     def __init__(self, retry: Retry, clock: Callable[[], float], jitter: Callable[[], float]) -> None:
@@ -155,14 +135,8 @@ class Api:
 
     @_Method
     def case(self, id: str) -> Flow[dict[str, Any]]:
-        """One drift case with everything that happened in it."""
+        """One case with everything that happened in it, and its `story` in order, see `serving.story`."""
         return (yield from self._ask(dict[str, Any], Call("GET", _path("cases", id))))
-
-    @_Method
-    def audit(self, limit: int = 100, after: str | None = None) -> Flow[wire.Page]:
-        """A page of decisions and requests, in order; its `next` is the `after` of the page that follows."""
-        query = f"?limit={limit}" + ("" if after is None else f"&after={quote(after, safe='')}")
-        return (yield from self._ask(wire.Page, Call("GET", "/v1/audit" + query)))
 
     @_Method
     def request(self, model: str, action: str, reason: str = "", version: int | None = None) -> Flow[wire.Asked]:
@@ -277,7 +251,7 @@ class Api:
         return (yield from fetch(call, self._retry, self._jitter))
 
 
-class Client(Api):
+class Client(Api, Waits):
     """The client that waits. Close it, or use it in a `with` block. `transport` stands in for the network in tests."""
 
     def __init__(
@@ -321,7 +295,7 @@ class Client(Api):
         self.close()
 
 
-class AsyncClient(Api):
+class AsyncClient(Api, Awaited):
     """The client that is awaited. Close it, or use it in an `async with` block."""
 
     def __init__(
@@ -363,10 +337,6 @@ class AsyncClient(Api):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-def _path(*parts: str) -> str:
-    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
 
 
 def _headers(api_key: str | None, user: str | None) -> dict[str, str]:

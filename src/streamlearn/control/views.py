@@ -1,11 +1,13 @@
 """What people see of control: documents folded from the control log, plus what is going on right now. Never a source of truth.
 
-    model    by model           state, version, previous, shadow, canary (version, share, salt), case, degraded, held, features,
-                                silenced_until, since, contract (the open case of features that are other ones), and how
-                                the file differs from what serves; what metrics are made of, see `tally`
+    model    by model           state, version, previous, shadow, canary (version, share, salt), case, cases (how many there
+                                were: their ids are model-1, model-2 …), degraded, held, features, silenced_until, since,
+                                contract (the open case of features that are other ones), and how the file differs from what
+                                serves; what metrics are made of, see `tally`
     case     by case id         its steps with times, numbers and reasons; progress of the fit; the trial so far, how it
                                 grew; alarms that came meanwhile; how it ended
     features by model           the newest look at each watched feature, with histograms: put when there was one
+    marks    by model           what happened beside its cases: holds, features that drift
     version  by model@version   what it was made from and with, how it was tried, who decided, fate: see `versions`
     history  by model           which version served from when to when: see `versions`
     role     "control"          when it was last there, who leads, how often it had to wait: put by the loop, not folded
@@ -23,7 +25,7 @@ from ..config import ModelSettings
 from ..drift.features import Look
 from ..records import Claim, ControlRecord, Decision, KeyMade, KeyRevoked, Notified, Refused, Request, audit_id
 from ..retrain.rewind import as_json
-from . import versions
+from . import marks, versions
 from .changes import differs
 from .seen import Inputs
 from .state import Phase, State
@@ -124,6 +126,9 @@ class Book:
             self._enter_case(offset, decision, state)
         for key, doc in list(versions.enter(self._docs, offset, decision, state)):
             self._put(key, doc)
+        aside = marks.enter(self._docs.get(("marks", state.name)), offset, decision, state)
+        if aside is not None:
+            self._put(("marks", state.name), aside)
         replaced = ("case", decision.numbers.get("instead_of", ""))
         if replaced in self._docs:
             ended = {"open": False, "outcome": "replaced", "closed_at": decision.at, "progress": None}
@@ -184,6 +189,7 @@ def model_doc(state: State, seen: Doc | None = None, said: Sequence[Said] = ()) 
         "shadow": state.shadow,
         "canary": None if on is None else {"version": state.shadow, "share": on.share, "salt": on.salt},
         "case": "" if state.case is None else state.case.id,
+        "cases": state.cases,
         "degraded": state.degraded,
         "held": state.held,
         "silenced_until": state.silenced_until,

@@ -62,6 +62,7 @@ class _Rest(msgspec.Struct):
     delays: list[int]
     canary: Canary | None = None
     course: Course = msgspec.field(default_factory=Course)
+    waits: list[float] = []
 
 
 def parts(learner: Learner) -> dict[str, bytes]:
@@ -123,7 +124,7 @@ def _restore(learner: Learner, kept: Mapping[str, bytes], rest: _Rest, watches: 
     ):  # fmt: skip
         setattr(learner, name, getattr(rest, name))
     learner.held_join = kept.get("held_join")
-    learner.delays = deque(rest.delays, maxlen=DELAYS)
+    learner.delays, learner.waits = deque(rest.delays, maxlen=DELAYS), deque(rest.waits, maxlen=DELAYS)
     learner.read_before = msgspec.msgpack.decode(kept["read"], type=tuple[int, int] | None)
 
 
@@ -173,6 +174,7 @@ def _rest(learner: Learner) -> bytes:
             list(learner.delays),
             learner.canary,
             learner.course,
+            list(learner.waits),
         )
     )
 

@@ -83,7 +83,8 @@ class Learner:
         self.odd_in_a_row = 0
         self.last_command = -1
         self.outcomes: dict[int, list[float]] = {}
-        self.delays: deque[int] = deque(maxlen=DELAYS)
+        self.delays: deque[int] = deque(maxlen=DELAYS)  # of the last labels, in questions
+        self.waits: deque[float] = deque(maxlen=DELAYS)  # the same in seconds of event time
         self.signals: list[Signal] = []
         self.dead: list[DeadLetter] = []
         self.read_before: tuple[int, int] | None = None  # `last_read` as a checkpoint has it
@@ -183,7 +184,9 @@ class Learner:
     def answer(self, entry: Entry, y: Any) -> bool:
         """Score, detect, learn. An exception of the pipeline makes a dead letter, never a crash loop."""
         self.n = n = self.n + 1
-        self.delays.append(self.join.seq - entry.seq)
+        join = self.join
+        self.delays.append(join.seq - entry.seq)
+        self.waits.append((join.newest or entry.ts) - entry.ts)
         self._score(y, entry.y, entry.p, entry.last, entry.majority)
         if self._watch_labels:
             self.watch.observe("label_rate", self._label_value(y))

@@ -53,7 +53,7 @@ def status(
     `log_lost` is seconds without the log, None while it can be read.
     """
     join = learner.join
-    fresh, delays = sorted(ages), sorted(learner.delays)
+    fresh, delays, waits = sorted(ages), sorted(learner.delays), sorted(learner.waits)
     return Status(
         model=learner.name,
         shard=join.partition,
@@ -72,7 +72,10 @@ def status(
         early=len(join.early),
         scores=learner.scores.view(),
         shadow_scores={} if learner.blocks is None else _paired(learner.blocks),
-        delay={"p50": quantile(delays, 0.5), "p95": quantile(delays, 0.95)},
+        delay={
+            "p50": quantile(delays, 0.5), "p95": quantile(delays, 0.95),
+            **{f"p{share}_s": quantile(waits, share / 100) for share in (50, 90, 99) if waits},
+        },
         rate=rate,
         freshness_ms={"p50": 1000 * quantile(fresh, 0.5), "p99": 1000 * quantile(fresh, 0.99)},
         pause_ms={name: 1000 * seconds for name, seconds in pauses.items()},

@@ -27,6 +27,7 @@ from . import (
     routes_dashboard,
     routes_events,
     routes_history,
+    routes_inputs,
     routes_live,
     routes_models,
     routes_predict,
@@ -36,6 +37,7 @@ from . import (
     routes_versions,
 )
 from .access import check_bind
+from .audit import Audit
 from .auth import Gate
 from .deps import Deps, Shared
 from .figures import figures
@@ -98,10 +100,11 @@ def create_app(deps: Deps) -> FastAPI:
     pasts = Pasts(deps.settings, deps.store)
     app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
     app.state.live = routes_live.live_of(app.state.shared)
+    app.state.audit = Audit(deps.store)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
     routers = (
-        routes_predict, routes_events, routes_models, routes_cases, routes_history, routes_versions, routes_rewind,
-        routes_session, routes_service, routes_live, routes_dashboard,
+        routes_predict, routes_events, routes_models, routes_cases, routes_inputs, routes_history, routes_versions,
+        routes_rewind, routes_session, routes_service, routes_live, routes_dashboard,
     )  # fmt: skip
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower

@@ -28,9 +28,8 @@ from .sessions import COOKIE
 
 TYPES: Final[tuple[type, ...]] = (
     events.Event, wire.EventsAnswer, wire.Instance, wire.Batch, wire.PredictAnswer, wire.BatchAnswer, wire.ModelView,
-    wire.Models, wire.Page, wire.VersionView, wire.History, wire.Fleet,
-    wire.Ask, wire.Asked, wire.RewindPlan, wire.Alive, wire.Ready,
-    wire.SignIn, wire.SessionView, wire.Problem,
+    wire.Models, wire.Page, wire.AuditPage, wire.Marks, wire.VersionView, wire.VersionDiff, wire.History, wire.Fleet, wire.Ask,
+    wire.Asked, wire.RewindPlan, wire.Alive, wire.Ready, wire.SignIn, wire.SessionView, wire.Problem,
 )
 _, COMPONENTS = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
 

@@ -19,6 +19,7 @@ from .examples import DECISION, MODEL
 from .fleet import fleet
 from .live import LONGEST_S, MAX_TOPICS, Decisions, Live, Reader
 from .problems import ProblemError
+from .story import story
 from .views import model_view
 
 _STREAM: Final = (
@@ -37,7 +38,7 @@ def live_of(hub: Shared) -> Live:
         kind, _, name = topic.partition(":")
         if kind == "case":
             found = await documents(hub, "case", [name])
-            return msgspec.json.encode(found[0]) if found else None
+            return msgspec.json.encode(found[0] | {"story": story(found[0])}) if found else None
         if kind == "model":
             return msgspec.json.encode(model_view(name, hub.deps.settings, hub.holder, hub.deps.timer()))
         return msgspec.json.encode(await fleet(hub))

@@ -18,8 +18,10 @@ from ..errors import CodecError
 from ..store.codec import open_blob
 from . import openapi
 from .deps import Shared, shared
+from .differing import differing
 from .documents import MODEL_NAME, documents, json_answer
 from .examples import VERSION, VERSION_IN_FULL
+from .examples_pages import DIFF
 from .holder import Slot
 from .problems import ProblemError
 
@@ -70,7 +72,37 @@ async def get_versions(request: Request) -> Response:
     ),
 )
 async def get_version(request: Request) -> Response:
+    return json_answer(await _in_full(shared(request), request.path_params["model"], request.path_params["version"]))
+
+
+@router.get(
+    "/v1/models/{model}/versions/{version}/diff",
+    tags=["models"],
+    summary="What differs between two versions",
+    description="Settings, libraries, data, trials, features, what the models hold; a is the version in the path, b the other",
+    response_class=Response,
+    openapi_extra=openapi.operation(
+        parameters=[
+            MODEL_NAME, openapi.path_parameter("version", "The version's number", "1"),
+            {**openapi.query_parameter("with", "The other version's number", {"type": "string"}, "2"), "required": True},
+        ],
+        responses=[
+            openapi.answer(200, "What differs", openapi.content(wire.VersionDiff, ("diff", DIFF))),
+            openapi.problems("not-found", "rejected", "store-unavailable"),
+        ],
+    ),
+)
+async def get_diff(request: Request) -> Response:
     hub, name, text = shared(request), request.path_params["model"], request.path_params["version"]
+    other = request.query_params.get("with")
+    if other is None:
+        raise ProblemError("rejected", "with: it is missing; write the other version's number", {"field": "with"})
+    one, another = await _in_full(hub, name, text), await _in_full(hub, name, other)
+    return json_answer(wire.VersionDiff(name, int(text), int(other), differing(one, another)))
+
+
+async def _in_full(hub: Shared, name: str, text: str) -> dict[str, Any]:
+    """All that is known of a version. Raises ProblemError where there is none."""
     shards = hub.holder.shards(name)
     found = await documents(hub, "version", [f"{name}@{text}"]) if text.isdecimal() else []
     if not found:
@@ -79,7 +111,7 @@ async def get_version(request: Request) -> Response:
     kept, unusable, fitted = await asyncio.to_thread(_blobs, hub, name, version, shards)
     serving = await asyncio.to_thread(_serving, version, shards)
     features = (await asyncio.to_thread(_features, shards)).get(version, {})
-    return json_answer(found[0] | features | {"kept": kept, "unusable": unusable, "fitted": fitted, "serving": serving})
+    return found[0] | features | {"kept": kept, "unusable": unusable, "fitted": fitted, "serving": serving}
 
 
 def _blobs(

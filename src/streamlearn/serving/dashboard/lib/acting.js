@@ -8,25 +8,45 @@ const TRYING = ["trial", "canary"];
 const QUIET = ["steady", "watch", "held"];
 const SETTLING = ["closing", "rolling_back"];
 const PHASES = {
-  steady: "nothing is under way", case: "a drift case is open and being confirmed", confirmed: "a drift was confirmed", retraining: "a retrain is under way",
-  trial: "a version is on trial", canary: "a version answers for a share of the traffic", watch: "the last promotion is being watched", closing: "a case is being closed",
-  rolling_back: "a rollback is under way", held: "the model is held",
+  steady: "nothing is under way",
+  case: "a drift case is open and being confirmed",
+  confirmed: "a drift was confirmed",
+  retraining: "a retrain is under way",
+  trial: "a version is on trial",
+  canary: "a version answers for a share of the traffic",
+  watch: "the last promotion is being watched",
+  closing: "a case is being closed",
+  rolling_back: "a rollback is under way",
+  held: "the model is held",
 };
 
 /** How long a silence may last: [seconds, words]. */
-export const SILENCES = [[1800, "30 minutes"], [3600, "1 hour"], [7200, "2 hours"], [28800, "8 hours"], [86400, "1 day"], [604800, "7 days"]];
+export const SILENCES = [
+  [1800, "30 minutes"],
+  [3600, "1 hour"],
+  [7200, "2 hours"],
+  [28800, "8 hours"],
+  [86400, "1 day"],
+  [604800, "7 days"],
+];
 
 /** What resuming may do with what came while the model was held. */
 export const MODES = [
   ["skip", "Skip it", "What came while it was held is never learned, not by a later retrain either."],
   ["learn", "Learn it now", "What came while it was held is learned now, in order."],
-  ["repair", "Forget it, to be sent again", "What came while it was held is forgotten, so that mended events may be sent again under the same ids."],
+  [
+    "repair",
+    "Forget it, to be sent again",
+    "What came while it was held is forgotten, so that mended events may be sent again under the same ids.",
+  ],
 ];
 
 /** The actions in the order in which they are shown: {name, label, danger, off(model) → why not, or "", says(model) → [sentences]}. */
 export const ACTIONS = [
   {
-    name: "retrain", label: "Retrain", send: "Retrain",
+    name: "retrain",
+    label: "Retrain",
+    send: "Retrain",
     off(model) {
       const { state, case: open, kept } = told(model);
       if (state === "confirmed" && kept) return "";
@@ -35,13 +55,17 @@ export const ACTIONS = [
     says(model) {
       const { kept } = told(model);
       return [
-        kept ? "Fits a new version although the retraining policies say that it is not worth its cost." : `Opens a case by hand and fits a new version beside version ${model.version}, from the last confirmed change on, or from where the model begins.`,
+        kept
+          ? "Fits a new version although the retraining policies say that it is not worth its cost."
+          : `Opens a case by hand and fits a new version beside version ${model.version}, from the last confirmed change on, or from where the model begins.`,
         `Traffic sees nothing of it: version ${model.version} goes on answering and learning. When the fit is done, both are tried on the same events, and the new one is promoted only if it is better.`,
       ];
     },
   },
   {
-    name: "cancel", label: "Cancel case", send: "Cancel the case",
+    name: "cancel",
+    label: "Cancel case",
+    send: "Cancel the case",
     off(model) {
       const { state, case: open } = told(model);
       const may = open && (FITTING.includes(state) || TRYING.includes(state) || state === "held");
@@ -49,15 +73,22 @@ export const ACTIONS = [
     },
     says(model) {
       const { state, case: open, shadow, canary } = told(model);
-      const what = TRYING.includes(state) ? `the trial of version ${shadow}, which is dropped` : "the retraining; what it has fitted so far is thrown away";
+      const what = TRYING.includes(state)
+        ? `the trial of version ${shadow}, which is dropped`
+        : "the retraining; what it has fitted so far is thrown away";
       return [
         `Ends ${what}. Case ${open} is closed.`,
-        canary ? `Version ${shadow} answers for ${percent(canary.share)} of the traffic now; from then on version ${model.version} answers for all of it.` : `Traffic sees no change: version ${model.version} goes on answering.`,
+        canary
+          ? `Version ${shadow} answers for ${percent(canary.share)} of the traffic now; from then on version ${model.version} answers for all of it.`
+          : `Traffic sees no change: version ${model.version} goes on answering.`,
       ];
     },
   },
   {
-    name: "promote", label: "Promote", send: "Promote", choose: "version",
+    name: "promote",
+    label: "Promote",
+    send: "Promote",
+    choose: "version",
     off(model) {
       const { state, case: open } = told(model);
       if (TRYING.includes(state)) return "";
@@ -80,36 +111,58 @@ export const ACTIONS = [
     },
   },
   {
-    name: "rollback", label: "Roll back", send: "Roll back", danger: true,
+    name: "rollback",
+    label: "Roll back",
+    send: "Roll back",
+    danger: true,
     off(model) {
       const { state, previous } = told(model);
-      if (TRYING.includes(state) || SETTLING.includes(state)) return busy(model, "roll back when that has ended; a trial can be cancelled");
-      return previous === null || previous === undefined ? `Version ${model.version ?? 1} has no champion before it to go back to.` : "";
+      if (TRYING.includes(state) || SETTLING.includes(state))
+        return busy(model, "roll back when that has ended; a trial can be cancelled");
+      return previous === null || previous === undefined
+        ? `Version ${model.version ?? 1} has no champion before it to go back to.`
+        : "";
     },
     says(model) {
       const { previous, case: open } = told(model);
       return [
         `Version ${previous} answers all traffic again, in place of version ${model.version}.`,
-        open ? `Case ${open} ends with that.` : `Version ${model.version} is dropped. A retrain can follow.`,
+        open ? `Case ${open} ends with that.` : `Version ${model.version} answers and learns no more; while it is kept, it can be promoted again.`,
       ];
     },
   },
   {
-    name: "hold", label: "Hold", send: "Hold the model", danger: true,
+    name: "hold",
+    label: "Hold",
+    send: "Hold the model",
+    danger: true,
     off: (model) => (told(model).held === null || told(model).broken ? "" : `It is held already: ${told(model).held}`),
     says(model) {
       const { held } = told(model);
-      if (held !== null) return ["It is held since its input is broken, and would go on by itself once that has healed.", "From now on it stays held until a person resumes it."];
-      return [`Version ${model.version} goes on answering and reads what comes, but learns nothing from it until someone resumes it.`, "Predictions go stale meanwhile, and no retrain begins by itself."];
+      if (held !== null)
+        return [
+          "It is held since its input is broken, and would go on by itself once that has healed.",
+          "From now on it stays held until a person resumes it.",
+        ];
+      return [
+        `Version ${model.version} goes on answering and reads what comes, but learns nothing from it until someone resumes it.`,
+        "Predictions go stale meanwhile, and no retrain begins by itself.",
+      ];
     },
   },
   {
-    name: "resume", label: "Resume", send: "Resume learning", choose: "mode",
+    name: "resume",
+    label: "Resume",
+    send: "Resume learning",
+    choose: "mode",
     off: (model) => (told(model).held === null ? "It is not held." : ""),
     says: (model) => [`Version ${model.version} learns again from now on. It was held: ${told(model).held}.`],
   },
   {
-    name: "silence", label: "Silence", send: "Silence", choose: "silence",
+    name: "silence",
+    label: "Silence",
+    send: "Silence",
+    choose: "silence",
     off: () => "",
     says(model) {
       const until = silenced(model);
@@ -142,7 +195,8 @@ export function phase(model) {
 /** What became of a request, by the decision that settles it: [tone, words]. */
 export function outcome(decision) {
   if (decision.kind === "request_refused") return ["bad", `Refused: ${decision.why}`];
-  return ["good", `Done: ${decision.kind.replaceAll("_", " ")}. ${decision.why}`];
+  const kind = decision.kind.replaceAll("_", " ");
+  return ["good", decision.why.startsWith(kind) ? `Done: ${decision.why}` : `Done: ${kind}; ${decision.why}`];
 }
 
 /** A version in a list of those that may be chosen. */
@@ -159,7 +213,13 @@ function busy(model, then) {
 function told(model) {
   const control = model.control ?? {};
   return {
-    state: control.state ?? "", case: control.case ?? "", kept: control.kept ?? "", held: control.held ?? null, previous: control.previous ?? null,
-    shadow: control.shadow ?? null, canary: control.canary ?? null, broken: control.features?.broken ?? null,
+    state: control.state ?? "",
+    case: control.case ?? "",
+    kept: control.kept ?? "",
+    held: control.held ?? null,
+    previous: control.previous ?? null,
+    shadow: control.shadow ?? null,
+    canary: control.canary ?? null,
+    broken: control.features?.broken ?? null,
   };
 }

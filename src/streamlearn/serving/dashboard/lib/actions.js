@@ -25,7 +25,13 @@ export function actionBar(model, session) {
   const stop = [];
 
   if (!session?.scopes?.includes(SCOPE)) {
-    bar.append(h("p", { class: "muted", "data-testid": "actions-missing" }, `To act on ${model.name} (retrain, promote, roll back, hold, …), sign in with a key that has the scope “${SCOPE}”.`));
+    bar.append(
+      h(
+        "p",
+        { class: "muted", "data-testid": "actions-missing" },
+        `To act on ${model.name} (retrain, promote, roll back, hold, …), sign in with a key that has the scope “${SCOPE}”.`,
+      ),
+    );
     bar.update = () => {};
     bar.end = () => {};
     return bar;
@@ -34,7 +40,18 @@ export function actionBar(model, session) {
   const made = ACTIONS.map((action) => {
     const id = `why-${action.name}-${Math.random().toString(36).slice(2, 8)}`;
     const why = h("span", { class: "sr", id });
-    const button = h("button", { type: "button", class: action.danger ? "danger" : null, "data-testid": `action-${action.name}`, "aria-describedby": id, "aria-haspopup": "dialog", onclick: () => press(action, button) }, action.label);
+    const button = h(
+      "button",
+      {
+        type: "button",
+        class: action.danger ? "danger" : null,
+        "data-testid": `action-${action.name}`,
+        "aria-describedby": id,
+        "aria-haspopup": "dialog",
+        onclick: () => press(action, button),
+      },
+      action.label,
+    );
     buttons.append(button, why);
     return { action, button, why };
   });
@@ -43,7 +60,13 @@ export function actionBar(model, session) {
   function press(action, button) {
     const off = action.off(now);
     say(reason, off ? `${action.label}: ${off}` : "");
-    if (!off) ask(action, now, (answer) => follow(action, answer), () => button.focus());
+    if (!off)
+      ask(
+        action,
+        now,
+        (answer) => follow(action, answer),
+        () => button.focus(),
+      );
   }
 
   function update(next) {
@@ -54,13 +77,21 @@ export function actionBar(model, session) {
       else button.removeAttribute("aria-disabled");
       button.title = off || action.says(now)[0];
       say(why, off || "");
-      if (action.name === "silence") say(button, silenced(now) ? `Silenced until ${clockText(silenced(now), "short")}` : action.label);
+      if (action.name === "silence")
+        say(button, silenced(now) ? `Silenced until ${clockText(silenced(now), "short")}` : action.label);
     }
   }
 
   function follow(action, answer) {
     const state = h("span", null, "Control will see it; waiting for its decision …");
-    const line = h("p", { class: "action-outcome", "data-testid": "action-outcome", "data-state": "asked" }, h("strong", null, `${action.label} asked for. `), state, " ", auditLink(answer.model, answer.offset, "The request in the audit"));
+    const line = h(
+      "p",
+      { class: "action-outcome", "data-testid": "action-outcome", "data-state": "asked" },
+      h("strong", null, `${action.label} asked for. `),
+      state,
+      " ",
+      auditLink(answer.model, answer.offset, "The request in the audit"),
+    );
     outcomes.prepend(line);
     asked.set(answer.offset, [action, line]);
     look(answer, 0);
@@ -79,7 +110,12 @@ export function actionBar(model, session) {
       if (!asked.has(answer.offset)) return;
       if (looks < LOOKS) return look(answer, looks + 1);
       const [action, line] = asked.get(answer.offset);
-      replace(line, h("strong", null, `${action.label} asked for. `), "Control has not answered yet: is its process running? ", auditLink(answer.model, answer.offset, "The request in the audit"));
+      replace(
+        line,
+        h("strong", null, `${action.label} asked for. `),
+        "Control has not answered yet: is its process running? ",
+        auditLink(answer.model, answer.offset, "The request in the audit"),
+      );
     }, LOOK_MS);
     stop.push(() => clearTimeout(timer));
   }
@@ -92,7 +128,14 @@ export function actionBar(model, session) {
     const [tone, words] = outcome(record);
     line.dataset.state = tone === "good" ? "done" : "refused";
     line.classList.add(tone);
-    replace(line, h("strong", null, `${action.label}: `), words, " ", record.case ? [h("a", { href: `#/case/${encodeURIComponent(record.case)}` }, `Case ${record.case}`), " · "] : null, auditLink(record.model, record.control, "In the audit"));
+    replace(
+      line,
+      h("strong", null, `${action.label}: `),
+      words,
+      " ",
+      record.case ? [h("a", { href: `#/case/${encodeURIComponent(record.case)}` }, `Case ${record.case}`), " · "] : null,
+      auditLink(record.model, record.control, "In the audit"),
+    );
   }
 
   stop.push(live.on("decision", settle));
@@ -113,22 +156,48 @@ async function ask(action, model, done, closed) {
   const extra = h("div");
   const error = h("p", { class: "error", role: "alert" });
   const reason = h("textarea", { rows: 2, maxlength: 1000, name: "reason", "data-testid": "action-reason" });
-  const cancel = h("button", { type: "button", autofocus: true, "data-testid": "action-cancel-dialog", onclick: () => dialog.close() }, "Cancel");
-  const send = h("button", { type: "submit", class: action.danger ? "danger" : "primary", "data-testid": "action-confirm" }, action.send);
+  const cancel = h(
+    "button",
+    { type: "button", autofocus: true, "data-testid": "action-cancel-dialog", onclick: () => dialog.close() },
+    "Cancel",
+  );
+  const send = h(
+    "button",
+    { type: "submit", class: action.danger ? "danger" : "primary", "data-testid": "action-confirm" },
+    action.send,
+  );
   const titleId = "action-title";
   const form = h(
-    "form", { method: "dialog", onsubmit: submit },
+    "form",
+    { method: "dialog", onsubmit: submit },
     h("h2", { id: titleId }, `${action.send}: ${model.name}?`),
-    what, extra,
+    what,
+    extra,
     h("label", { class: "field" }, h("span", null, "Reason, for the audit trail"), reason),
     error,
     h("div", { class: "dialog-end" }, cancel, send),
   );
-  const dialog = h("dialog", { class: "action-dialog", "aria-labelledby": titleId, "aria-describedby": "action-says", "data-testid": "action-dialog", onclose: () => { dialog.remove(); closed(); } }, form);
+  const dialog = h(
+    "dialog",
+    {
+      class: "action-dialog",
+      "aria-labelledby": titleId,
+      "aria-describedby": "action-says",
+      "data-testid": "action-dialog",
+      onclose: () => {
+        dialog.remove();
+        closed();
+      },
+    },
+    form,
+  );
   what.id = "action-says";
 
   function tell() {
-    replace(what, action.says(model, chosen).map((sentence) => h("p", null, sentence)));
+    replace(
+      what,
+      action.says(model, chosen).map((sentence) => h("p", null, sentence)),
+    );
   }
 
   async function submit(event) {
@@ -141,7 +210,10 @@ async function ask(action, model, done, closed) {
       dialog.close();
       done(answer);
     } catch (failed) {
-      say(error, `${failed.problem?.title ?? "It was not sent"}: ${failed.message}. Nothing was asked for; change it, or try again.`);
+      say(
+        error,
+        `${failed.problem?.title ?? "It was not sent"}: ${failed.message}. Nothing was asked for; change it, or try again.`,
+      );
       send.disabled = false;
     }
   }
@@ -172,13 +244,22 @@ function silences(model, chosen) {
   const all = SILENCES.map(([seconds, words]) => [String(seconds), words]);
   if (silenced(model)) all.push(["0", "Not at all: end the silence now"]);
   chosen.for_s = 7200;
-  const select = h("select", { "data-testid": "action-for", onchange: () => (chosen.for_s = Number(select.value)) }, all.map(([value, words]) => h("option", { value, selected: value === "7200" }, words)));
+  const select = h(
+    "select",
+    { "data-testid": "action-for", onchange: () => (chosen.for_s = Number(select.value)) },
+    all.map(([value, words]) => h("option", { value, selected: value === "7200" }, words)),
+  );
   return h("label", { class: "field" }, h("span", null, "For how long"), select);
 }
 
 function choices(title, name, all, choose) {
   const one = ([value, words, detail], i) =>
-    h("label", { class: "choice" }, h("input", { type: "radio", name, value, checked: i === 0, onchange: () => choose(value) }), h("span", null, h("strong", null, words), h("span", { class: "choice-detail" }, detail)));
+    h(
+      "label",
+      { class: "choice" },
+      h("input", { type: "radio", name, value, checked: i === 0, onchange: () => choose(value) }),
+      h("span", null, h("strong", null, words), h("span", { class: "choice-detail" }, detail)),
+    );
   return h("fieldset", { class: "choices" }, h("legend", null, title), all.map(one));
 }
 
@@ -191,18 +272,32 @@ async function versions(model, chosen, place, send, tell) {
     const fitted = new Set(model.control.fitted ?? []);
     const kept = items.filter((doc) => doc.kept && doc.version !== model.version && fitted.has(doc.version)).reverse();
     if (kept.length === 0) {
-      replace(place, h("p", { class: "notice" }, "No other fitted version is kept, so there is none to promote. Retrain makes one; roll back brings the last champion back."));
+      replace(
+        place,
+        h(
+          "p",
+          { class: "notice" },
+          "No other fitted version is kept, so there is none to promote. Retrain makes one; roll back brings the last champion back.",
+        ),
+      );
       return;
     }
     const choose = () => {
       chosen.version = Number(select.value);
       tell();
     };
-    const select = h("select", { "data-testid": "action-version", onchange: choose }, kept.map((doc) => h("option", { value: doc.version }, versionWords(doc))));
+    const select = h(
+      "select",
+      { "data-testid": "action-version", onchange: choose },
+      kept.map((doc) => h("option", { value: doc.version }, versionWords(doc))),
+    );
     replace(place, h("label", { class: "field" }, h("span", null, "Version to promote"), select));
     choose();
     send.disabled = false;
   } catch (failed) {
-    replace(place, h("p", { class: "error", role: "alert" }, `The versions could not be read: ${failed.message}. Close this and try again.`));
+    replace(
+      place,
+      h("p", { class: "error", role: "alert" }, `The versions could not be read: ${failed.message}. Close this and try again.`),
+    );
   }
 }

@@ -24,13 +24,31 @@ export function heatMap(element, options) {
   const read = h("p", { class: "heat-read", role: "status" });
   const stage = h(
     "div",
-    { class: "heat-stage", tabindex: 0, role: "group", "aria-label": `${now.title}. The arrow keys read cell by cell; Enter chooses the feature.`, onkeydown: keys },
+    {
+      class: "heat-stage",
+      tabindex: 0,
+      role: "group",
+      "aria-label": `${now.title}. The arrow keys read cell by cell; Enter chooses the feature.`,
+      onkeydown: keys,
+    },
     canvas,
   );
   const names = h("div", { class: "heat-names" });
   const rows = h("div");
-  const details = h("details", { class: "chart-table", ontoggle: () => details.open && replace(rows, asTable(now)) }, h("summary", null, "Values as a table"), rows);
-  const root = h("div", { class: "heat", "data-testid": "chart-heat" }, legend(), h("div", { class: "heat-body" }, names, stage), read, details);
+  const details = h(
+    "details",
+    { class: "chart-table", ontoggle: () => details.open && replace(rows, asTable(now)) },
+    h("summary", null, "Values as a table"),
+    rows,
+  );
+  const root = h(
+    "div",
+    { class: "heat", "data-testid": "chart-heat" },
+    legend(),
+    h("div", { class: "heat-body" }, names, stage),
+    read,
+    details,
+  );
   element.append(root);
 
   canvas.addEventListener("mousemove", (event) => choose(under(event)));
@@ -42,7 +60,10 @@ export function heatMap(element, options) {
 
   function under(event) {
     const box = canvas.getBoundingClientRect();
-    const place = [Math.floor(((event.clientX - box.left) / box.width) * now.at.length), Math.floor((event.clientY - box.top) / ROW)];
+    const place = [
+      Math.floor(((event.clientX - box.left) / box.width) * now.at.length),
+      Math.floor((event.clientY - box.top) / ROW),
+    ];
     return place[0] >= 0 && place[0] < now.at.length && place[1] >= 0 && place[1] < now.names.length ? place : null;
   }
 
@@ -56,15 +77,28 @@ export function heatMap(element, options) {
     draw();
     if (place === null) return say(read, "Point at a cell, or move with the arrow keys, to read it.");
     const value = now.values[place[0]]?.[place[1]] ?? null;
-    say(read, `${now.names[place[1]]} at ${clockText(now.at[place[0]])}: ${value === null ? "not looked at" : `PSI ${number(value)}, ${psiWords(value)}`}`);
+    say(
+      read,
+      `${now.names[place[1]]} at ${clockText(now.at[place[0]])}: ${value === null ? "not looked at" : `PSI ${number(value)}, ${psiWords(value)}`}`,
+    );
   }
 
   function keys(event) {
     const [i, k] = cell ?? [now.at.length - 1, 0];
     const last = [now.at.length - 1, now.names.length - 1];
-    const moves = { ArrowLeft: [i - 1, k], ArrowRight: [i + 1, k], ArrowUp: [i, k - 1], ArrowDown: [i, k + 1], Home: [0, k], End: [last[0], k], PageUp: [i, 0], PageDown: [i, last[1]] };
+    const moves = {
+      ArrowLeft: [i - 1, k],
+      ArrowRight: [i + 1, k],
+      ArrowUp: [i, k - 1],
+      ArrowDown: [i, k + 1],
+      Home: [0, k],
+      End: [last[0], k],
+      PageUp: [i, 0],
+      PageDown: [i, last[1]],
+    };
     if (event.key === "Enter") pick(cell);
-    else if (event.key in moves && last[0] >= 0 && last[1] >= 0) choose(cell === null ? [i, k] : moves[event.key].map((x, side) => Math.max(0, Math.min(last[side], x))));
+    else if (event.key in moves && last[0] >= 0 && last[1] >= 0)
+      choose(cell === null ? [i, k] : moves[event.key].map((x, side) => Math.max(0, Math.min(last[side], x))));
     else return;
     event.preventDefault();
   }
@@ -81,11 +115,14 @@ export function heatMap(element, options) {
     const ctx = canvas.getContext("2d");
     ctx.scale(scale, scale);
     const each = width / columns;
+    const panel = colour("--panel"); // only cells without a value show the hatching behind the canvas
     const paints = STEPS.concat(Infinity).map((one, i) => mixed(i));
     for (let i = 0; i < columns; i++) {
       for (let k = 0; k < lines; k++) {
         const value = now.values[i]?.[k];
         if (value === null || value === undefined) continue;
+        ctx.fillStyle = panel;
+        ctx.fillRect(i * each, k * ROW, each + 0.4, ROW);
         ctx.fillStyle = paints[step(value)];
         ctx.fillRect(i * each, k * ROW + 1, Math.max(each - (each > 6 ? 1 : 0), 0.5) + (each > 6 ? 0 : 0.4), ROW - 2);
       }
@@ -94,18 +131,35 @@ export function heatMap(element, options) {
     const picked = now.names.indexOf(now.picked);
     if (picked >= 0) frame(ctx, colour("--accent"), 1, picked * ROW + 1, width - 2, ROW - 2);
     if (cell) frame(ctx, colour("--text"), cell[0] * each, cell[1] * ROW + 1, Math.max(each, 3), ROW - 2);
+    ctx.fillStyle = panel;
+    ctx.fillRect(0, lines * ROW, width, AXIS);
     ctx.fillStyle = colour("--muted");
     ctx.font = "11px system-ui, sans-serif";
-    const marks = Math.max(2, Math.min(6, Math.floor(width / 130)));
+    const marks = Math.max(1, Math.min(6, columns, Math.floor(width / 130)));
     for (let m = 0; m < marks; m++) {
-      const i = Math.round((m * (columns - 1)) / (marks - 1));
+      const i = Math.round((m * (columns - 1)) / Math.max(1, marks - 1));
       ctx.textAlign = m === 0 ? "left" : m === marks - 1 ? "right" : "center";
       ctx.fillText(shortTime(now.at, i), m === 0 ? 0 : m === marks - 1 ? width : (i + 0.5) * each, lines * ROW + 15);
     }
   }
 
   function paint() {
-    replace(names, now.names.map((name) => h("button", { type: "button", class: "heat-name", title: name, "aria-pressed": String(name === now.picked), onclick: () => now.onPick?.(name) }, name)));
+    replace(
+      names,
+      now.names.map((name) =>
+        h(
+          "button",
+          {
+            type: "button",
+            class: "heat-name",
+            title: name,
+            "aria-pressed": String(name === now.picked),
+            onclick: () => now.onPick?.(name),
+          },
+          name,
+        ),
+      ),
+    );
     say(read, "Point at a cell, or move with the arrow keys, to read it.");
     cell = null;
     draw();
@@ -137,7 +191,7 @@ function frame(ctx, paint, x, y, width, height) {
 
 function shortTime(at, i) {
   const full = clockText(at[i]);
-  return at.at(-1) - at[0] > 86400 ? full.slice(5, 16) : full.slice(11, 16);
+  return at.at(-1) - at[0] > 86400 ? full.slice(5, 16) : full.slice(11, at.at(-1) - at[0] > 900 ? 16 : 19);
 }
 
 function step(value) {
@@ -151,19 +205,49 @@ function mixed(i) {
 
 function legend() {
   const words = [`under ${STEPS[0]}`, ...STEPS.slice(1).map((one, i) => `${STEPS[i]} – ${one}`), `from ${STEPS.at(-1)}`];
-  return h("ul", { class: "legend heat-legend", "aria-label": "Colours: PSI" }, h("li", { class: "legend-name" }, "PSI"), words.map((text, i) => h("li", null, h("span", { class: `block heat-step-${i}`, "aria-hidden": "true" }), text)));
+  return h(
+    "ul",
+    { class: "legend heat-legend", "aria-label": "Colours: PSI" },
+    h("li", { class: "legend-name" }, "PSI"),
+    words.map((text, i) => h("li", null, h("span", { class: `block heat-step-${i}`, "aria-hidden": "true" }), text)),
+  );
 }
 
 function asTable(now) {
   const every = Math.max(1, Math.ceil(now.at.length / 60));
-  const picked = now.at.map((t, i) => i).filter((i) => (now.at.length - 1 - i) % every === 0).reverse();
+  const picked = now.at
+    .map((t, i) => i)
+    .filter((i) => (now.at.length - 1 - i) % every === 0)
+    .reverse();
   return h(
-    "div", { class: "table-scroll", role: "region", tabindex: 0, "aria-label": `${now.title}, values` },
+    "div",
+    { class: "table-scroll", role: "region", tabindex: 0, "aria-label": `${now.title}, values` },
     every > 1 ? h("p", { class: "muted" }, `Every ${every}th of ${now.at.length} times.`) : null,
     h(
-      "table", null,
-      h("thead", null, h("tr", null, h("th", { scope: "col" }, "Time"), now.names.map((name) => h("th", { scope: "col", class: "end" }, name)))),
-      h("tbody", null, picked.map((i) => h("tr", null, h("th", { scope: "row" }, clockText(now.at[i])), now.names.map((name, k) => h("td", { class: "end" }, number(now.values[i]?.[k] ?? null)))))),
+      "table",
+      null,
+      h(
+        "thead",
+        null,
+        h(
+          "tr",
+          null,
+          h("th", { scope: "col" }, "Time"),
+          now.names.map((name) => h("th", { scope: "col", class: "end" }, name)),
+        ),
+      ),
+      h(
+        "tbody",
+        null,
+        picked.map((i) =>
+          h(
+            "tr",
+            null,
+            h("th", { scope: "row" }, clockText(now.at[i])),
+            now.names.map((name, k) => h("td", { class: "end" }, number(now.values[i]?.[k] ?? null))),
+          ),
+        ),
+      ),
     ),
   );
 }

@@ -1,13 +1,19 @@
-// The parts of a case's story up to its retrain, each from its part of the `story` of GET /v1/cases/{case}. Pure: nodes from data.
+// The parts of a case's story up to its decision, each from its part of the `story` of GET /v1/cases/{case}. Pure: nodes from data.
 
-import { againstLevel, pair, progress, toLimit } from "./bars.js";
+import { againstLevel, pair, toLimit } from "./bars.js";
 import { psiWords } from "./heat.js";
 import { h } from "./dom.js";
-import { number, percent, span, when } from "./time.js";
+import { number, percent, when } from "./time.js";
 import { facts, table } from "./views.js";
 
 export const KINDS = {
-  drift: "Drift", manual: "Asked for by hand", policy: "Begun by a policy", changed: "The recipe changed", contract: "The features changed", rewind: "Rewind", restore: "A kept version restored",
+  drift: "Drift",
+  manual: "Asked for by hand",
+  policy: "Begun by a policy",
+  changed: "The recipe changed",
+  contract: "The features changed",
+  rewind: "Rewind",
+  restore: "A kept version restored",
 };
 export const ENDS = {
   rejected: ["quiet", "Dismissed", "The alarm was not confirmed on fresh labels: no drift."],
@@ -24,15 +30,26 @@ export const ENDS = {
   replaced: ["quiet", "Replaced", "Another case took its place."],
 };
 const DIAGNOSES = {
-  concept_drift: "Concept drift: what the features say of the label has changed", covariate_shift: "Covariate shift: the features themselves have moved",
-  schema_break: "Broken schema: features came as other types, or not at all", null_jump: "Missing values: a feature is null far more often", label_shift: "Label shift: the labels come in other shares",
+  schema_break: "Broken schema: features came as another type or not at all, or records cannot be learned",
+  null_jump: "Missing values: a feature is missing much more often than it was",
+  label_rate: "Label rate: labels come for another share of the questions",
+  label_delay: "Label delay: labels come after another time",
+  feature_drift: "Feature drift: the features have moved, so the model is asked about what it did not learn from",
+  concept_drift: "Concept drift: the same features mean something else now",
 };
-const TESTS = { fisher: "Fisher's exact test on the shares of wrong predictions", permutation: "a permutation test on the mean losses" };
+const TESTS = {
+  fisher: "Fisher's exact test on the shares of wrong predictions",
+  permutation: "a permutation test on the mean losses",
+};
 
 /** Values by shard as text: the only shard's value, or each with its shard. */
 export function byShard(values, say = number) {
   const all = Object.entries(values ?? {});
-  return all.length === 0 ? null : all.length === 1 ? say(all[0][1]) : all.map(([shard, value]) => `shard ${shard}: ${say(value)}`).join(", ");
+  return all.length === 0
+    ? null
+    : all.length === 1
+      ? say(all[0][1])
+      : all.map(([shard, value]) => `shard ${shard}: ${say(value)}`).join(", ");
 }
 
 /** A code name as words. */
@@ -43,25 +60,73 @@ export function plain(name) {
 /** How the case began. */
 export function opening(story) {
   const { opened, alarm } = story;
-  const begun = opened && !alarm ? [h("p", { class: "lead" }, opened.why), facts([["Asked for by", opened.by], ["Labelled events by then", number(opened.n)]]), opened.changes?.length ? changes(opened.changes) : null] : null;
+  const begun =
+    opened && !alarm
+      ? [
+          h("p", { class: "lead" }, opened.why),
+          facts([
+            ["Asked for by", opened.by],
+            ["Labelled events by then", number(opened.n)],
+          ]),
+          opened.changes?.length ? changes(opened.changes) : null,
+        ]
+      : null;
   if (!alarm) return begun;
   return [
-    h("p", { class: "lead" }, h("strong", null, alarm.detectors.map(plain).join(" and ")), alarm.detectors.length > 1 ? " raise the alarm: " : " raises the alarm: ", opened?.why ?? ""),
+    h(
+      "p",
+      { class: "lead" },
+      h("strong", null, alarm.detectors.map(plain).join(" and ")),
+      alarm.detectors.length > 1 ? " raise the alarm: " : " raises the alarm: ",
+      opened?.why ?? "",
+    ),
     facts([
-      ["Shard", alarm.shard], ["Labelled events by then", number(alarm.n)], ["The change, as estimated", alarm.change_n === null ? null : `after ${number(alarm.change_n)} events`],
-      ["Its offset in the log", number(alarm.change_offset)], ["Mean loss before", alarm.ref_mean === null ? null : number(alarm.ref_mean)], ["Mean loss since", alarm.recent_mean === null ? null : number(alarm.recent_mean)],
+      ["Shard", alarm.shard],
+      ["Labelled events by then", number(alarm.n)],
+      ["The change, as estimated", alarm.change_n === null ? null : `after ${number(alarm.change_n)} events`],
+      ["Its offset in the log", number(alarm.change_offset)],
+      ["Mean loss before", alarm.ref_mean === null ? null : number(alarm.ref_mean)],
+      ["Mean loss since", alarm.recent_mean === null ? null : number(alarm.recent_mean)],
     ]),
     alarm.further_in_all
-      ? h("details", { class: "more" }, h("summary", null, `${number(alarm.further_in_all)} further ${alarm.further_in_all === 1 ? "alarm" : "alarms"} while the case was open`),
-          table([{ label: "Detectors", head: true, cell: (one) => one.detectors.map(plain).join(", ") }, { label: "When", cell: (one) => when(one.at) }, { label: "Shard", cell: (one) => one.shard }, { label: "Events", align: "end", cell: (one) => number(one.n) }, { label: "Change at offset", align: "end", cell: (one) => number(one.change_offset) }], alarm.further, "Further alarms"))
+      ? h(
+          "details",
+          { class: "more" },
+          h(
+            "summary",
+            null,
+            `${number(alarm.further_in_all)} further ${alarm.further_in_all === 1 ? "alarm" : "alarms"} while the case was open`,
+          ),
+          table(
+            [
+              { label: "Detectors", head: true, cell: (one) => one.detectors.map(plain).join(", ") },
+              { label: "When", cell: (one) => when(one.at) },
+              { label: "Shard", cell: (one) => one.shard },
+              { label: "Events", align: "end", cell: (one) => number(one.n) },
+              { label: "Change at offset", align: "end", cell: (one) => number(one.change_offset) },
+            ],
+            alarm.further,
+            "Further alarms",
+          ),
+        )
       : null,
   ];
 }
 
 function changes(all) {
   return table(
-    [{ label: "Feature", head: true, cell: (one) => one.feature }, { label: "What changed", cell: (one) => ({ appeared: "came", vanished: "no longer comes", type: "another type" })[one.what] ?? one.what }, { label: "Was", cell: (one) => one.was || "–" }, { label: "Is", cell: (one) => one.is || "–" }],
-    all, "Features that are other ones", { visible: true },
+    [
+      { label: "Feature", head: true, cell: (one) => one.feature },
+      {
+        label: "What changed",
+        cell: (one) => ({ appeared: "came", vanished: "no longer comes", type: "another type" })[one.what] ?? one.what,
+      },
+      { label: "Was", cell: (one) => one.was || "–" },
+      { label: "Is", cell: (one) => one.is || "–" },
+    ],
+    all,
+    "Features that are other ones",
+    { visible: true },
   );
 }
 
@@ -70,12 +135,58 @@ export function windows({ windows: both, losses }) {
   if (!both) return null;
   const [before, after] = [both.before, both.after];
   const most = Math.max(before.mean ?? 0, after.mean ?? 0, 1e-9);
-  const line = (name, side, i) => h("tr", null, h("th", { scope: "row" }, name), h("td", { class: "end" }, number(side.n)), h("td", null, h("span", { class: "hbar" }, h("span", { class: `hbar-fill side-${i}`, style: { width: `${(100 * (side.mean ?? 0)) / most}%` } }), h("span", { class: "hbar-text" }, number(side.mean)))));
+  const line = (name, side, i) =>
+    h(
+      "tr",
+      null,
+      h("th", { scope: "row" }, name),
+      h("td", { class: "end" }, number(side.n)),
+      h(
+        "td",
+        null,
+        h(
+          "span",
+          { class: "hbar" },
+          h("span", { class: `hbar-fill side-${i}`, style: { width: `${(100 * (side.mean ?? 0)) / most}%` } }),
+          h("span", { class: "hbar-text" }, number(side.mean)),
+        ),
+      ),
+    );
   return [
-    h("p", { class: "lead" }, `Of the ${number(after.n)} fresh labelled events since the alarm the mean loss is ${number(after.mean)}; before the change it was ${number(before.mean)}, over ${number(before.n)} events.`),
-    h("div", { class: "table-scroll" }, h("table", { class: "hbars" }, h("caption", { class: "sr" }, "The windows compared"), h("thead", null, h("tr", null, h("th", { scope: "col" }, "Window"), h("th", { scope: "col", class: "end" }, "Events"), h("th", { scope: "col" }, "Mean loss"))),
-      h("tbody", null, line("before the change", before, 0), line("since the alarm", after, 1)))),
-    losses ? pair(losses, { title: "Loss of each event", what: "losses", names: ["before the change", "since the alarm"], label: (value) => (value === "0" ? "0 (right)" : value === "1" ? "1 (wrong)" : typeof value === "number" ? number(value) : value) })
+    h(
+      "p",
+      { class: "lead" },
+      `Of the ${number(after.n)} fresh labelled events since the alarm the mean loss is ${number(after.mean)}; before the change it was ${number(before.mean)}, over ${number(before.n)} events.`,
+    ),
+    h(
+      "div",
+      { class: "table-scroll" },
+      h(
+        "table",
+        { class: "hbars" },
+        h("caption", { class: "sr" }, "The windows compared"),
+        h(
+          "thead",
+          null,
+          h(
+            "tr",
+            null,
+            h("th", { scope: "col" }, "Window"),
+            h("th", { scope: "col", class: "end" }, "Events"),
+            h("th", { scope: "col" }, "Mean loss"),
+          ),
+        ),
+        h("tbody", null, line("before the change", before, 0), line("since the alarm", after, 1)),
+      ),
+    ),
+    losses
+      ? pair(losses, {
+          title: "Loss of each event",
+          what: "losses",
+          names: ["before the change", "since the alarm"],
+          label: (value) =>
+            value === "0" ? "0 (right)" : value === "1" ? "1 (wrong)" : typeof value === "number" ? number(value) : value,
+        })
       : h("p", { class: "muted" }, "The distributions of the losses were not recorded for this case."),
   ];
 }
@@ -84,14 +195,22 @@ export function windows({ windows: both, losses }) {
 export function test({ test: told }) {
   if (!told) return null;
   const below = told.p !== null && told.level !== null && told.p <= told.level;
-  const said = told.p === null ? told.why : `p = ${number(told.p)}, ${below ? "below" : "above"} the level ${number(told.level)}: ${told.confirmed ? (told.survived ? "the drift is real, but the model has adapted." : "confirmed, this is a drift.") : "not confirmed."}`;
+  const said =
+    told.p === null
+      ? told.why
+      : `p = ${number(told.p)}, ${below ? "below" : "above"} the level ${number(told.level)}: ${told.confirmed ? (told.survived ? "the drift is real, but the model has adapted." : "confirmed, this is a drift.") : "not confirmed."}`;
   return [
     h("p", { class: "lead", "data-testid": "case-test" }, said),
     told.p === null || told.level === null ? null : againstLevel(told.p, told.level),
     facts([
-      ["Test", TESTS[told.name] ?? (told.name ? plain(told.name) : null)], ["Alarm of this model", told.k === null ? null : `number ${number(told.k)}`], ["Error rate over all alarms", told.alpha],
-      ["Share of the window seen", told.look === null ? null : percent(told.look)], ["Mean loss rose by", told.effect === null ? null : number(told.effect)], ["Least rise that harms", told.harm === null ? null : number(told.harm)],
-      ["Lower bound since", told.lcb_after === null ? null : number(told.lcb_after)], ["Upper bound before", told.ucb_before === null ? null : number(told.ucb_before)],
+      ["Test", TESTS[told.name] ?? (told.name ? plain(told.name) : null)],
+      ["Alarm of this model", told.k === null ? null : `number ${number(told.k)}`],
+      ["Error rate over all alarms", told.alpha],
+      ["Share of the window seen", told.look === null ? null : percent(told.look)],
+      ["Mean loss rose by", told.effect === null ? null : number(told.effect)],
+      ["Least rise that harms", told.harm === null ? null : number(told.harm)],
+      ["Lower bound since", told.lcb_after === null ? null : number(told.lcb_after)],
+      ["Upper bound before", told.ucb_before === null ? null : number(told.ucb_before)],
     ]),
     h("p", { class: "muted" }, told.why),
     told.hindsight ? hindsight(told.hindsight) : null,
@@ -99,8 +218,13 @@ export function test({ test: told }) {
 }
 
 function hindsight(told) {
-  if (told.p === undefined || told.p === null) return told.why ? h("p", { class: "muted" }, `The model as it was before the change was not asked: ${told.why}`) : null;
-  return h("p", null, `The model as it was before the change (checkpoint ${told.checkpoint}), asked the same: mean loss ${number(told.before)} before, ${number(told.after)} since, p = ${number(told.p)} at level ${number(told.level)}.`);
+  if (told.p === undefined || told.p === null)
+    return told.why ? h("p", { class: "muted" }, `The model as it was before the change was not asked: ${told.why}`) : null;
+  return h(
+    "p",
+    null,
+    `The model as it was before the change (checkpoint ${told.checkpoint}), asked the same: mean loss ${number(told.before)} before, ${number(told.after)} since, p = ${number(told.p)} at level ${number(told.level)}.`,
+  );
 }
 
 /** What kind of change it is. */
@@ -110,7 +234,13 @@ export function diagnosis({ diagnosis: told }) {
     h("p", { class: "lead" }, h("strong", null, DIAGNOSES[told.kind] ?? plain(told.kind)), "."),
     h("p", null, told.why),
     told.features.length ? h("p", null, "Features named: ", told.features.join(", "), ".") : null,
-    told.broken ? h("p", { class: "notice bad" }, "Input that is broken is not learned from: mend it at its source. No retrain would help.") : null,
+    told.broken
+      ? h(
+          "p",
+          { class: "notice bad" },
+          "Input that is broken is not learned from: mend it at its source. No retrain would help.",
+        )
+      : null,
   ];
 }
 
@@ -118,7 +248,18 @@ export function diagnosis({ diagnosis: told }) {
 export function moved({ features }, model) {
   if (!features.length) return null;
   return [
-    h("div", { class: "grid features-moved" }, features.map((one) => h("div", { class: "feature-card" }, one.histogram ? pair(one.histogram, { title: one.name, what: `feature-${one.name}` }) : h("h3", null, one.name), featureFacts(one)))),
+    h(
+      "div",
+      { class: "grid features-moved" },
+      features.map((one) =>
+        h(
+          "div",
+          { class: "feature-card" },
+          one.histogram ? pair(one.histogram, { title: one.name, what: `feature-${one.name}` }) : h("h3", null, one.name),
+          featureFacts(one),
+        ),
+      ),
+    ),
     h("p", null, h("a", { href: `#/model/${encodeURIComponent(model)}/features` }, "All features over time")),
   ];
 }
@@ -127,8 +268,14 @@ export function moved({ features }, model) {
 export function featureFacts(one) {
   const rates = (pairOf) => (pairOf && (pairOf[0] || pairOf[1]) ? `${percent(pairOf[0])} → ${percent(pairOf[1])}` : null);
   return facts([
-    ["PSI", one.psi === null ? null : `${number(one.psi)}, ${psiWords(one.psi)}`], ["p", one.p === null ? null : number(one.p)], ["e-value", one.e === null ? null : number(one.e)],
-    ["Test", one.test || null], ["Missing", rates(one.missing)], ["Other type", rates(one.other_type)], ["New values", one.unseen ? percent(one.unseen) : null], ["Outside the old range", one.outside ? percent(one.outside) : null],
+    ["PSI", one.psi === null ? null : `${number(one.psi)}, ${psiWords(one.psi)}`],
+    ["p", one.p === null ? null : number(one.p)],
+    ["e-value", one.e === null ? null : number(one.e)],
+    ["Test", one.test || null],
+    ["Missing", rates(one.missing)],
+    ["Other type", rates(one.other_type)],
+    ["New values", one.unseen ? percent(one.unseen) : null],
+    ["Outside the old range", one.outside ? `${percent(one.outside)}, in the outermost bars` : null],
     ["Flagged since", one.since || one.flagged_since ? when(one.since ?? one.flagged_since) : null],
   ]);
 }
@@ -140,49 +287,44 @@ export function decision({ decision: told }) {
   const unit = told.costs?.unit ?? "";
   return [
     h("p", { class: "lead" }, h("strong", null, told.retrain ? "Retrain. " : "No retrain. "), told.why),
-    summed ? toLimit(told.sum, told.threshold, `Cost of keeping the model, by the policy ${plain(told.policy)}: ${number(told.sum)}${unit ? ` ${unit}` : ""}, ${told.sum >= told.threshold ? "at or over" : "below"} the threshold ${number(told.threshold)}`, told.sum >= told.threshold ? "over" : "") : null,
+    summed
+      ? toLimit(
+          told.sum,
+          told.threshold,
+          `Cost of keeping the model, by the policy ${plain(told.policy)}: ${number(told.sum)}${unit ? ` ${unit}` : ""}, ${told.sum >= told.threshold ? "at or over" : "below"} the threshold ${number(told.threshold)}`,
+          told.sum >= told.threshold ? "over" : "",
+        )
+      : null,
     facts([
-      ["Policy", told.policy ? plain(told.policy) : null], ["Decided by", told.by], ["A retrain costs", told.costs?.retrain === undefined ? null : `${number(told.costs.retrain)} ${unit}`], ["A unit of loss costs", told.costs?.loss === undefined ? null : number(told.costs.loss)],
-      ...Object.entries(told.numbers ?? {}).filter(([, value]) => typeof value === "number").map(([name, value]) => [plain(name), number(value)]),
+      ["Policy", told.policy ? plain(told.policy) : null],
+      ["Decided by", told.by],
+      ["A retrain costs", told.costs?.retrain === undefined ? null : `${number(told.costs.retrain)} ${unit}`],
+      ["A unit of loss costs", told.costs?.loss === undefined ? null : number(told.costs.loss)],
+      ...Object.entries(told.numbers ?? {})
+        .filter(([, value]) => typeof value === "number")
+        .map(([name, value]) => [plain(name), number(value)]),
     ]),
-    told.kept?.length ? h("details", { class: "more" }, h("summary", null, `The model was kept ${told.kept.length === 1 ? "once" : `${told.kept.length} times`} before`),
-      table([{ label: "When", head: true, cell: (one) => when(one.at) }, { label: "Why", cell: (one) => one.why }, { label: "Policies", cell: (one) => one.policies.map((policy) => `${plain(policy.policy)}: ${number(policy.sum)} of ${number(policy.threshold)}`).join("; ") }], told.kept, "When the policies kept the model")) : null,
+    told.kept?.length
+      ? h(
+          "details",
+          { class: "more" },
+          h("summary", null, `The model was kept ${told.kept.length === 1 ? "once" : `${told.kept.length} times`} before`),
+          table(
+            [
+              { label: "When", head: true, cell: (one) => when(one.at) },
+              { label: "Why", class: "text", cell: (one) => one.why },
+              {
+                label: "Policies",
+                cell: (one) =>
+                  one.policies
+                    .map((policy) => `${plain(policy.policy)}: ${number(policy.sum)} of ${number(policy.threshold)}`)
+                    .join("; "),
+              },
+            ],
+            told.kept,
+            "When the policies kept the model",
+          ),
+        )
+      : null,
   ];
-}
-
-/** The fits, with the progress of the one that runs. */
-export function retrain({ retrain: told }) {
-  if (!told) return null;
-  const last = told.attempts.at(-1);
-  const running = last && last.ended === null;
-  const columns = [
-    { label: "Attempt", head: true, cell: (one) => number(one.attempt) },
-    { label: "Begun", cell: (one) => when(one.at, "time") },
-    { label: "What", cell: (one) => [one.why, one.reason ? h("span", { class: "sub muted" }, plain(one.reason)) : null] },
-    { label: "From offset", align: "end", cell: (one) => byShard(one.window?.starts) ?? "–" },
-    { label: "To offset", align: "end", cell: (one) => byShard(one.window?.until) ?? "–" },
-    { label: "Took", align: "end", cell: (one) => (one.took_s === null ? (one.ended_at ? span(one.ended_at - one.at) : "–") : span(one.took_s)) },
-    { label: "Result", cell: (one) => (one.ended === null ? "under way" : one.ended === "retrained" ? "fitted" : "failed") },
-  ];
-  return [
-    h("p", { class: "lead" }, running ? `Version ${told.version} is being fitted.` : `Version ${told.version} ${last?.ended === "retrained" ? `was fitted in ${span(told.took_s)}` : "was not fitted"}.`),
-    told.progress
-      ? h("div", { class: "progress-line" }, progress(told.progress.done, told.progress.total, `Fit of version ${told.version}`), h("span", null, `${number(told.progress.done)} of ${number(told.progress.total)} records (${percent(told.progress.total ? told.progress.done / told.progress.total : 0)})`))
-      : running ? h("p", { class: "muted" }, "The fit waits for its turn, or has just begun.") : null,
-    table(columns, told.attempts, "Attempts to fit"),
-    told.search ? search(told.search) : null,
-  ];
-}
-
-function search(told) {
-  const rows = [...(told.candidates ?? [])].sort((a, b) => Number(b.name === told.winner) - Number(a.name === told.winner) || b.rungs - a.rungs || (a.loss ?? 0) - (b.loss ?? 0));
-  const columns = [
-    { label: "Candidate", head: true, cell: (one) => [one.name, one.name === told.winner ? h("span", { class: "sub good-text" }, "chosen") : null] },
-    { label: "Loss", align: "end", cell: (one) => number(one.loss) },
-    { label: "Worse than the best by", align: "end", cell: (one) => (one.difference ? `${number(one.difference[0])} (${number(one.difference[1])} to ${number(one.difference[2])})` : "–") },
-    { label: "Fitted on", align: "end", cell: (one) => number(one.fitted) },
-    { label: "CPU", align: "end", cell: (one) => span(one.seconds) },
-    { label: "Dropped", cell: (one) => one.dropped || "–" },
-  ];
-  return h("details", { class: "more" }, h("summary", null, `Search: ${rows.length} candidates, scored on ${number(told.scored)} events`), h("p", null, told.why), table(columns, rows, "Candidates"));
 }

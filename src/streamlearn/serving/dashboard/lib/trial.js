@@ -9,6 +9,7 @@ import { facts, table } from "./views.js";
 
 const LEAST = 1e-12;
 const ten = (x) => number(10 ** x);
+const power = (x) => (Math.abs(x) < 4 ? ten(x) : Number.isInteger(x) ? `1e${x}` : (10 ** x).toExponential(0).replace("+", ""));
 const log = (x) => (x === null || x === undefined ? null : Math.log10(Math.max(x, LEAST)));
 
 /** The trial; it stays in place and is brought up to date, so that its charts do not flicker. Returns {element, set(story), destroy()}. */
@@ -26,12 +27,31 @@ export function trialPart() {
     if (!told || JSON.stringify(told) === shown) return;
     shown = JSON.stringify(told);
     replace(lead, inWords(told));
-    replace(bar, told.e === null || told.threshold === null ? null : toLimit(scale(told.e), scale(told.threshold), `Evidence ${number(told.e)} of the ${number(told.threshold)} that is needed (the bar is on a logarithmic scale)`, told.e >= told.threshold ? "met" : ""));
-    replace(numbers, facts([
-      ["Events compared", number(told.events)], ["Loss of the champion", told.champion_loss === null ? null : number(told.champion_loss)], ["Loss of the challenger", told.challenger_loss === null ? null : number(told.challenger_loss)],
-      ["Mean difference", told.mean === null ? null : number(told.mean)], ["Its interval", told.low === null ? null : `${number(told.low)} to ${number(told.high)}`], ["Highest e-value", told.peak === null ? null : number(told.peak)],
-      ["Trial of this model", told.k === null ? null : `number ${number(told.k)}`], ["Tolerance", told.tolerance === null ? null : number(told.tolerance)], ["Error rate over all trials", told.alpha],
-    ]));
+    replace(
+      bar,
+      told.e === null || told.threshold === null
+        ? null
+        : toLimit(
+            scale(told.e),
+            scale(told.threshold),
+            `Evidence ${number(told.e)} of the ${number(told.threshold)} that is needed (the bar is on a logarithmic scale)`,
+            told.e >= told.threshold ? "met" : "",
+          ),
+    );
+    replace(
+      numbers,
+      facts([
+        ["Events compared", number(told.events)],
+        ["Loss of the champion", told.champion_loss === null ? null : number(told.champion_loss)],
+        ["Loss of the challenger", told.challenger_loss === null ? null : number(told.challenger_loss)],
+        ["Mean difference", told.mean === null ? null : number(told.mean)],
+        ["Its interval", told.low === null ? null : `${number(told.low)} to ${number(told.high)}`],
+        ["Highest e-value", told.peak === null ? null : number(told.peak)],
+        ["Trial of this model", told.k === null ? null : `number ${number(told.k)}`],
+        ["Tolerance", told.tolerance === null ? null : number(told.tolerance)],
+        ["Error rate over all trials", told.alpha],
+      ]),
+    );
     draw(told);
     replace(rest, guardrails(told.guardrails), slices(told.slices));
   }
@@ -39,12 +59,22 @@ export function trialPart() {
   function draw(told) {
     const { growth } = told;
     if (growth.events.length < 2) {
-      if (drawn === null) replace(charts, h("p", { class: "muted" }, told.ended === null ? "How the evidence grows is drawn as soon as two points are there." : "How the evidence grew was not recorded for this trial."));
+      if (drawn === null)
+        replace(
+          charts,
+          h(
+            "p",
+            { class: "muted" },
+            told.ended === null
+              ? "How the evidence grows is drawn as soon as two points are there."
+              : "How the evidence grew was not recorded for this trial.",
+          ),
+        );
       return;
     }
     const line = growth.events.map(() => log(told.threshold));
     const evidence = [
-      { label: "e-value", values: growth.e.map(log), color: 1, format: ten },
+      { label: "e-value", values: growth.e.map(log), color: 1, format: ten, axis: power },
       { label: "needed", values: line, color: 5, dash: [6, 4], format: ten },
     ];
     const difference = [
@@ -55,8 +85,20 @@ export function trialPart() {
       replace(charts);
       const common = { x: "number", xLabel: "after events", at: growth.events, height: 190 };
       drawn = [
-        timeChart(charts, { ...common, what: "trial-e", title: "Evidence for the challenger", unit: "e-value, logarithmic", series: evidence }),
-        timeChart(charts, { ...common, what: "trial-difference", title: "Difference of the mean losses", unit: "with its confidence interval", series: difference }),
+        timeChart(charts, {
+          ...common,
+          what: "trial-e",
+          title: "Evidence for the challenger",
+          unit: "e-value, logarithmic",
+          series: evidence,
+        }),
+        timeChart(charts, {
+          ...common,
+          what: "trial-difference",
+          title: "Difference of the mean losses",
+          unit: "with its confidence interval",
+          series: difference,
+        }),
       ];
     } else {
       drawn[0].set({ at: growth.events, series: evidence });
@@ -74,10 +116,13 @@ export function trialPart() {
 }
 
 function inWords(told) {
-  const begun = `Version ${told.version} is tried on the same events as the champion. `;
   if (told.ended === "trial_won") return [h("strong", null, "Won. "), told.why];
   if (told.ended === "trial_lost") return [h("strong", null, "Lost. "), told.why];
-  return begun + (told.e === null ? "No event has been compared yet." : `After ${number(told.events)} events the evidence that it is better is ${number(told.e)}; ${number(told.threshold)} is needed.`);
+  const begun = `Version ${told.version} is tried on the same events as the champion. `;
+  if (told.e === null || told.e === undefined) return `${begun}No event has been compared yet.`;
+  const enough = told.threshold !== null && told.e >= told.threshold;
+  const needs = enough ? `more than the ${number(told.threshold)} that is needed` : `and ${number(told.threshold)} is needed`;
+  return `${begun}After ${number(told.events)} events the evidence that it is better is ${number(told.e)}, ${needs}.`;
 }
 
 function scale(x) {
@@ -87,15 +132,37 @@ function scale(x) {
 function guardrails(all) {
   if (!all?.length) return null;
   const names = [...new Set(all.flatMap((one) => Object.keys(one)))];
-  return h("details", { class: "more", open: true }, h("summary", null, "Guardrails"), table(names.map((name, i) => ({ label: plain(name), head: i === 0, cell: (one) => value(one[name]) })), all, "Guardrails"));
+  return h(
+    "details",
+    { class: "more", open: true },
+    h("summary", null, "Guardrails"),
+    table(
+      names.map((name, i) => ({ label: plain(name), head: i === 0, cell: (one) => value(one[name]) })),
+      all,
+      "Guardrails",
+    ),
+  );
 }
 
 function slices(told) {
   if (!told) return null;
-  const rows = Array.isArray(told) ? told : Object.entries(told).map(([name, one]) => (one && typeof one === "object" && !Array.isArray(one) ? { slice: name, ...one } : { slice: name, value: one }));
+  const rows = Array.isArray(told)
+    ? told
+    : Object.entries(told).map(([name, one]) =>
+        one && typeof one === "object" && !Array.isArray(one) ? { slice: name, ...one } : { slice: name, value: one },
+      );
   if (!rows.length) return null;
   const names = [...new Set(rows.flatMap((one) => Object.keys(one)))];
-  return h("details", { class: "more" }, h("summary", null, "Slices"), table(names.map((name, i) => ({ label: plain(name), head: i === 0, cell: (one) => value(one[name]) })), rows, "Slices"));
+  return h(
+    "details",
+    { class: "more" },
+    h("summary", null, "Slices"),
+    table(
+      names.map((name, i) => ({ label: plain(name), head: i === 0, cell: (one) => value(one[name]) })),
+      rows,
+      "Slices",
+    ),
+  );
 }
 
 /** Anything as short text. */
@@ -104,7 +171,11 @@ export function value(x) {
   if (typeof x === "number") return number(x);
   if (typeof x === "boolean") return x ? "yes" : "no";
   if (Array.isArray(x)) return x.map(value).join(", ");
-  return typeof x === "object" ? Object.entries(x).map(([name, one]) => `${plain(name)} ${value(one)}`).join(", ") : String(x);
+  return typeof x === "object"
+    ? Object.entries(x)
+        .map(([name, one]) => `${plain(name)} ${value(one)}`)
+        .join(", ")
+    : String(x);
 }
 
 /** The canary's steps. */
@@ -113,15 +184,31 @@ export function canary({ trial }) {
   if (!told) return null;
   const open = trial.ended === null;
   const steps = told.shares.map((share, i) => {
-    const at = i + 1 < told.step || !open ? (i + 1 > told.step ? "not reached" : "done") : i + 1 === told.step ? "now" : "to come";
-    return h("li", { class: `step ${at.replace(" ", "-")}`, "aria-current": at === "now" ? "step" : null }, h("strong", null, percent(share)), h("span", null, at));
+    const at =
+      i + 1 < told.step || !open ? (i + 1 > told.step ? "not reached" : "done") : i + 1 === told.step ? "now" : "to come";
+    return h(
+      "li",
+      { class: `step ${at.replace(" ", "-")}`, "aria-current": at === "now" ? "step" : null },
+      h("strong", null, percent(share)),
+      h("span", null, at),
+    );
   });
   return [
-    h("p", { class: "lead" }, open ? `Version ${trial.version} answers for ${percent(told.share)} of the keys.` : `Version ${trial.version} answered for ${percent(told.share)} of the keys at its last step.`),
+    h(
+      "p",
+      { class: "lead" },
+      open
+        ? `Version ${trial.version} answers for ${percent(told.share)} of the keys.`
+        : `Version ${trial.version} answered for ${percent(told.share)} of the keys at its last step.`,
+    ),
     h("ol", { class: "steps", "aria-label": "Shares of the keys, step by step" }, steps),
     facts([
-      ["Events at this share", told.events === undefined ? null : number(told.events)], ["Served outcomes known", told.served ? value(told.served) : null], ["Mean outcome", told.outcome ? value(told.outcome) : null],
-      ["p of their difference", told.p === null || told.p === undefined ? null : number(told.p)], ["Level", told.level === undefined ? null : number(told.level)], ["Evidence against it", told.guard ? `${number(told.guard.e)} of ${number(told.guard.threshold)}` : null],
+      ["Events at this share", told.events === undefined ? null : number(told.events)],
+      ["Served outcomes known", told.served ? value(told.served) : null],
+      ["Mean outcome", told.outcome ? value(told.outcome) : null],
+      ["p of their difference", told.p === null || told.p === undefined ? null : number(told.p)],
+      ["Level", told.level === undefined ? null : number(told.level)],
+      ["Evidence against it", told.guard ? `${number(told.guard.e)} of ${number(told.guard.threshold)}` : null],
     ]),
   ];
 }
@@ -132,9 +219,26 @@ export function verdict(story, doc) {
   if (!told) return null;
   const [tone, words, meaning] = ENDS[told.kind] ?? ["quiet", plain(told.kind), ""];
   return [
-    h("p", { class: `verdict ${tone}`, "data-testid": "case-verdict", "data-kind": told.kind }, h("strong", null, words), ` ${meaning}`),
+    h(
+      "p",
+      { class: `verdict ${tone}`, "data-testid": "case-verdict", "data-kind": told.kind },
+      h("strong", null, words),
+      ` ${meaning}`,
+    ),
     told.why ? h("p", null, told.why) : null,
-    facts([["Decided by", told.by], ["Version", told.version === null ? null : h("a", { href: `#/model/${encodeURIComponent(doc.model)}/versions?version=${told.version}` }, `version ${told.version}`)]]),
+    facts([
+      ["Decided by", told.by],
+      [
+        "Version",
+        told.version === null
+          ? null
+          : h(
+              "a",
+              { href: `#/model/${encodeURIComponent(doc.model)}/versions?version=${told.version}` },
+              `version ${told.version}`,
+            ),
+      ],
+    ]),
   ];
 }
 
@@ -145,8 +249,19 @@ export function recorded(doc) {
     { label: "Step", cell: (step) => plain(step.kind) },
     { label: "Events", align: "end", cell: (step) => number(step.n) },
     { label: "By", cell: (step) => step.by },
-    { label: "Why", cell: (step) => step.why },
-    { label: "Record", cell: (step) => h("a", { href: `#/audit?${new URLSearchParams({ model: doc.model, open: String(step.control) })}`, "aria-label": `${plain(step.kind)} in the audit` }, `#${step.control}`) },
+    { label: "Why", class: "text", cell: (step) => step.why },
+    {
+      label: "Record",
+      cell: (step) =>
+        h(
+          "a",
+          {
+            href: `#/audit?${new URLSearchParams({ model: doc.model, open: String(step.control) })}`,
+            "aria-label": `${plain(step.kind)} in the audit`,
+          },
+          `#${step.control}`,
+        ),
+    },
   ];
   return table(columns, doc.steps, "Every step of the case");
 }

@@ -2,24 +2,34 @@
 
 import { actionBar } from "../lib/actions.js";
 import { h, replace, say } from "../lib/dom.js";
-import { KINDS, ENDS, decision, diagnosis, moved, opening, retrain, test, windows } from "../lib/story.js";
+import { retrain } from "../lib/fits.js";
+import { KINDS, ENDS, decision, diagnosis, moved, opening, test, windows } from "../lib/story.js";
 import { number, span, when } from "../lib/time.js";
 import { canary, recorded, trialPart, verdict } from "../lib/trial.js";
 import { badge, facts, loading, pageHead } from "../lib/views.js";
 
-// name, heading, when it was: story → [Unix seconds, labelled events], content: (story, case) → nodes or null, and what it depends on.
+// name, heading, content: (story, case) → nodes or null, when it was: (story) → its place in the control log or Unix seconds, and
+// the parts of the story that it shows.
 const PARTS = [
-  ["alarm", (story) => (story.alarm ? "Alarm" : "Beginning"), (story) => at(story.opened), opening, ["opened", "alarm"]],
-  ["windows", () => "The windows and their losses", (story) => at(story.test), windows, ["windows", "losses"]],
-  ["test", () => "The test", (story) => at(story.test), test, ["test"]],
-  ["diagnosis", () => "Diagnosis", (story) => at(story.test), diagnosis, ["diagnosis"]],
-  ["features", () => "Features that moved", (story) => at(story.test), (story, doc) => moved(story, doc.model), ["features"]],
-  ["decision", () => "Decision", (story) => at(story.decision), decision, ["decision"]],
-  ["retrain", () => "Retrain", (story) => at(story.retrain?.attempts.at(-1)), retrain, ["retrain"]],
-  ["trial", () => "Trial", (story) => [story.trial?.began_at, null], null, ["trial"]],
-  ["canary", () => "Canary", (story) => [story.trial?.canary?.began_at, null], canary, ["trial"]],
-  ["verdict", () => "Verdict", (story) => at(story.verdict), verdict, ["verdict"]],
+  ["alarm", (story) => (story.alarm ? "Alarm" : "Beginning"), opening, (story) => story.opened?.control, ["opened", "alarm"]],
+  ["windows", () => "The windows and their losses", windows, (story) => story.test?.control, ["windows", "losses"]],
+  ["test", () => "The test", test, (story) => story.test?.control, ["test"]],
+  ["diagnosis", () => "Diagnosis", diagnosis, (story) => story.test?.control, ["diagnosis"]],
+  [
+    "features",
+    () => "Features that moved",
+    (story, doc) => moved(story, doc.model),
+    (story) => story.test?.control,
+    ["features"],
+  ],
+  ["decision", () => "Decision", decision, (story) => story.decision?.control, ["decision"]],
+  ["retrain", () => "Retrain", retrain, (story) => story.retrain?.attempts.at(-1)?.at, ["retrain"]],
+  ["trial", () => "Trial", null, (story) => story.trial?.began_at, ["trial"]],
+  ["canary", () => "Canary", canary, (story) => story.trial?.canary?.began_at, ["trial"]],
+  ["verdict", () => "Verdict", verdict, (story) => story.verdict?.control, ["verdict"]],
 ];
+
+const ENDED = { good: "healthy", bad: "degraded", quiet: "closed" };
 
 export async function mount(root, params, ctx) {
   const id = params.case;
@@ -36,22 +46,45 @@ export async function mount(root, params, ctx) {
   const steps = h("div");
   const waits = h("p", { class: "muted", role: "status" });
   const modelLink = [`Model ${first.model}`, `#/model/${encodeURIComponent(first.model)}`];
-  replace(root, pageHead(`Case ${id}`, state, [modelLink, ["Audit", `#/audit?${new URLSearchParams({ q: id })}`]]), top, bar, list, waits,
-    h("section", { class: "panel" }, h("details", null, h("summary", null, h("h2", { class: "inline" }, "Every step, as it was recorded")), steps)));
+  replace(
+    root,
+    pageHead(`Case ${id}`, state, [modelLink, ["Audit", `#/audit?${new URLSearchParams({ q: id })}`]]),
+    top,
+    bar,
+    list,
+    waits,
+    h(
+      "section",
+      { class: "panel" },
+      h("details", null, h("summary", null, h("h2", { class: "inline" }, "Every step, as it was recorded")), steps),
+    ),
+  );
 
   const trial = trialPart();
-  const parts = PARTS.map(([name, title, time, content, needs]) => makePart(name, title, time, content ?? ((story) => (story.trial ? trial.element : null)), needs));
+  const parts = PARTS.map(([name, title, content, time, needs]) =>
+    makePart(name, title, time, content ?? ((story) => (story.trial ? trial.element : null)), needs),
+  );
   list.append(...parts.map((part) => part.element));
   let drawn = "";
 
   function show(doc) {
     const { story } = doc;
-    replace(state, badge(doc.open ? "open" : "closed", doc.open ? "Open" : endWords(doc)));
-    replace(top, facts([
-      ["Kind", KINDS[doc.kind] ?? doc.kind], ["Model", h("a", { href: modelLink[1] }, doc.model)], ["Opened", when(doc.opened_at)],
-      ["Closed", doc.closed_at === null ? null : [when(doc.closed_at), ` (open for ${span(doc.closed_at - doc.opened_at)})`]],
-      ["Version", doc.version === null ? null : h("a", { href: `${modelLink[1]}/versions?version=${doc.version}` }, `version ${doc.version}`)],
-    ]));
+    replace(state, doc.open ? badge("open") : badge(ENDED[ENDS[doc.outcome]?.[0]] ?? "closed", endWords(doc)));
+    replace(
+      top,
+      facts([
+        ["Kind", KINDS[doc.kind] ?? doc.kind],
+        ["Model", h("a", { href: modelLink[1] }, doc.model)],
+        ["Opened", when(doc.opened_at)],
+        ["Closed", doc.closed_at === null ? null : [when(doc.closed_at), ` (open for ${span(doc.closed_at - doc.opened_at)})`]],
+        [
+          "Version",
+          doc.version === null
+            ? null
+            : h("a", { href: `${modelLink[1]}/versions?version=${doc.version}` }, `version ${doc.version}`),
+        ],
+      ]),
+    );
     for (const part of parts) part.show(story, doc);
     trial.set(story);
     say(waits, doc.open ? next(story) : "");
@@ -75,7 +108,8 @@ export async function mount(root, params, ctx) {
     }
   }
   const off = [ctx.live.on(`case:${id}`, changed)];
-  if (bar !== null) off.push(ctx.live.on(`model:${first.model}`, (doc) => bar.update(doc.control ? doc : { ...model, ...doc })));
+  if (bar !== null)
+    off.push(ctx.live.on(`model:${first.model}`, (doc) => bar.update(doc.control ? doc : { ...model, ...doc })));
   return () => {
     off.forEach((end) => end());
     bar?.end();
@@ -88,7 +122,12 @@ function makePart(name, title, time, content, needs) {
   const heading = h("h2");
   const moment = h("p", { class: "muted story-time" });
   const body = h("div", { class: "stack" });
-  const element = h("li", { class: "panel story-part", "data-testid": `story-${name}`, hidden: true }, h("div", { class: "panel-head" }, heading, moment), body);
+  const element = h(
+    "li",
+    { class: "panel story-part", "data-testid": `story-${name}`, hidden: true },
+    h("div", { class: "panel-head" }, heading, moment),
+    body,
+  );
   let shown = "";
   return {
     element,
@@ -100,22 +139,23 @@ function makePart(name, title, time, content, needs) {
       element.hidden = made === null || made === undefined;
       if (element.hidden) return;
       say(heading, title(story));
-      replace(moment, timeWords(time(story), story.opened));
+      replace(moment, timeWords(stepAt(doc, time(story)), story.opened));
       if (!(made instanceof Node && body.contains(made))) replace(body, made);
     },
   };
 }
 
-function timeWords([t, n], opened) {
-  if (t === null || t === undefined) return [];
-  const later = opened ? t - opened.at : 0;
-  const events = n && opened?.n ? n - opened.n : 0;
-  const words = [later > 0 ? `+${span(later)}` : "", events > 0 ? `${number(events)} events later` : ""].filter(Boolean).join(", ");
-  return [when(t), words ? `  ·  ${words}` : ""];
+/** The step at a place in the control log, or at a time: both are exact. */
+function stepAt(doc, place) {
+  return doc.steps.find((step) => step.control === place || step.at === place) ?? null;
 }
 
-function at(told) {
-  return [told?.at, told?.n ?? null];
+function timeWords(step, opened) {
+  if (step === null) return [];
+  const later = opened ? step.at - opened.at : 0;
+  const events = opened ? step.n - opened.n : 0;
+  const words = [later > 0 ? `+${span(later)}` : "", events > 0 ? `${number(events)} labelled events later` : ""];
+  return [when(step.at), words.some(Boolean) ? `  ·  ${words.filter(Boolean).join(", ")}` : ""];
 }
 
 function endWords(doc) {
@@ -124,10 +164,13 @@ function endWords(doc) {
 
 /** What an open case waits for. */
 function next(story) {
-  if (story.verdict?.kind === "promoted") return "The promotion is watched: next comes the verdict whether the loss is back to what it was.";
-  if (story.trial && story.trial.ended === null) return "The trial goes on until the evidence suffices, or its horizon is reached.";
+  if (story.verdict?.kind === "promoted")
+    return "The promotion is watched: next comes the verdict whether the loss is back to what it was.";
+  if (story.trial && story.trial.ended === null)
+    return "The trial goes on until the evidence suffices, or its horizon is reached.";
   if (story.trial) return "The trial has ended; every shard is being told.";
-  if (story.retrain?.attempts.at(-1)?.ended === null) return "Next: when the fit is done, the new version is tried beside the champion.";
+  if (story.retrain?.attempts.at(-1)?.ended === null)
+    return "Next: when the fit is done, the new version is tried beside the champion.";
   if (story.test || story.opened?.kind !== "drift") return "Next: the decision whether and when to retrain.";
   return "Next: the alarm is held against fresh labels, as soon as enough have come.";
 }
