@@ -65,7 +65,7 @@ def _service(old: Settings, new: Settings) -> Iterator[Change]:
         for change in _flat(key, getattr(old, key), getattr(new, key)):
             yield Change(*change, "it needs a restart of the service", True)
     for change in _flat("serve", old.serve, new.serve):
-        fixed = change[0] in ("serve.host", "serve.port")
+        fixed = change[0] in ("serve.host", "serve.port", "serve.workers")
         yield Change(*change, "it needs a restart of the service" if fixed else "at once", fixed)
     for key in ("limits", "learn", "control"):
         for change in _flat(key, getattr(old, key), getattr(new, key)):
