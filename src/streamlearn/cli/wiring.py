@@ -319,12 +319,14 @@ def run_api(
             log.close()
 
     api_keys = load_api_keys(environ)
-    tracing, shares = open_tracing(world.settings.serve.otlp_endpoint, environ), environ.get("PROMETHEUS_MULTIPROC_DIR")
+    tracing = open_tracing(world.settings.serve.otlp_endpoint, environ)
+    shares = environ.get("PROMETHEUS_MULTIPROC_DIR")
     app = create_app(
         Deps(
-            world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed, tracing=tracing, shared_metrics=shares
+            world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed, tracing=tracing,
+            shared_metrics=shares,
         )
-    )
+    )  # fmt: skip
     server = Gentle(
         uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",
