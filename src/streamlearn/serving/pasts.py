@@ -1,14 +1,14 @@
 """The last hour of every model, and since when its version serves, as the fleet shows them.
 
-It is what costs a look into the store, so it is read at most every `FRESH_S` seconds, off the event loop; while the store is
-away it stays as it was known.
+It is what costs a look into the store, so it is read at most every `FRESH_S` seconds, and no request waits for it but the first
+ones; while the store is away it stays as it was known.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-import threading
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 SPARK_S: Final = 3600
 SPARK_STEP_S: Final = 60
 FRESH_S: Final = 5.0
+PATIENCE_S: Final = 1.0
 
 
 class Past(NamedTuple):
@@ -39,21 +40,21 @@ NOTHING: Final = Past([], {}, None)
 
 
 class Pasts:
-    """The past of every model, read anew when it is older than `FRESH_S`. Safe to use from several threads."""
+    """The past of every model. Once it is older than `FRESH_S`, whoever asks has it read anew, and does not wait for it."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings, self._store = settings, store
-        self._reading = threading.Lock()
+        self._reading: asyncio.Future[None] | None = None
         self._known: dict[str, Past] = {}
         self._read_at = -math.inf
 
-    def get(self, now: float, timer: float) -> Mapping[str, Past]:
-        """By model; `now` in Unix seconds. What was known, when the store cannot be read."""
-        if timer - self._read_at >= FRESH_S:
-            with self._reading:
-                if timer - self._read_at >= FRESH_S:  # else another request has just read it
-                    self._read_at = timer
-                    self._read(now)
+    async def get(self, now: float, timer: float) -> Mapping[str, Past]:
+        """By model, as it is known; `now` in Unix seconds. Only before anything is known it waits, `PATIENCE_S` at most."""
+        if timer - self._read_at >= FRESH_S and (self._reading is None or self._reading.done()):
+            self._read_at = timer
+            self._reading = asyncio.ensure_future(asyncio.to_thread(self._read, now))
+        if not self._known and self._reading is not None:
+            await asyncio.wait([self._reading], timeout=PATIENCE_S)
         return self._known
 
     def _read(self, now: float) -> None:
