@@ -41,7 +41,7 @@ export const MODES = [
   ],
 ];
 
-/** The actions in the order in which they are shown: {name, label, danger, off(model) → why not, or "", says(model) → [sentences]}. */
+/** The actions as they are shown, in order: {name, label, danger, off(model) → why not or "", says(model) → sentences}. */
 export const ACTIONS = [
   {
     name: "retrain",
@@ -57,8 +57,10 @@ export const ACTIONS = [
       return [
         kept
           ? "Fits a new version although the retraining policies say that it is not worth its cost."
-          : `Opens a case by hand and fits a new version beside version ${model.version}, from the last confirmed change on, or from where the model begins.`,
-        `Traffic sees nothing of it: version ${model.version} goes on answering and learning. When the fit is done, both are tried on the same events, and the new one is promoted only if it is better.`,
+          : `Opens a case by hand and fits a new version beside version ${model.version}, ` +
+            "from the last confirmed change on, or from where the model begins.",
+        `Traffic sees nothing of it: version ${model.version} goes on answering and learning. ` +
+          "When the fit is done, both are tried on the same events; the new one is promoted when the evidence speaks for it.",
       ];
     },
   },
@@ -79,7 +81,8 @@ export const ACTIONS = [
       return [
         `Ends ${what}. Case ${open} is closed.`,
         canary
-          ? `Version ${shadow} answers for ${percent(canary.share)} of the traffic now; from then on version ${model.version} answers for all of it.`
+          ? `Version ${shadow} answers for ${percent(canary.share)} of the traffic now; ` +
+            `from then on version ${model.version} answers for all of it.`
           : `Traffic sees no change: version ${model.version} goes on answering.`,
       ];
     },
@@ -99,13 +102,15 @@ export const ACTIONS = [
       const { state, shadow } = told(model);
       if (TRYING.includes(state)) {
         return [
-          `Ends the trial now and lets version ${shadow} answer all traffic in place of version ${model.version}, whatever the evidence says so far.`,
+          `Ends the trial now and lets version ${shadow} answer all traffic in place of version ${model.version}, ` +
+            "whatever the evidence says so far.",
           `Version ${model.version} goes on learning in its shadow for a while, so that it can be rolled back to.`,
         ];
       }
       const which = version ? `version ${version}` : "the version that you choose";
       return [
-        `Takes ${which} as it was fitted and brings it up to date with the log; then it answers all traffic in place of version ${model.version}, without a trial. It is known under a new number.`,
+        `Takes ${which} as it was fitted and brings it up to date with the log; ` +
+          `then it answers all traffic in place of version ${model.version}, without a trial. It is known under a new number.`,
         `Version ${model.version} goes on answering until then, and can be rolled back to.`,
       ];
     },
@@ -127,7 +132,9 @@ export const ACTIONS = [
       const { previous, case: open } = told(model);
       return [
         `Version ${previous} answers all traffic again, in place of version ${model.version}.`,
-        open ? `Case ${open} ends with that.` : `Version ${model.version} answers and learns no more; while it is kept, it can be promoted again.`,
+        open
+          ? `Case ${open} ends with that.`
+          : `Version ${model.version} answers and learns no more; while it is kept, it can be promoted again.`,
       ];
     },
   },
@@ -167,7 +174,8 @@ export const ACTIONS = [
     says(model) {
       const until = silenced(model);
       return [
-        "Nobody is notified of this model's cases, promotions, rollbacks and holds for so long. Decisions go on as ever, and the audit trail records all of them.",
+        "Nobody is notified of this model's cases, promotions, rollbacks and holds for so long. " +
+          "Decisions go on as ever, and the audit trail records all of them.",
         ...(until ? [`It is silenced until ${clockText(until)} already; what you choose replaces that.`] : []),
       ];
     },
@@ -203,7 +211,8 @@ export function outcome(decision) {
 export function versionWords(doc) {
   const learned = doc.learned === null || doc.learned === undefined ? "" : `, fitted on ${number(doc.learned)} events`;
   const age = doc.created ? `, ${span(clock() - doc.created)} old` : "";
-  return `version ${doc.version} (${String(doc.fate || "made").replaceAll("_", " ")}${learned}${age})`;
+  const fate = doc.fate === "lost" ? "lost its trial" : String(doc.fate || "made").replaceAll("_", " ");
+  return `version ${doc.version} (${fate}${learned}${age})`;
 }
 
 function busy(model, then) {

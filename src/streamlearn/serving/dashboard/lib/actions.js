@@ -277,7 +277,8 @@ async function versions(model, chosen, place, send, tell) {
         h(
           "p",
           { class: "notice" },
-          "No other fitted version is kept, so there is none to promote. Retrain makes one; roll back brings the last champion back.",
+          "No other fitted version is kept, so there is none to promote. " +
+            "Retrain makes one; roll back brings the last champion back.",
         ),
       );
       return;

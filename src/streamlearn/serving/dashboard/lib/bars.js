@@ -9,8 +9,8 @@ const MOST_NAMES = 12;
 const LOWEST = 1e-12; // p-values below are drawn there
 
 /**
- * A histogram of before and after as a figure. `histogram`: {edges | values, before: [counts], after: [counts]}. Options: title,
- * what (the data-testid is chart-<what>), names ([before, after]), label(value) → the text of an edge or a category.
+ * A histogram of before and after as a figure. `histogram`: {edges | values, before: [counts], after: [counts]}. Options:
+ * title, what (the data-testid is chart-<what>), names ([before, after]), label(value) → the text of an edge or a category.
  */
 export function pair(histogram, { title, what, names = ["before", "after"], label = text }) {
   const sides = [shares(histogram.before), shares(histogram.after)];

@@ -41,11 +41,7 @@ export function retrain({ retrain: told }) {
           "div",
           { class: "progress-line" },
           progress(told.progress.done, told.progress.total, `Fit of version ${told.version}`),
-          h(
-            "span",
-            null,
-            `${number(told.progress.done)} of ${number(told.progress.total)} records (${percent(told.progress.total ? told.progress.done / told.progress.total : 0)})`,
-          ),
+          h("span", null, progressWords(told.progress)),
         )
       : running
         ? h("p", { class: "muted" }, "The fit waits for its turn, or has just begun.")
@@ -53,6 +49,10 @@ export function retrain({ retrain: told }) {
     table(columns, told.attempts, "Attempts to fit"),
     told.search ? search(told.search) : null,
   ];
+}
+
+function progressWords({ done, total }) {
+  return `${number(done)} of ${number(total)} records (${percent(total ? done / total : 0)})`;
 }
 
 function search(told) {

@@ -77,10 +77,8 @@ export function heatMap(element, options) {
     draw();
     if (place === null) return say(read, "Point at a cell, or move with the arrow keys, to read it.");
     const value = now.values[place[0]]?.[place[1]] ?? null;
-    say(
-      read,
-      `${now.names[place[1]]} at ${clockText(now.at[place[0]])}: ${value === null ? "not looked at" : `PSI ${number(value)}, ${psiWords(value)}`}`,
-    );
+    const told = value === null ? "not looked at" : `PSI ${number(value)}, ${psiWords(value)}`;
+    say(read, `${now.names[place[1]]} at ${clockText(now.at[place[0]])}: ${told}`);
   }
 
   function keys(event) {
@@ -135,7 +133,7 @@ export function heatMap(element, options) {
     ctx.fillRect(0, lines * ROW, width, AXIS);
     ctx.fillStyle = colour("--muted");
     ctx.font = "11px system-ui, sans-serif";
-    const marks = Math.max(1, Math.min(6, columns, Math.floor(width / 130)));
+    const marks = Math.min(6, columns, Math.max(2, Math.floor(width / 130)));
     for (let m = 0; m < marks; m++) {
       const i = Math.round((m * (columns - 1)) / Math.max(1, marks - 1));
       ctx.textAlign = m === 0 ? "left" : m === marks - 1 ? "right" : "center";

@@ -1,4 +1,4 @@
-// The parts of a case's story up to its decision, each from its part of the `story` of GET /v1/cases/{case}. Pure: nodes from data.
+// The parts of a case's story up to its decision, each from its part of the `story` of GET /v1/cases/{case}.
 
 import { againstLevel, pair, toLimit } from "./bars.js";
 import { psiWords } from "./heat.js";
@@ -24,7 +24,7 @@ export const ENDS = {
   retrain_kept: ["quiet", "Model kept", "The policies keep the model as it is: a retrain is not worth its cost."],
   trial_lost: ["quiet", "Trial lost", "The new version was not better, and was dropped."],
   promoted: ["good", "Promoted", "The new version serves; it is being watched."],
-  recovered: ["good", "Recovered", "The new version serves, and the loss is what it was before."],
+  recovered: ["good", "Recovered", "The new version serves, and its loss is no longer too high."],
   not_recovered: ["bad", "Not recovered", "The new version serves, but the loss stays higher than before."],
   rolled_back: ["bad", "Rolled back", "The version before serves again."],
   replaced: ["quiet", "Replaced", "Another case took its place."],
@@ -50,6 +50,11 @@ export function byShard(values, say = number) {
     : all.length === 1
       ? say(all[0][1])
       : all.map(([shard, value]) => `shard ${shard}: ${say(value)}`).join(", ");
+}
+
+/** A probability as text, with its three first digits: 0.0125, 0.0004, 1.1e-71. */
+export function chance(p) {
+  return p !== null && p !== undefined && p >= 1e-4 ? String(Number(p.toPrecision(3))) : number(p);
 }
 
 /** A code name as words. */
@@ -92,11 +97,7 @@ export function opening(story) {
       ? h(
           "details",
           { class: "more" },
-          h(
-            "summary",
-            null,
-            `${number(alarm.further_in_all)} further ${alarm.further_in_all === 1 ? "alarm" : "alarms"} while the case was open`,
-          ),
+          h("summary", null, `Further alarms while the case was open: ${number(alarm.further_in_all)}`),
           table(
             [
               { label: "Detectors", head: true, cell: (one) => one.detectors.map(plain).join(", ") },
@@ -156,7 +157,8 @@ export function windows({ windows: both, losses }) {
     h(
       "p",
       { class: "lead" },
-      `Of the ${number(after.n)} fresh labelled events since the alarm the mean loss is ${number(after.mean)}; before the change it was ${number(before.mean)}, over ${number(before.n)} events.`,
+      `Of the ${number(after.n)} fresh labelled events since the alarm the mean loss is ${number(after.mean)}; ` +
+        `before the change it was ${number(before.mean)}, over ${number(before.n)} events.`,
     ),
     h(
       "div",
@@ -195,10 +197,15 @@ export function windows({ windows: both, losses }) {
 export function test({ test: told }) {
   if (!told) return null;
   const below = told.p !== null && told.level !== null && told.p <= told.level;
+  const ended = !told.confirmed
+    ? "not confirmed."
+    : told.survived
+      ? "a drift, but the model has adapted."
+      : "confirmed, this is a drift.";
   const said =
     told.p === null
       ? told.why
-      : `p = ${number(told.p)}, ${below ? "below" : "above"} the level ${number(told.level)}: ${told.confirmed ? (told.survived ? "the drift is real, but the model has adapted." : "confirmed, this is a drift.") : "not confirmed."}`;
+      : `p = ${chance(told.p)}, ${below ? "below" : "above"} the level ${chance(told.level)}: ${ended}`;
   return [
     h("p", { class: "lead", "data-testid": "case-test" }, said),
     told.p === null || told.level === null ? null : againstLevel(told.p, told.level),
@@ -223,7 +230,9 @@ function hindsight(told) {
   return h(
     "p",
     null,
-    `The model as it was before the change (checkpoint ${told.checkpoint}), asked the same: mean loss ${number(told.before)} before, ${number(told.after)} since, p = ${number(told.p)} at level ${number(told.level)}.`,
+    `The model as it was before the change (checkpoint ${told.checkpoint}), asked the same: ` +
+      `mean loss ${number(told.before)} before, ${number(told.after)} since, ` +
+      `p = ${chance(told.p)} at level ${chance(told.level)}.`,
   );
 }
 
@@ -269,7 +278,7 @@ export function featureFacts(one) {
   const rates = (pairOf) => (pairOf && (pairOf[0] || pairOf[1]) ? `${percent(pairOf[0])} → ${percent(pairOf[1])}` : null);
   return facts([
     ["PSI", one.psi === null ? null : `${number(one.psi)}, ${psiWords(one.psi)}`],
-    ["p", one.p === null ? null : number(one.p)],
+    ["p", one.p === null ? null : chance(one.p)],
     ["e-value", one.e === null ? null : number(one.e)],
     ["Test", one.test || null],
     ["Missing", rates(one.missing)],
@@ -291,7 +300,8 @@ export function decision({ decision: told }) {
       ? toLimit(
           told.sum,
           told.threshold,
-          `Cost of keeping the model, by the policy ${plain(told.policy)}: ${number(told.sum)}${unit ? ` ${unit}` : ""}, ${told.sum >= told.threshold ? "at or over" : "below"} the threshold ${number(told.threshold)}`,
+          `Cost of keeping the model, by the policy ${plain(told.policy)}: ${number(told.sum)}${unit && ` ${unit}`}, ` +
+            `${told.sum >= told.threshold ? "at or over" : "below"} the threshold ${number(told.threshold)}`,
           told.sum >= told.threshold ? "over" : "",
         )
       : null,

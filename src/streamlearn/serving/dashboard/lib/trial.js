@@ -5,14 +5,11 @@ import { timeChart } from "./charts.js";
 import { h, replace } from "./dom.js";
 import { ENDS, plain } from "./story.js";
 import { number, percent, when } from "./time.js";
-import { facts, table } from "./views.js";
+import { badge, facts, table } from "./views.js";
 
-const LEAST = 1e-12;
-const ten = (x) => number(10 ** x);
-const power = (x) => (Math.abs(x) < 4 ? ten(x) : Number.isInteger(x) ? `1e${x}` : (10 ** x).toExponential(0).replace("+", ""));
-const log = (x) => (x === null || x === undefined ? null : Math.log10(Math.max(x, LEAST)));
+const LEAST = 1e-12; // e-values below are drawn there
 
-/** The trial; it stays in place and is brought up to date, so that its charts do not flicker. Returns {element, set(story), destroy()}. */
+/** The trial. It stays in place, so that its charts do not flicker. Returns {element, set(story), destroy()}. */
 export function trialPart() {
   const lead = h("p", { class: "lead", "data-testid": "case-trial" });
   const bar = h("div");
@@ -27,6 +24,10 @@ export function trialPart() {
     if (!told || JSON.stringify(told) === shown) return;
     shown = JSON.stringify(told);
     replace(lead, inWords(told));
+    if (told.ended !== null && !told.events) {
+      for (const place of [bar, numbers, charts, rest]) replace(place); // there was none
+      return;
+    }
     replace(
       bar,
       told.e === null || told.threshold === null
@@ -72,22 +73,25 @@ export function trialPart() {
         );
       return;
     }
-    const line = growth.events.map(() => log(told.threshold));
+    const at = growth.events;
+    const range = [at[0], at[0] + (at.at(-1) - at[0]) * 1.04]; // room for the last tick's number
+    const line = at.map(() => told.threshold);
     const evidence = [
-      { label: "e-value", values: growth.e.map(log), color: 1, format: ten, axis: power },
-      { label: "needed", values: line, color: 5, dash: [6, 4], format: ten },
+      { label: "e-value", values: growth.e.map((e) => (e === null ? null : Math.max(e, LEAST))), color: 1 },
+      { label: "needed", values: line, color: 5, dash: [6, 4] },
     ];
     const difference = [
       { label: "champion − challenger", values: growth.mean, low: growth.low, high: growth.high, color: 3 },
-      { label: "no difference", values: growth.events.map(() => 0), color: 7, dash: [6, 4] },
+      { label: "no difference", values: at.map(() => 0), color: 7, dash: [6, 4] },
     ];
     if (drawn === null) {
       replace(charts);
-      const common = { x: "number", xLabel: "after events", at: growth.events, height: 190 };
+      const common = { x: "number", xLabel: "after events", at, range, height: 190 };
       drawn = [
         timeChart(charts, {
           ...common,
           what: "trial-e",
+          log: true,
           title: "Evidence for the challenger",
           unit: "e-value, logarithmic",
           series: evidence,
@@ -101,8 +105,8 @@ export function trialPart() {
         }),
       ];
     } else {
-      drawn[0].set({ at: growth.events, series: evidence });
-      drawn[1].set({ at: growth.events, series: difference });
+      drawn[0].set({ at, range, series: evidence });
+      drawn[1].set({ at, range, series: difference });
     }
   }
 
@@ -116,6 +120,7 @@ export function trialPart() {
 }
 
 function inWords(told) {
+  if (told.ended !== null && !told.events) return [h("strong", null, "No trial was held. "), told.why];
   if (told.ended === "trial_won") return [h("strong", null, "Won. "), told.why];
   if (told.ended === "trial_lost") return [h("strong", null, "Lost. "), told.why];
   const begun = `Version ${told.version} is tried on the same events as the champion. `;
@@ -131,38 +136,37 @@ function scale(x) {
 
 function guardrails(all) {
   if (!all?.length) return null;
-  const names = [...new Set(all.flatMap((one) => Object.keys(one)))];
-  return h(
-    "details",
-    { class: "more", open: true },
-    h("summary", null, "Guardrails"),
-    table(
-      names.map((name, i) => ({ label: plain(name), head: i === 0, cell: (one) => value(one[name]) })),
-      all,
-      "Guardrails",
-    ),
-  );
+  const both = (pair) => (pair?.length ? `${number(pair[0])} → ${number(pair[1])}` : "not measured");
+  const columns = [
+    { label: "Guardrail", head: true, cell: (one) => plain(one.metric) },
+    { label: "May worsen by", align: "end", cell: (one) => allowance(one) },
+    { label: "Over all, champion → challenger", align: "end", cell: (one) => both(one.all) },
+    { label: "Of late", align: "end", cell: (one) => both(one.recent) },
+    { label: "State", cell: (one) => (one.broken ? badge("degraded", "Broken") : badge("healthy", "Holds")) },
+  ];
+  return [h("h3", null, "Guardrails"), table(columns, all, "Guardrails of the trial")];
+}
+
+function allowance({ absolute, relative }) {
+  const parts = [absolute > 0 || !relative ? number(absolute) : null, relative > 0 ? percent(relative) : null];
+  return parts.filter(Boolean).join(" or ");
 }
 
 function slices(told) {
-  if (!told) return null;
-  const rows = Array.isArray(told)
-    ? told
-    : Object.entries(told).map(([name, one]) =>
-        one && typeof one === "object" && !Array.isArray(one) ? { slice: name, ...one } : { slice: name, value: one },
-      );
-  if (!rows.length) return null;
-  const names = [...new Set(rows.flatMap((one) => Object.keys(one)))];
-  return h(
-    "details",
-    { class: "more" },
-    h("summary", null, "Slices"),
-    table(
-      names.map((name, i) => ({ label: plain(name), head: i === 0, cell: (one) => value(one[name]) })),
-      rows,
-      "Slices",
-    ),
-  );
+  if (!told?.rows?.length) return null;
+  const columns = [
+    { label: "Slice", head: true, cell: (one) => `${one.feature} = ${one.value}` },
+    { label: "Events", align: "end", cell: (one) => number(one.n) },
+    {
+      label: "Loss, champion → challenger",
+      align: "end",
+      cell: (one) => `${number(one.champion)} → ${number(one.challenger)}`,
+    },
+    { label: "Evidence that it is worse", align: "end", cell: (one) => number(one.e) },
+    { label: "State", cell: (one) => (one.worse ? badge("degraded", "Worse") : badge("healthy", "Holds")) },
+  ];
+  const words = `Slices: worse in ${number(told.worse)} of ${number(told.count)}`;
+  return h("details", { class: "more", open: told.worse > 0 }, h("summary", null, words), table(columns, told.rows, "Slices"));
 }
 
 /** Anything as short text. */

@@ -42,29 +42,16 @@ export function lineage(model, items) {
   }
   const node = (doc) =>
     h("div", { class: "lineage-node" }, versionLink(model, doc.version), fate(doc), h("span", { class: "muted" }, origin(doc)));
-  // A chain of only children stays in one column; where two came of one, each begins a column of its own.
+  // A chain stays in one column; where several came of one version, all but the newest begin a column of their own.
   const branch = (first) => {
     const out = [];
-    let doc = first;
-    for (;;) {
+    for (let doc = first; doc; ) {
       const next = children.get(doc.version) ?? [];
-      out.push(
-        h(
-          "li",
-          { class: "branch" },
-          node(doc),
-          next.length > 1
-            ? h(
-                "ul",
-                null,
-                next.slice(0, -1).map((one) => h("li", { class: "branch" }, h("ul", { class: "lineage" }, branch(one)))),
-              )
-            : null,
-        ),
-      );
-      if (next.length === 0) return out;
+      const aside = next.slice(0, -1).map((one) => h("ul", { class: "lineage" }, branch(one)));
+      out.push(h("li", null, node(doc), aside));
       doc = next.at(-1);
     }
+    return out;
   };
   return h("ul", { class: "lineage" }, (children.get(null) ?? []).map(branch));
 }
@@ -200,7 +187,7 @@ export function inFull(doc) {
             .join("; ")}`,
         )
       : null,
-    trial
+    trial && (trial.events || !trial.ended)
       ? [
           h("h3", null, "Trial"),
           facts([
@@ -210,10 +197,10 @@ export function inFull(doc) {
                 ? null
                 : `${number(trial.e)}${trial.threshold ? ` of ${number(trial.threshold)}` : ""}`,
             ],
-            ["Events", number(trial.events)],
-            ["Loss of the champion", number(trial.champion_loss)],
-            ["Its own loss", number(trial.challenger_loss)],
-            ["Mean difference", number(trial.mean_difference)],
+            ["Events", told(trial.events)],
+            ["Loss of the champion", told(trial.champion_loss)],
+            ["Its own loss", told(trial.challenger_loss)],
+            ["Mean difference", told(trial.mean_difference)],
             ["Interval", trial.interval ? `${number(trial.interval[0])} to ${number(trial.interval[1])}` : null],
             ["Ended", trial.ended ? plain(trial.ended) : "not yet"],
           ]),
@@ -232,8 +219,8 @@ export function inFull(doc) {
                 : versionLink(doc.model, promoted.instead_of),
             ],
             ["Labelled events by then", number(promoted.n)],
-            ...scores.flatMap(([shard, told]) =>
-              metrics(told).map(([name, one]) => [scores.length > 1 ? `${name}, shard ${shard}` : name, one]),
+            ...scores.flatMap(([shard, one]) =>
+              metrics(one).map(([name, score]) => [scores.length > 1 ? `${name}, shard ${shard}` : name, score]),
             ),
           ]),
           h("p", null, promoted.why),
@@ -276,23 +263,28 @@ export function inFull(doc) {
   ];
 }
 
-function metrics(told) {
-  const window = told?.window ?? told ?? {};
+/** A number as a fact: null where it is not known. */
+function told(x) {
+  return x === null || x === undefined ? null : number(x);
+}
+
+function metrics(scores) {
+  const window = scores?.window ?? scores ?? {};
   return METRICS.filter((name) => typeof window[name] === "number")
     .slice(0, 4)
     .map((name) => [plain(name), name === "accuracy" || name === "roc_auc" ? percent(window[name]) : number(window[name])]);
 }
 
 function models(doc) {
-  const told = Object.keys(doc.serving ?? {}).length
+  const known = Object.keys(doc.serving ?? {}).length
     ? ["As it serves now", doc.serving]
     : Object.keys(doc.fitted ?? {}).length
       ? ["As it was fitted", doc.fitted]
       : null;
-  if (!told) return null;
-  const shards = Object.entries(told[1]);
+  if (!known) return null;
+  const shards = Object.entries(known[1]);
   return [
-    h("h3", null, told[0]),
+    h("h3", null, known[0]),
     shards.map(([shard, one]) =>
       facts([
         ["Shard", shards.length > 1 ? shard : null],

@@ -141,12 +141,8 @@ export async function mount(root, params, ctx) {
           : empty("Nothing has been decided yet", "Every decision and every request will stand here as soon as a model runs."),
       );
     const shown = list.children.length;
-    say(
-      count,
-      shown
-        ? `${number(shown)}${page.total > shown ? ` of ${number(page.total)}` : ""} ${shown === 1 ? "entry" : "entries"}, newest first`
-        : "",
-    );
+    const all = page.total > shown ? ` of ${number(page.total)}` : "";
+    say(count, shown ? `${number(shown)}${all} ${shown === 1 ? "entry" : "entries"}, newest first` : "");
   }
 
   async function pinned() {

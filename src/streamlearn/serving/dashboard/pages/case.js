@@ -8,8 +8,8 @@ import { number, span, when } from "../lib/time.js";
 import { canary, recorded, trialPart, verdict } from "../lib/trial.js";
 import { badge, facts, loading, pageHead } from "../lib/views.js";
 
-// name, heading, content: (story, case) → nodes or null, when it was: (story) → its place in the control log or Unix seconds, and
-// the parts of the story that it shows.
+// name, heading, content: (story, case) → nodes or null, when it was: (story) → its place in the control log or Unix seconds,
+// and the parts of the story that it shows.
 const PARTS = [
   ["alarm", (story) => (story.alarm ? "Alarm" : "Beginning"), opening, (story) => story.opened?.control, ["opened", "alarm"]],
   ["windows", () => "The windows and their losses", windows, (story) => story.test?.control, ["windows", "losses"]],

@@ -4,7 +4,7 @@ import { pair } from "../lib/bars.js";
 import { h, replace, say } from "../lib/dom.js";
 import { refresher } from "../lib/fresh.js";
 import { heatMap, psiWords } from "../lib/heat.js";
-import { featureFacts } from "../lib/story.js";
+import { chance, featureFacts } from "../lib/story.js";
 import { clock, number, percent, since, span, when } from "../lib/time.js";
 import { badge, empty, failure, loading, modelTabs, pageHead, panel, table } from "../lib/views.js";
 
@@ -110,7 +110,7 @@ export async function mount(root, params, ctx) {
             )
           : empty(
               "No look at the features yet",
-              "A reference is made of the first events; the first look follows after as many again. Send events, then come back.",
+              "A reference is made of the first events, and the next ones are held against it. Send events, then come back.",
             ),
       );
       return;
@@ -162,7 +162,9 @@ export async function mount(root, params, ctx) {
 function inWords(doc) {
   const moved = doc.features.filter((one) => one.differs).length;
   if (!doc.features.length) return "";
-  return `${moved ? `${moved} of ${doc.features.length} differ` : `None of ${doc.features.length} differs`} from the reference${doc.reference ? ` of ${number(doc.reference.n)} events` : ""}; looked at ${number(doc.looks)} times`;
+  const differ = moved ? `${moved} of ${doc.features.length} differ` : `None of ${doc.features.length} differs`;
+  const reference = doc.reference ? ` of ${number(doc.reference.n)} events` : "";
+  return `${differ} from the reference${reference}; looked at ${number(doc.looks)} times`;
 }
 
 function featureTable(doc, chosen, pick) {
@@ -184,7 +186,7 @@ function featureTable(doc, chosen, pick) {
         one.differs ? badge("case", "Differs") : one.flagged_since ? badge("watch", "Flagged") : badge("healthy", "Same"),
     },
     { label: "PSI", align: "end", cell: (one) => h("span", { title: psiWords(one.psi) }, number(one.psi)) },
-    { label: "p", align: "end", cell: (one) => number(one.p) },
+    { label: "p", align: "end", cell: (one) => chance(one.p) },
     { label: "e-value", align: "end", cell: (one) => number(one.e) },
     { label: "Missing, before → now", align: "end", cell: (one) => change(one.missing) },
     { label: "New values", align: "end", cell: (one) => percent(one.unseen ?? null) },

@@ -73,7 +73,7 @@ function waiting(doc) {
     toLimit(
       doc.waiting,
       limits.max_pending,
-      `${number(doc.waiting)} of at most ${number(limits.max_pending)} wait (${percent(limits.max_pending ? doc.waiting / limits.max_pending : 0)}); at the limit the oldest make room`,
+      `${number(doc.waiting)} of at most ${number(limits.max_pending)} wait; at the limit the oldest make room`,
       doc.waiting > 0.8 * limits.max_pending ? "over" : "",
     ),
     facts([
@@ -130,15 +130,18 @@ function outcomes(doc) {
   const shares = new Set(["joined", "missed", "defaulted"]);
   return table(
     [
-      { label: "Outcome", head: true, cell: ([name]) => plain(name) },
+      { label: "Outcome", head: true, cell: ([name]) => named(name, doc) },
       { label: "Count", align: "end", cell: ([, count]) => number(count) },
       { label: "Share", align: "end", cell: ([name, count]) => (shares.has(name) ? percent(count / all) : "") },
-      { label: "What it is", class: "text", cell: ([name]) => h("span", { class: "muted" }, doc.explain?.[name] ?? "") },
     ],
     rows,
     "What became of the labels, and of what waited for one",
     { row: ([name]) => ({ "data-testid": `outcome-${name}` }) },
   );
+}
+
+function named(name, doc) {
+  return [plain(name), h("span", { class: "sub muted" }, doc.explain?.[name] ?? "")];
 }
 
 function reasons(doc) {
@@ -153,7 +156,7 @@ function reasons(doc) {
   const most = rows[0][1];
   return table(
     [
-      { label: "Reason", head: true, cell: ([name]) => plain(name) },
+      { label: "Reason", head: true, cell: ([name]) => named(name, doc) },
       {
         label: "Count",
         cell: ([, count]) =>
@@ -164,7 +167,6 @@ function reasons(doc) {
             h("span", { class: "hbar-text" }, number(count)),
           ),
       },
-      { label: "What it means", class: "text", cell: ([name]) => doc.explain?.[name] ?? "" },
     ],
     rows,
     "Dead letters by reason",
@@ -180,15 +182,23 @@ function letters(doc) {
       "The log cannot be read at the moment, so the letters cannot be shown; they are safe.",
     );
   if (!doc.newest.length) return h("p", { class: "muted" }, "None is kept.");
-  return table(
-    [
-      { label: "When", head: true, cell: (one) => when(one.at) },
-      { label: "Reason", class: "nowrap", cell: (one) => plain(one.reason) },
-      { label: "Detail", class: "text", cell: (one) => one.detail },
-      { label: "Id", class: "mono narrow", cell: (one) => one.id ?? "–" },
-      { label: "Place", align: "end", cell: (one) => `${one.shard}/${one.offset}` },
-    ],
-    doc.newest,
-    "The newest dead letters",
-  );
+  const letter = (one) =>
+    h(
+      "li",
+      { class: "entry letter" },
+      h("span", { class: "muted" }, when(one.at)),
+      h("span", { class: "entry-kind" }, plain(one.reason)),
+      h(
+        "span",
+        { class: "wrap" },
+        one.detail,
+        h(
+          "span",
+          { class: "sub muted" },
+          one.id === null ? "no id" : `id ${one.id}`,
+          `, shard ${one.shard}, offset ${number(one.offset)}`,
+        ),
+      ),
+    );
+  return h("ul", { class: "entries" }, doc.newest.map(letter));
 }
