@@ -15,6 +15,7 @@ import pytest
 from streamlearn import wire
 from streamlearn.client import Api, AsyncClient, Client, Retry
 from streamlearn.client.batches import CHUNK_BYTES, chunks
+from streamlearn.client.looking import Looking
 from streamlearn.errors import Refused, Unreachable
 from streamlearn.events import Event
 from streamlearn.serving.examples import FLEET, HISTORY
@@ -122,6 +123,14 @@ PAGE = {"items": [{"id": "a"}], "next": "a"}
         ("case", ("delay-1",), {"id": "delay-1"}, "GET /v1/cases/delay-1", lambda got: got == {"id": "delay-1"}),
         ("audit", (), PAGE, "GET /v1/audit?limit=100", lambda got: got.next == "a"),
         ("audit", (5, "a b"), PAGE, "GET /v1/audit?limit=5&after=a%20b", lambda got: len(got.items) == 1),
+        ("diff", ("delay", 1, 2), {"model": "delay", "a": 1, "b": 2, "differences": []},
+         "GET /v1/models/delay/versions/1/diff?with=2", lambda got: (got.a, got.b, got.differences) == (1, 2, [])),
+        ("marks", ("delay", 5.5), {"model": "delay", "marks": []}, "GET /v1/models/delay/marks?since=5.5",
+         lambda got: got == []),
+        ("features", ("delay",), {"looks": 3}, "GET /v1/models/delay/features", lambda got: got == {"looks": 3}),
+        ("features", ("delay", None, "2026-01-01T00:00+01:00"), {"looks": 3},
+         "GET /v1/models/delay/features?until=2026-01-01T00%3A00%2B01%3A00", lambda got: got == {"looks": 3}),
+        ("labels", ("delay",), {"waiting": 3}, "GET /v1/models/delay/labels", lambda got: got == {"waiting": 3}),
         ("request", ("delay", "hold"), ASKED, "POST /v1/models/delay/hold", lambda got: got.offset == 4),
         ("retrain", ("delay", "why"), ASKED, "POST /v1/models/delay/retrain", lambda got: got.request == "r"),
         ("rollback", ("delay",), ASKED, "POST /v1/models/delay/rollback", lambda got: got.by == "ada"),
@@ -173,9 +182,18 @@ def test_both_clients_have_every_method_and_none_is_written_twice() -> None:
     own = {"close", "aclose"}
     public = {name for name in dir(Client) if not name.startswith("_")} - own
     assert public == {name for name in dir(AsyncClient) if not name.startswith("_")} - own
-    assert public == {name for name in vars(Api) if not name.startswith("_")}
+    assert public == {name for name in (*vars(Api), *vars(Looking)) if not name.startswith("_")}
     for name in public:
         assert inspect.getdoc(getattr(Client, name)), name
+
+
+def test_the_audit_is_searched() -> None:
+    service = Service({"items": [], "next": None, "total": 0})
+    with service.waiting() as client:
+        got = client.audit(5, q="carrier codes", model="delay", kind="held", by="ops", since=5, until=7.5, order="desc")
+    assert got.total == 0
+    query = "limit=5&q=carrier%20codes&model=delay&kind=held&by=ops&since=5&until=7.5&order=desc"
+    assert service.requests[0].url.raw_path.decode() == f"/v1/audit?{query}"
 
 
 def test_names_cannot_leave_their_place_in_the_path() -> None:

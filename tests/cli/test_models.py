@@ -62,7 +62,8 @@ class Running:
         self.transport = Straight(self.app, self.loop)
 
     def view(self, kind: str, id: str, doc: dict[str, Any]) -> None:
-        self.store.put_views({(kind, id): msgspec.json.encode(doc)}, 1)
+        end = int(id) + 1 if kind == "audit" else 1  # an entry's id is its place in the control log
+        self.store.put_views({(kind, id): msgspec.json.encode(doc)}, max(end, self.store.view_offset()))
 
     @contextmanager
     def connected(self, *_: object) -> Iterator[Client]:

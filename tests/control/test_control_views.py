@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 
 from streamlearn.apikeys import make
 from streamlearn.log import CONTROL, Entry
@@ -74,6 +75,44 @@ def test_the_model_says_where_it_stands(stage: Any) -> None:
     model = stage.view("model")
     assert (model["state"], model["version"], model["previous"], model["shadow"]) == ("steady", 2, 1, None)
     assert (model["stream"], model["task"], model["case"]) == ("clicks", "binary", "")
+
+
+def test_the_losses_that_were_compared_are_told_in_bars(stage: Any) -> None:
+    stage.learner.drift()
+    numbers = stage.until("confirmed").numbers
+    assert numbers["losses"] == {"loss": "binary", "before": [900, 100], "after": [50, 50]}
+    assert (numbers["alpha"], numbers["harm"], numbers["to_n"] - numbers["from_n"]) == (0.05, 0.0, 100)
+
+
+@pytest.mark.parametrize("bins", [{"ref": [200, 0], "fresh": [100, 100]}, {}])  # a learner of an older build tells none
+def test_losses_of_numbers_are_told_as_the_learner_counted_them(stage: Any, bins: dict[str, list[int]]) -> None:
+    means = {"ref": 0.2, "fresh": 0.5}
+    sides: dict[str, Any] = {side: {"n": 200, "sum": 200 * mean, "blocks": [mean] * 20} for side, mean in means.items()}
+    for side, counts in bins.items():
+        sides[side]["bins"] = counts
+    stage.learner.alarm()
+    stage.learner.tell("window", tag="fresh", loss="bounded", look=[0, 200, 200], from_n=1, to_n=200, **sides)
+    confirmed = stage.until("confirmed")
+    told = {"loss": "bounded", "before": [200, 0], "after": [100, 100]}
+    assert confirmed.numbers["losses"] == (told if bins else None)
+    assert set(confirmed.numbers["reference"]) == {"loss", "n", "sum", "blocks"}
+
+
+def test_alarms_that_come_while_a_case_is_open_are_told_with_it(make_stage: Callable[..., Any]) -> None:
+    stage = make_stage(shards=2)
+    stage.learner.drift()
+    stage.until("retrain_started")
+    for _ in range(30):
+        stage.learners[1].alarm(change_offset=7)
+    stage.turn()
+    alarms = stage.view("case", "m-1")["alarms"]
+    assert alarms["in_all"] == 30
+    assert len(alarms["items"]) == 20
+    assert alarms["items"][0] == {"detector": "adwin", "shard": 1, "at": 0.0, "n": 1000, "change_offset": 7}
+    before = stage.view("case", "m-1")["alarms"]
+    stage.kill()
+    stage.turn()
+    assert stage.view("case", "m-1")["alarms"] == before
 
 
 def test_versions_have_parents_and_fates(stage: Any) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 
 from streamlearn.config import parse
 from streamlearn.control.loop import Control
@@ -22,6 +23,7 @@ from streamlearn.log import CONTROL, SIGNALS, Entry
 from streamlearn.records import Command, Decision, Request, Status, decode_control
 from streamlearn.retrain.job import FitSpec, base_blob, fit
 from streamlearn.retrain.scoring import ScoreSpec, score
+from streamlearn.serving.story import story
 from streamlearn.store import Retention
 from streamlearn.store.codec import encode, open_blob
 from streamlearn.testing import DoneJob, FakeClock, MemoryLog, MemoryStore
@@ -337,6 +339,37 @@ def test_a_loss_that_rises_alone_is_a_concept_drift_and_is_retrained_for(keys: A
     assert confirmed.numbers["diagnosis"]["kind"] == "concept_drift"
     world.until("promoted")
     assert not {"held", "feature_drift"} & set(kinds(world))
+
+
+def test_a_drift_tells_its_whole_story(keys: Any) -> None:
+    world = World(keys, pipeline="naive_bayes", **FEATURES)
+    for _ in range(20):
+        world.turn()
+    world.flipped = True
+    world.mangle = lambda x: {name: value + 3.0 if isinstance(value, float) else value for name, value in x.items()}
+    confirmed = world.until("confirmed")
+    assert len(msgspec.json.encode(confirmed)) < 3000
+    world.until("trial_started")
+    world.turn()
+    world.control = world.restarted()
+    world.until("recovered")
+    world.turn()
+    told = story(world.view("case", confirmed.case))
+    assert [name for name, part in told.items() if not part] == []
+    assert told["alarm"]["change_offset"] == pytest.approx(2000, abs=100)
+    sides = told["windows"]
+    for side in ("before", "after"):
+        right, wrong = told["losses"][side]
+        assert (right + wrong, wrong / (right + wrong)) == (sides[side]["n"], pytest.approx(sides[side]["mean"]))
+    assert told["test"]["p"] <= told["test"]["level"] < told["test"]["alpha"]
+    assert {one["name"] for one in told["features"]} == set(told["diagnosis"]["features"])
+    assert all(sum(one["histogram"]["after"][:10]) == 0 for one in told["features"])
+    assert told["decision"]["sum"] > told["decision"]["threshold"] == told["decision"]["kappa"]
+    growth = told["trial"]["growth"]
+    assert growth["events"] == sorted(growth["events"])
+    assert growth["events"][-1] == told["trial"]["events"]
+    assert max(growth["e"]) > told["trial"]["threshold"] > growth["e"][0]
+    assert (told["trial"]["ended"], told["verdict"]["kind"]) == ("trial_won", "recovered")
 
 
 def contract(**features: Any) -> dict[str, Any]:

@@ -340,7 +340,33 @@ def test_what_moved_with_the_loss_is_named_and_what_moved_before_is_not(make: An
     stage.learner.window()
     confirmed = stage.until("confirmed")
     assert confirmed.numbers["diagnosis"] == {"kind": "feature_drift", "why": "'a' changed", "features": ["a"]}
+    [moved] = confirmed.numbers["features"]
+    assert (moved["name"], moved["differs"]) == ("a", True)
+    assert moved["psi"] > 1
+    before, after = moved["histogram"]["reference"], moved["histogram"]["recent"]
+    assert (sum(before), sum(after), after[-1]) == (REFERENCE, WINDOW, WINDOW)
     stage.until("promoted")
+
+
+def test_the_features_have_a_document_of_their_own_put_when_they_were_looked_at(make: Any) -> None:
+    stage = make()
+    assert "m" not in stage.store.views("features")
+    go(stage, 12, b="y")
+    go(stage, 4, b="y", a=4.0)
+    doc = stage.view("features")
+    assert (doc["looks"], doc["in_all"], doc["findings"], doc["reference"]["n"]) == (16, 2, [], REFERENCE)
+    first, second = doc["features"]
+    assert (first["name"], first["flagged_since"], first["differs"]) == ("a", stage.state().drifted["a"], True)
+    assert sum(first["histogram"]["recent"]) == sum(second["histogram"]["recent"]) == WINDOW
+    assert set(second["histogram"]["values"]) == {"x", "y"}
+    put: list[str] = []
+    put_views = stage.store.put_views
+    stage.control._store.put_views = lambda docs, offset: put.extend(kind for kind, _ in docs) or put_views(docs, offset)
+    for _ in range(5):
+        stage.turn()
+    assert "features" not in put
+    go(stage, 1, b="y", a=4.0)
+    assert put.count("features") == 1
 
 
 def test_labels_that_come_later_are_named(make: Any) -> None:

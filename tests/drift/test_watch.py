@@ -255,6 +255,17 @@ def test_bounded_losses_come_in_blocks_of_their_correlation(rho: float, shortest
     assert np.mean(fresh["blocks"]) == pytest.approx(fresh["sum"] / 500, abs=0.02)
 
 
+def test_bounded_losses_are_counted_by_size_and_binary_ones_need_not_be() -> None:
+    losses = correlated(1, 4000, 0.3, 0.5) + correlated(2, 1500, 0.6, 0.5)
+    (alarm_at, _), (_, window) = closing(feed(DriftWatch(QUIET, "bounded"), losses))
+    size = window.data["fresh"]["n"]
+    expected = np.histogram(losses[alarm_at + 1 : alarm_at + 1 + size], 20, (0.0, 1.0))[0].tolist()
+    assert window.data["fresh"]["bins"] == expected
+    assert sum(window.data["ref"]["bins"]) == window.data["ref"]["n"]
+    (_, _), (_, binary) = closing(feed(DriftWatch(QUIET, "binary"), flips(1, (3000, 0.1), (2000, 0.5))))
+    assert "bins" not in binary.data["ref"]
+
+
 def test_a_long_reference_is_put_into_a_bounded_number_of_blocks() -> None:
     losses = correlated(1, 9000, 0.25, 0.0) + correlated(2, 1500, 0.6, 0.0)
     _, (_, window) = closing(feed(DriftWatch(QUIET, "bounded"), losses))

@@ -9,6 +9,8 @@ import pytest
 from learning_bench import NOW, Stage
 
 from streamlearn.buckets import PAUSE_S, Buckets
+from streamlearn.drift.watch import DriftWatch
+from streamlearn.learning.checkpoint import load, parts
 from streamlearn.learning.measured import Measured
 from streamlearn.learning.report import Pace, quantile, status
 from streamlearn.records import Status
@@ -46,12 +48,26 @@ def test_a_status_says_what_the_learner_holds_and_travels_as_json() -> None:
     assert said.counters == {"malformed": 1}
     assert said.scores["n"] == 3
     assert said.shadow_scores["n"] == 2
-    assert said.delay == {"p50": 0.0, "p95": 1.0}
+    assert said.delay == {"p50": 0.0, "p95": 1.0, "p50_s": 0.0, "p90_s": 0.0, "p99_s": 0.0}
     assert said.freshness_ms == {"p50": 200.0, "p99": 200.0}
     assert said.pause_ms == {"checkpoint": 4.0}
     assert said.log_lost_s == 2.5
     assert said.outcomes == {"7": [1.0, 1.0]}
     assert msgspec.json.decode(msgspec.json.encode(said), type=Status) == said
+
+
+def test_the_delays_of_labels_are_told_in_seconds_of_event_time_and_survive_a_restart() -> None:
+    stage = Stage(label_wait_s=100)
+    for place, name in enumerate("abcd"):
+        stage.x(name, place)
+    for place, name in enumerate("abcd"):
+        stage.y(name, True, 10 * (place + 1))
+    learner = stage.learn()
+    again = stage.new()
+    load(again, parts(learner), DriftWatch)
+    for one in (learner, again):
+        said = status(one, generation=0, log="", end=0, at=0.0, stopped=None, rate=0.0, ages=[], pauses={}, checkpoint_at=None)
+        assert said.delay == {"p50": 2.0, "p95": 3.0, "p50_s": 28.0, "p90_s": 37.0, "p99_s": 37.0}
 
 
 def test_a_shard_that_has_stopped_says_why_in_place_of_a_hold() -> None:

@@ -142,7 +142,8 @@ class World:
         self.memory_store.put_status(model, shard, 1, msgspec.json.encode(Status(**(base | fields))))
 
     def view(self, kind: str, id: str, document: dict[str, Any]) -> None:
-        self.memory_store.put_views({(kind, id): msgspec.json.encode(document)}, 0)
+        end = int(id) + 1 if kind == "audit" else 0  # an entry's id is its place in the control log
+        self.memory_store.put_views({(kind, id): msgspec.json.encode(document)}, max(end, self.memory_store.view_offset()))
 
     def poll(self) -> None:
         """Let the holder look at everything, now."""

@@ -7,9 +7,10 @@ with at most `TEXT` characters of each. Should the store have lost the views, or
 
 from __future__ import annotations
 
+import re
 import threading
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,9 +22,26 @@ from ..store import Store
 MOST: Final = 200_000
 TEXT: Final = 2000
 PAGE: Final = 1000
-FIRST: Final = ("model", "kind", "action", "case", "by", "holder", "reason", "why")  # of an entry's texts, so that none is cut
+MOST_JSON: Final = 20_000  # characters of a document in which texts are looked for
+_STRING: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"(:)?')  # and the colon after a key; written so that it never goes back
+_ESCAPED: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)")
 
 Doc = dict[str, Any]
+
+
+class _Head(msgspec.Struct):
+    """What every record of the control log has, by one name or another."""
+
+    at: float = 0.0
+    model: str = ""
+    type: str = ""
+    kind: str = ""
+    action: str = ""
+    by: str = ""
+    holder: str = ""
+
+
+_heads: Final = msgspec.json.Decoder(_Head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +139,7 @@ class Audit:
         self._next = max(self._next, end - MOST)
         while self._next < end:
             upto = min(self._next + PAGE, end)
-            for id, doc in self._docs([audit_id(offset) for offset in range(self._next, upto)]).items():
+            for id, doc in self._store.views("audit", [audit_id(offset) for offset in range(self._next, upto)]).items():
                 self._add(int(id), doc)
             self._next = upto
         surplus = len(self._offsets) - MOST
@@ -129,16 +147,14 @@ class Audit:
             for column in (self._offsets, self._times, self._texts, *self._columns.values()):
                 del column[:surplus]  # type: ignore[attr-defined]
 
-    def _add(self, offset: int, doc: Mapping[str, Any]) -> None:
+    def _add(self, offset: int, doc: bytes) -> None:
+        head = _heads.decode(doc)
         self._offsets.append(offset)
-        self._times.append(float(doc.get("at") or 0.0))
-        self._texts.append(text_of(doc).casefold())
-        told = {
-            "model": doc.get("model"), "type": doc.get("type"), "kind": doc.get("kind") or doc.get("action"),
-            "by": doc.get("by") or doc.get("holder"),
-        }  # fmt: skip
+        self._times.append(head.at)
+        self._texts.append(text_of(doc.decode()).casefold())
+        told = {"model": head.model, "type": head.type, "kind": head.kind or head.action, "by": head.by or head.holder}
         for name, column in self._columns.items():
-            column.append(self._names.setdefault(str(told[name] or ""), len(self._names)))
+            column.append(self._names.setdefault(told[name], len(self._names)))
 
     def _matching(self, query: Query) -> list[int]:
         """The offsets of the entries that are asked for, ascending."""
@@ -161,23 +177,13 @@ class Audit:
         return [self._offsets[i] for i in found]
 
 
-def text_of(doc: Mapping[str, Any]) -> str:
-    """An entry's texts in one line: who, what and why first, then every other text in it, cut at `TEXT` characters."""
-    parts = [str(doc[name]) for name in FIRST if doc.get(name)]
-    parts += _texts({name: value for name, value in doc.items() if name not in FIRST})
-    return " ".join(parts)[:TEXT]
+def text_of(doc: str) -> str:
+    """Every text that is a value in a document of JSON, in one line, in its order: who, what and why come before the numbers.
 
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            if not isinstance(one, int | float):
-                yield from _texts(one)
-    elif isinstance(value, list) and value and not isinstance(value[0], int | float):
-        for one in value:
-            yield from _texts(one)
+    Cut at `TEXT` characters.
+    """
+    text = " ".join(value for value, key in _STRING.findall(doc, 0, MOST_JSON) if not key)[:TEXT]
+    return _ESCAPED.sub(lambda found: str(msgspec.json.decode(f'"{found[0]}"')), text) if "\\" in text else text
 
 
 def _after(offsets: list[int], start: int | None, desc: bool) -> list[int]:
