@@ -17,7 +17,7 @@ ASKED = (r"^401: ", r"^403: ", "console: Failed to load resource")  # the browse
 
 @pytest.fixture
 def keyed(world_folder: Path) -> Iterator[str]:
-    """The world, for those who have a key."""
+    """The world, for those who have a key. It must outlive the pages: ask for it before `look`."""
     keys = [
         given("ops", OPERATOR), given("watcher", WATCHER, frozenset({"read"})), given("feed", WRITER, frozenset({"write"})),
     ]  # fmt: skip
@@ -30,7 +30,7 @@ def sign_in(seen: Any, key: str) -> None:
     seen.page.get_by_role("button", name="Sign in").click()
 
 
-def test_a_key_signs_in_and_out(look: Callable[..., Any], keyed: str) -> None:
+def test_a_key_signs_in_and_out(keyed: str, look: Callable[..., Any]) -> None:
     seen = look(keyed)
     seen.allow(*ASKED)
     seen.page.goto(f"{keyed}/#/model/churn")
@@ -55,7 +55,7 @@ def test_a_key_signs_in_and_out(look: Callable[..., Any], keyed: str) -> None:
     assert seen.page.context.cookies() == []
 
 
-def test_a_key_that_may_only_read_sees_everything_and_no_action(look: Callable[..., Any], keyed: str) -> None:
+def test_a_key_that_may_only_read_sees_everything_and_no_action(keyed: str, look: Callable[..., Any]) -> None:
     seen = look(keyed)
     seen.allow(*ASKED)
     seen.page.goto(f"{keyed}/")
@@ -73,7 +73,7 @@ def test_a_key_that_may_only_read_sees_everything_and_no_action(look: Callable[.
     assert refused == 403
 
 
-def test_a_key_that_may_not_read_is_told_what_it_lacks(look: Callable[..., Any], keyed: str) -> None:
+def test_a_key_that_may_not_read_is_told_what_it_lacks(keyed: str, look: Callable[..., Any]) -> None:
     seen = look(keyed)
     seen.allow(*ASKED)
     seen.page.goto(f"{keyed}/")

@@ -18,7 +18,7 @@ REFUSED = (r"^50\d: ", r"console: Failed to load resource")
 
 @pytest.fixture
 def young(tmp_path: Path) -> Any:
-    """A service that has a model, and has never seen an event."""
+    """A service that has a model, and has never seen an event. It must outlive the pages: ask for it before `look`."""
     tree = {
         "data_dir": str(tmp_path), "streams": {"flights": {}},
         "models": {"delay": {"stream": "flights", "task": "binary", "pipeline": "logistic"}},
@@ -34,7 +34,7 @@ def young(tmp_path: Path) -> Any:
         ("#/model/delay/versions", "versions"), ("#/model/delay/labels", "labels"), ("#/audit", "audit"),
     ],
 )  # fmt: skip
-def test_a_service_that_has_seen_nothing_says_what_to_do(look: Callable[..., Any], young: str, where: str, kind: str) -> None:
+def test_a_service_that_has_seen_nothing_says_what_to_do(young: str, look: Callable[..., Any], where: str, kind: str) -> None:
     seen = look(young).go(where, kind)
     seen.shot(f"empty-{kind}")
     if kind == "fleet":
@@ -47,15 +47,20 @@ def test_a_service_that_has_seen_nothing_says_what_to_do(look: Callable[..., Any
 
 
 def test_no_model_at_all(look: Callable[..., Any], tmp_path: Path) -> None:
-    with opened(tmp_path, parse({"data_dir": str(tmp_path)}, {})) as app, served(app) as url:
+    with opened(tmp_path, parse({"data_dir": str(tmp_path), "streams": {"flights": {}}}, {})) as app, served(app) as url:
         seen = look(url).go("#/", "fleet")
         assert "configuration" in seen.get("empty").inner_text()
+        seen.page.context.close()
 
 
 def test_a_page_that_waits_says_so(look: Callable[..., Any], world: str) -> None:
     seen = look(world)
     held: list[Any] = []
-    seen.page.route("**/v1/fleet", held.append)
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    seen.page.route("**/v1/fleet", hold)
     seen.page.goto(f"{world}/#/")
     seen.get("loading").wait_for()
     assert "Loading" in seen.get("loading").inner_text()

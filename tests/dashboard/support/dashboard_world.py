@@ -345,13 +345,18 @@ class World:
         self.until(model, "retrained")
 
     def _drain(self) -> None:
-        """What is on its way to the store arrives, and the models' statuses are of now."""
+        """What is on its way arrives; then some events come, so that the last statuses, at the end, tell of a rate."""
         for _ in range(2):
             self.timer.advance(1.0)
             for shard in self.worker.shards:
                 shard.turn()
         self.control.tick()
         self.clock.now = max(self.clock.now, self.now)
+        for name, feed in self.feeds.items():
+            self.post(name, *feed.events(feed.random.randrange(20, 60)))
+        self.timer.advance(0.9)  # sooner than a status is due
+        for shard in self.worker.shards:
+            shard.turn()
 
     def _draw(self) -> None:
         """The series of the thirty days; models that share a stream are alike."""
