@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from ..config import Settings
 from ..errors import StoreError
 from ..gauges import main_metric
-from ..history import read
 from ..store import Store
+
+if TYPE_CHECKING:
+    from ..config_history import HistorySettings
+    from ..history import Series
 
 logger = logging.getLogger(__name__)
 
@@ -66,13 +69,23 @@ class Pasts:
                 metric = main_metric(model.task)[0]
                 wanted = f"metric:{metric}", "baseline:*"
                 points = SPARK_S // SPARK_STEP_S
-                found = read(self._store, self._settings.history, name, since, now, points, wanted, now)
+                found = read_series(self._store, self._settings.history, name, since, now, points, wanted, now)
                 series = {series: values["mean"] for series, values in found.series.items() if series.endswith(f":{metric}")}
                 known[name] = Past([float(at) for at in found.at], series, _version_since(served.get(name)))
         except StoreError as error:
             logger.warning("the fleet's last hour cannot be read; what was known is shown: %s", error)
             return
         self._known = known
+
+
+def read_series(
+    store: Store, settings: HistorySettings, model: str, since: float, until: float, points: int,
+    names: Sequence[str] | None, now: float,
+) -> Series:  # fmt: skip
+    """`history.read`, which brings numpy in: only once somebody asks, so that the service starts without it."""
+    from ..history import read
+
+    return read(store, settings, model, since, until, points, names, now)
 
 
 def _version_since(doc: bytes | None) -> float | None:
