@@ -190,7 +190,7 @@ def test_the_meter_tells_the_share_of_one_core() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    "name", ["learn", "predict", "freshness", "snapshot", "memory", "trial", "interference", "search"]
+    "name", ["learn", "predict", "freshness", "snapshot", "memory", "trial", "interference", "search", "capacity"]
 )  # executor's is part of strategy's
 def test_each_quickly(name: str, tmp_path: Path) -> None:
     """Figures of the agreed form, some with a goal, but for pauses; whether it is met is for people to judge."""
@@ -203,6 +203,27 @@ def test_each_quickly(name: str, tmp_path: Path) -> None:
 
 
 # -- Kafka and Redis
+
+
+@pytest.mark.slow
+@pytest.mark.redis
+@pytest.mark.timeout(240)
+def test_the_history_quickly(redis_program: Redis, tmp_path: Path) -> None:
+    """Both stores are measured, and a day in longer steps takes fewer bytes."""
+    rows, _, _ = quickly("history", tmp_path, 220)
+    values = {row["name"]: row["value"] for row in rows}
+    for store in ("SQLite", "Redis"):
+        days = [values[f"{store}: a day in steps of {step} s"] for step in (10, 60, 900)]
+        assert days[0] > days[1] > days[2] > 0
+        assert 0 < values[f"{store}: 30 days read at 600 points"] < 5000
+        assert 0 < values[f"{store}: a model in all, by default"] < 20
+
+
+def test_bytes_in_all_are_those_of_each_tier_for_as_long_as_it_is_kept() -> None:
+    from benchmarks.history import SETTINGS, in_all
+
+    assert in_all({10: 4.0, 60: 0.0, 900: 0.0}) == SETTINGS.fine_hours / 6
+    assert in_all({10: 0.0, 60: 1.0, 900: 10.0}) == SETTINGS.middle_days + 10 * SETTINGS.coarse_days
 
 
 @pytest.mark.slow

@@ -159,6 +159,7 @@ def test_no_secret_stands_in_a_line_wherever_it_comes(
     setup_logging("serve", stream, form=form)
     log = logging.getLogger("a")
     log.info("got hunter2-of-redis and opsopsopsopsopsops", extra={"found": {"deep": ["cicicicicicicici"]}, "x": made})
+    log.info("who sent slk_abcd_Zm9vYmFy?")
     log.info("redis://:pass-in-url@host and Authorization: Bearer abc.def-123")
     log.info("%s", "https://hooks.slack.com/services/T0/B0/XYZ", extra={"api_key": "k-1", "webhook": {"password": 12345}})
     try:
@@ -166,7 +167,7 @@ def test_no_secret_stands_in_a_line_wherever_it_comes(
     except ConfigError:
         log.exception("refused")
     text = stream.getvalue()
-    for secret in ("hunter2", "opsops", "cicici", made, "pass-in-url", "abc.def", "XYZ", "k-1", "12345"):
+    for secret in ("hunter2", "opsops", "cicici", made, "pass-in-url", "abc.def", "XYZ", "k-1", "12345", "Zm9vYmFy"):
         assert secret not in text, secret
     assert text.count(logs.HIDDEN) >= 8
     assert "redis://:***@host" in text

@@ -24,6 +24,7 @@ class ServeSettings(BaseModel):
     model_config = FROZEN
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, strict=True)] = 8321
+    workers: Count = 1
     max_in_flight: Count = 64
     poll_ms: Positive = 50
     prediction_buffer: Count = 10_000

@@ -26,6 +26,7 @@ _PAINTED: Final = "color_message"  # uvicorn says everything twice, the second t
 _SECRET_NAMES: Final = re.compile(r"(?i)^(.*_)?(secret|secrets|password|passwd|token|api_key|authorization|cookie)$")
 _SECRET_TEXTS: Final = (
     (re.compile(r"(?i)([a-z][a-z0-9+.-]*://[^/@\s:]*):[^/@\s]+@"), rf"\1:{HIDDEN}@"),  # the password of a URL
+    (re.compile(r"\bslk_[\w-]+"), f"slk_{HIDDEN}"),  # an API key
     (re.compile(r"(?i)(hooks\.slack\.com/)[\w/-]+"), rf"\1{HIDDEN}"),
     (re.compile(r"(?i)\b(bearer|x-api-key:?)\s+[\w.~+/=-]+"), rf"\1 {HIDDEN}"),
 )

@@ -6,12 +6,15 @@ once per learned event, and nothing here may raise because of what it is given t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -47,6 +50,8 @@ class Metrics:
         self.refusals = Counter(
             "streamlearn_requests_refused_total", "Requests refused for want of room or of a log", ("why",), registry=registry
         )
+        for why in ("overloaded", "full", "log-unavailable"):  # an alarm misses the first of those that are not there before
+            self.refusals.labels(why)
         self.predictions = Counter(
             "streamlearn_predictions_total", "Predictions by model and what became of their logging", ("model", "logged"),
             registry=registry,
@@ -56,7 +61,8 @@ class Metrics:
             "fallback (the champion, since the challenger could not)", ("model", "role"), registry=registry,
         )
         self.buffered = Gauge(
-            "streamlearn_buffered_predictions", "Predictions that wait to be written to the log", registry=registry
+            "streamlearn_buffered_predictions", "Predictions that wait to be written to the log", registry=registry,
+            multiprocess_mode="livesum",
         )
         self.unlogged = Counter(
             "streamlearn_predictions_lost_total", "Predictions that were to be logged and were not", ("why",), registry=registry
@@ -114,6 +120,23 @@ class _Scraped(Collector):
 def watch(registry: CollectorRegistry, families: Callable[[], Iterable[Family]]) -> None:
     """Have `registry` call `families` whenever it is scraped."""
     registry.register(_Scraped(families))
+
+
+def together(registry: CollectorRegistry, folder: str) -> None:
+    """Have `registry` tell what all processes count into `folder`, those that have ended too (but for their gauges).
+
+    Their `Metrics` must be in another registry, and prometheus_client imported with PROMETHEUS_MULTIPROC_DIR set to the folder.
+    """
+    for path in Path(folder).glob("gauge_live*_*.db"):
+        pid = int(path.stem.rpartition("_")[2])
+        if not Path(f"/proc/{pid}").exists():  # it was killed, and could not say that it ends
+            mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+
+
+def ended(folder: str) -> None:
+    """This process ends: its gauges count no more."""
+    mark_process_dead(os.getpid(), folder)  # type: ignore[no-untyped-call]
 
 
 def exposition(registry: CollectorRegistry) -> bytes:

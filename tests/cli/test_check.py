@@ -420,3 +420,19 @@ def test_a_file_that_does_not_load_is_explained_whole(tmp_path: Path) -> None:
     assert sorted(line.split(":")[1].strip() for line in lines) == [
         "models.m.pipeline", "models.m.task", "serve.port", "serve.prot", "streams",
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("same")
+def test_traces_without_their_library_are_an_error(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("opentelemetry.sdk")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)
+    [finding] = found(*write(MODEL), OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318")
+    assert (finding.level, finding.key) == ("error", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    assert "pip install 'streamlearn[otel]'" in finding.text
+
+
+@pytest.mark.usefixtures("same")
+def test_what_notifications_need_is_looked_at(write) -> None:
+    text = '[notify.targets.ops]\nurl = "https://no-such-host.invalid/"\nsecret_file = "/none"\n'
+    assert [(one.level, one.key) for one in found(*write(MODEL + text))] == [("error", "notify.targets.ops.secret_file")]

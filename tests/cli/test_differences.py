@@ -93,6 +93,21 @@ def test_the_service_itself_changes_at_once_where_it_can() -> None:
     assert found.refused == []
 
 
+def test_a_changed_target_of_notifications_is_named() -> None:
+    ops, team = {"url": "https://a.example/"}, {"url": "https://b.example/"}
+    old = settings({"notify": {"repeat_s": 60.0, "targets": {"ops": ops, "team": team}}}, m={})
+    targets = {"ops": {**ops, "severity": "critical"}, "pager": team}
+    new = settings({"notify": {"targets": targets}, "executor": {"workers": 2}}, m={})
+    found = differences(old, new)
+    assert found.lines() == [
+        "changed: executor.workers from 1 to 2: at once",
+        "changed: notify.repeat_s from 60.0 to 900: at once",
+        "changed: notify.targets.ops.severity from 'info' to 'critical': at once",
+        "changed: notify.targets.pager from 'no target' to 'a target': at once",
+        "changed: notify.targets.team from 'a target' to 'no target': at once",
+    ]
+
+
 def test_a_child_tells_what_it_lacks_and_the_newest_word_counts() -> None:
     pipe, stop = Readiness(), threading.Event()
     lacks, started = ["a", "b"], [False]

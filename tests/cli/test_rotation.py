@@ -243,6 +243,9 @@ def test_api_keys_are_changed_by_overlap_under_load(running: Callable[..., Runni
     service.learns()
     second = service.run("keys", "make", "app", "-c", config, *SCOPES).strip()
     wait_for(lambda: httpx.get(f"{service.url}/v1/models", headers={"X-API-Key": second}).status_code == 200, 5)
+    for forwarded, secure in (({}, False), ({"X-Forwarded-Proto": "https"}, True)):  # as a proxy on this machine says it
+        got = httpx.post(f"{service.url}/v1/session", json={"key": second}, headers=forwarded)
+        assert (got.status_code, "; Secure" in got.headers["set-cookie"]) == (200, secure)
     service.key = second
     service.learns()
     service.run("keys", "revoke", first.split("_")[1], "-c", config)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streamlearn.config_notify import NotifySettings, QuietSettings
 from streamlearn.control.grouping import Courier, is_quiet
@@ -279,6 +279,9 @@ def test_a_target_may_have_no_night_and_a_message_on_its_way_waits_for_the_morni
     assert asleep.next(at("2026-06-02T07:00:00")) == message
 
 
+SECONDS = st.sampled_from([1.0, 10.0, 31.0, 400.0, 1000.0])
+
+
 class Telling(RuleBasedStateMachine):
     """Notices come, receivers fail, processes die: each is told, at least once, in order, or given up; none too often."""
 
@@ -315,19 +318,17 @@ class Telling(RuleBasedStateMachine):
         self.give(self.end, entry)
         self.end += 1
 
-    @rule(model=st.sampled_from("ab"), kind=st.sampled_from(sorted(SEVERE)))
-    def happen(self, model: str, kind: str) -> None:
+    @rule(seconds=SECONDS, model=st.sampled_from("ab"), kind=st.sampled_from(["case_opened", "held"]))
+    def happen(self, seconds: float, model: str, kind: str) -> None:
+        self.now += seconds
         self.append(lambda end: notice(end, kind, self.now, model))
         [*_, (offset, entry)] = self.log
         assert isinstance(entry, Notice)
         self.notices[offset] = entry
 
-    @rule(seconds=st.sampled_from([1.0, 10.0, 31.0, 400.0, 1000.0]))
-    def pass_time(self, seconds: float) -> None:
+    @rule(seconds=SECONDS, fails=st.booleans(), dies=st.sampled_from([False, False, False, True]))
+    def send(self, seconds: float, fails: bool, dies: bool) -> None:
         self.now += seconds
-
-    @rule(fails=st.booleans(), dies=st.booleans())
-    def send(self, fails: bool, dies: bool) -> None:
         message = self.courier.next(self.now)
         if message is None:
             return
@@ -359,9 +360,8 @@ class Telling(RuleBasedStateMachine):
         assert rest == 0 or len(shown) == MOST_SHOWN
         self.only_counted |= set(older[len(older) - rest :])
 
-    @precondition(lambda self: self.notices)
-    @rule()
-    def in_the_end_everything_is_told(self) -> None:
+    def teardown(self) -> None:
+        """In the end everything is told."""
         for _ in range(200):
             self.now += 1000.0
             while (message := self.courier.next(self.now)) is not None:
@@ -386,4 +386,4 @@ class Telling(RuleBasedStateMachine):
 
 
 TestTelling = Telling.TestCase
-TestTelling.settings = hypothesis_settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestTelling.settings = hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)

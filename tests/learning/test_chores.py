@@ -129,3 +129,19 @@ def test_patience_begins_anew_after_a_success_and_heeds_what_it_is_asked_for() -
     patience.worked()
     patience.failed(Overloaded("busy", 1000.0), 400.0)
     assert patience.until == 400.0 + LONGEST_PAUSE
+
+
+def test_what_it_paused_for_and_how_often_it_failed_is_counted() -> None:
+    writer, chore = Later(), Chore("a store", 1.0, 0.5, 0.0)
+    chore.done(0.0, 0.004)
+    chore.done(1.0, 1.03)
+    assert (sum(chore.pauses.counts), chore.pauses.sum) == (2, pytest.approx(0.034))
+    for count in (1, 2):
+        chore.write(writer, failing(StoreUnavailable("locked")))  # type: ignore[arg-type]  # it gives nothing
+        writer.run()
+        chore.settle(2.0)
+        assert chore.failures == count
+    chore.write(writer, lambda: None)
+    writer.run()
+    chore.settle(3.0)
+    assert chore.failures == 2  # a success takes nothing back

@@ -853,3 +853,27 @@ def test_freshness_is_from_append_to_learned() -> None:
     house.stage.clock.advance(0.5)
     house.work()
     assert house.shard.status(0.0).freshness_ms == {"p50": 500.0, "p99": 500.0}
+
+
+def test_what_the_shard_measured_goes_with_its_status_and_begins_anew_with_the_next() -> None:
+    house = House()
+    house.stage.xy("a")
+    house.stage.xy("b")
+    house.stage.put(b"junk")
+    house.work(1.0)
+    house.store_faults.fail("put_status", StoreUnavailable("locked"), times=1)
+    house.turns(40, 1.0)
+    told = house.status()
+    assert told.counted == {"learned": 2, "alarms": 0, "malformed": 1}
+    assert told.learn_s is not None
+    assert told.fresh_s is not None
+    assert sum(told.learn_s.counts) == sum(told.fresh_s.counts) == house.shard.learner.position
+    assert told.failures == {"log": 0, "store": 1}
+    assert sum(told.pauses_s["publication"].counts) >= 1
+    assert told.checkpoint_bytes == len(house.store.checkpoint(house.store.checkpoints("m", 0)[0].id))
+    house.shard.close()
+    house.start()
+    house.turns(3, 1.0)
+    again = house.status()
+    assert again.counters == told.counters
+    assert again.counted == {"learned": 0, "alarms": 0, "malformed": 0}

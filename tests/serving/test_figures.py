@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 import streamlearn
@@ -19,12 +20,13 @@ from streamlearn.errors import StoreUnavailable
 from streamlearn.events import REASONS
 from streamlearn.learning.scores import Scores
 from streamlearn.records import LEFT_OUT
-from streamlearn.serving.figures import KINDS, PER_PROCESS, STATES
+from streamlearn.serving.figures import KINDS, PER_PROCESS, STATES, figures
 from streamlearn.serving.holder import CAUSES
 from streamlearn.telemetry import exposition
 
 MOST_PER_MODEL = 200  # series of one model with one shard, everything counted that can be, and a trial on
 MOST_BESIDE = 60
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 LEARNING = Path(streamlearn.__file__).parent / "learning"
 RULES = sorted({*re.findall(r'_count\("(\w+)"\)', (LEARNING / "pending.py").read_text()), LEFT_OUT})
 
@@ -119,8 +121,23 @@ def test_kinds_are_decisions_that_control_makes() -> None:
     assert set(KINDS) <= set(re.findall(r"\w+", doc))
 
 
-def test_what_serve_sees_itself_is_told_apart() -> None:
-    assert {"store_down_seconds", "control_silent_seconds"} == PER_PROCESS
+def test_the_reference_has_every_metric_as_it_is(world: Any) -> None:
+    rows = re.findall(r"(?m)^\| `(streamlearn_\w+)` \| (\w+) \| ([^|]*) \| (yes|) *\| (.+) \|$", OPERATIONS.read_text())
+    written = {name: (kind, re.findall(r"`(\w+)`", labels), mine == "yes", text) for name, kind, labels, mine, text in rows}
+    assert len(written) == len(rows)
+
+    async def story(http: Any) -> None:
+        told = {
+            f.name: (f.kind, list(f.labels), f.name.removeprefix("streamlearn_") in PER_PROCESS, f.text)
+            for f in figures(world.hub.holder, 0.0, 0.0)
+        }
+        for metric in vars(world.hub.metrics).values():
+            if isinstance(metric, MetricWrapperBase):
+                name = metric._name + ("_total" if metric._type == "counter" else "")
+                told[name] = (metric._type, list(metric._labelnames), True, metric._documentation)
+        assert written == told
+
+    world.run(story)
 
 
 def test_a_store_that_is_down_is_seen_by_reason_and_counted(world: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamlearn.serving.headers import HEADERS, policy
+from streamlearn.serving.headers import API_HEADERS, HEADERS, policy
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
@@ -41,10 +41,13 @@ def test_every_answer_has_them_whatever_it_is(world: Any, monkeypatch: pytest.Mo
         for method, path in asked:
             got = await http.request(method, path)
             codes.add(got.status_code)
-            for name in HEADERS:
+            of_data = path.startswith(("/v1/", "/metrics")) and got.status_code != 500
+            for name in API_HEADERS if of_data else HEADERS:
                 assert len(got.headers.get_list(name)) == 1, f"{path}: {name}"
             assert got.headers["x-content-type-options"] == "nosniff"
-            if path.startswith(("/v1/", "/metrics")) and got.status_code != 500:
+            assert "frame-ancestors 'none'" in got.headers["content-security-policy"]
+            assert "default-src 'none'" in got.headers["content-security-policy"]
+            if of_data:
                 assert got.headers["cache-control"] == "no-store", path
             if got.headers["content-type"].startswith("text/html"):
                 assert path in ("/", "/api")

@@ -8,6 +8,7 @@ import pytest
 from starlette.routing import Mount, Route
 
 from streamlearn.apikeys import SCOPES
+from streamlearn.serving import scopes
 from streamlearn.serving.scopes import ANY, OPEN, TABLE, rule
 
 SECRETS = {scope: f"secret-that-may-{scope}" for scope in SCOPES}
@@ -62,6 +63,14 @@ def test_every_route_of_the_app_is_in_the_table(world: Any) -> None:
 )
 def test_what_is_needed(method: str, path: str, scope: str) -> None:
     assert rule(method, path).scope == scope
+
+
+def test_long_paths_are_judged_alike_and_not_remembered() -> None:
+    before = scopes._remembered.cache_info().currsize
+    for n in range(50):
+        assert rule("POST", f"/v1/models/{n}{'x' * 300}/hold").scope == "operate"
+        assert rule("GET", f"/{n}{'x' * 300}").path is None
+    assert scopes._remembered.cache_info().currsize == before
 
 
 def test_each_scope_is_used_and_no_other() -> None:

@@ -65,9 +65,9 @@ def _service(old: Settings, new: Settings) -> Iterator[Change]:
         for change in _flat(key, getattr(old, key), getattr(new, key)):
             yield Change(*change, "it needs a restart of the service", True)
     for change in _flat("serve", old.serve, new.serve):
-        fixed = change[0] in ("serve.host", "serve.port")
+        fixed = change[0] in ("serve.host", "serve.port", "serve.workers")
         yield Change(*change, "it needs a restart of the service" if fixed else "at once", fixed)
-    for key in ("limits", "learn", "control"):
+    for key in ("limits", "learn", "control", "history", "executor", "notify"):
         for change in _flat(key, getattr(old, key), getattr(new, key)):
             yield Change(*change, "at once")
     for name, stream in new.streams.items():
@@ -95,6 +95,12 @@ def _model(name: str, old: ModelSettings, new: ModelSettings) -> Iterator[Change
 def _flat(key: str, was: Any, wanted: Any) -> Iterator[tuple[str, Any, Any]]:
     """(dotted key, old value, new value) of each setting that differs below `key`."""
     if was == wanted:
+        return
+    if isinstance(was, dict) and isinstance(wanted, dict) and key == "notify.targets":  # tables by name
+        for name in sorted(was.keys() | wanted.keys()):
+            both = [table.get(name) for table in (was, wanted)]
+            words = [one if None not in both else "no target" if one is None else "a target" for one in both]
+            yield from _flat(f"{key}.{name}", *words)
         return
     fields = getattr(type(wanted), "model_fields", None)
     if fields is None or type(was) is not type(wanted):

@@ -7,7 +7,7 @@ has changed, one after the other:
     1  the copy is replaced
     2  learn and control are drained, and started anew; the API answers from what it holds, and events go to the log
     3  a new API process is started on the same listening socket; once it can answer as the old one could, that one stops
-       accepting, answers what is in flight, tells its clients to connect anew, and ends
+       accepting, answers what is in flight, tells its clients to connect anew, and ends; so with each, if there are several
 
 When a role cannot run with the new configuration after all, the copy is put back and the roles are started with it, also the
 API, if it had taken over already. What came of a reload is left in OUTCOME, for whoever asked.
@@ -66,11 +66,11 @@ class Fleet:
         self._text = config.read_bytes()
         write_whole(self._folder / ACCEPTED, self._text)
         (self._folder / OUTCOME).unlink(missing_ok=True)
-        self._readiness = Readiness()
+        self._readiness = {name: Readiness() for name in api_names(settings.serve.workers)}
 
     def children(self) -> list[Child]:
         """The roles as they are to be started."""
-        return [*self._workers(), self._api(self._readiness)]
+        return [*self._workers(), *(self._api(name, readiness) for name, readiness in self._readiness.items())]
 
     def reload_if(self, life: Lifetime) -> None:
         """Reload, when that is asked for. Raises Hopeless when a role can run neither with the new file nor with the old."""
@@ -85,7 +85,8 @@ class Fleet:
         write_whole(self._folder / OUTCOME, msgspec.json.encode(outcome))
 
     def close(self) -> None:
-        self._readiness.close()
+        for readiness in self._readiness.values():
+            readiness.close()
 
     def _reload(self, text: bytes, life: Lifetime) -> tuple[bool, list[str]]:
         say(f"reload: {self._config} is checked")
@@ -103,7 +104,7 @@ class Fleet:
             return True, UNCHANGED
         if not self._config.exists() or self._config.read_bytes() != text:
             return False, [f"{self._config} was changed while it was checked: reload it again"]
-        before, api = self._settings, self.supervisor.child("serve")
+        before, apis = self._settings, self._apis()
         self._take_in(text, settings)
         try:
             problem = self._roll(frozenset(found.added), life)
@@ -114,7 +115,7 @@ class Fleet:
         if problem is not None:
             self._take_in(self._text, before)
             self.supervisor.restart(self._workers(), life.stop)
-            if self.supervisor.child("serve") is not api:  # it had taken over before another role gave up
+            if self._apis() != apis:  # one had taken over before another role gave up
                 why = self._replace_api(frozenset(self._settings.models), frozenset(), life)
                 return False, [problem, *([] if why is None else [f"the API still runs with the refused file: {why}"])]
             return False, [problem]
@@ -132,32 +133,48 @@ class Fleet:
         self.supervisor.watch(SETTLE_S, life.stop)
         if life.stop.is_set():
             return None
-        was = self._readiness.missing()
-        lacked = was if was is not None else frozenset(self._settings.models)
+        was = [readiness.missing() for readiness in self._readiness.values()]
+        lacked = frozenset[str]().union(*(frozenset(self._settings.models) if one is None else one for one in was))
         say("reload: a new API process takes over once it can answer as the old one can")
         return self._replace_api(lacked, added, life)
 
     def _replace_api(self, lacked: frozenset[str], added: frozenset[str], life: Lifetime) -> str | None:
-        """A new API process in the place of the one that runs; why that stays. Raises Hopeless, before or after the swap."""
-        fresh = Readiness()
-        child = self._api(fresh, lacked | added)
-        try:
-            return self.supervisor.replace(child, patient(fresh.missing, lacked, added, PATIENCE_S), LIMIT_S, life.stop)
-        finally:
-            if self.supervisor.child("serve") is child:
-                fresh, self._readiness = self._readiness, fresh
-            fresh.close()
+        """New API processes in the places of those that run, one after the other; why one stays, and those after it.
+
+        Raises Hopeless, before or after a swap.
+        """
+        for name in self._readiness:
+            fresh = Readiness()
+            child = self._api(name, fresh, lacked | added)
+            try:
+                ready = patient(fresh.missing, lacked, added, PATIENCE_S)
+                problem = self.supervisor.replace(child, ready, LIMIT_S, life.stop)
+            finally:
+                if self.supervisor.child(name) is child:
+                    fresh, self._readiness[name] = self._readiness[name], fresh
+                fresh.close()
+            if problem is not None:
+                return problem
+        return None
+
+    def _apis(self) -> list[Child]:
+        return [self.supervisor.child(name) for name in self._readiness]
 
     def _workers(self) -> list[Child]:
         return [child for child in self._made(self._folder / ACCEPTED) if child.name != "serve"]
 
-    def _api(self, readiness: Readiness, may_lack: frozenset[str] | None = None) -> Child:
+    def _api(self, name: str, readiness: Readiness, may_lack: frozenset[str] | None = None) -> Child:
         [child] = [child for child in self._made(self._folder / ACCEPTED) if child.name == "serve"]
         fds = (self._listening, readiness.fd)
         argv = [*child.argv, "--listen-fd", str(fds[0]), "--ready-fd", str(fds[1])]
         if may_lack is not None:
             argv += ["--may-lack", ",".join(sorted(may_lack))]
-        return child._replace(argv=argv, fds=fds)
+        return child._replace(name=name, argv=argv, fds=fds)
+
+
+def api_names(count: int) -> list[str]:
+    """The names of so many API processes."""
+    return ["serve", *(f"serve-{number}" for number in range(2, count + 1))]
 
 
 def examine(config: Path, environ: Mapping[str, str], running: Settings) -> tuple[Settings, Differences, list[str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -31,6 +32,8 @@ from .roles import Accepted, Config, Parent, run_role
 from .supervisor import Child, Supervisor
 
 LOCK_FILE: Final = "serve.lock"
+METRICS: Final = "serve.metrics"
+SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
 SLOW_START_S: Final = 20.0
 LOOK_S: Final = 0.2
 
@@ -79,6 +82,8 @@ def supervise(config: Path, logs: Path | None, environ: Mapping[str, str]) -> in
         port = int(listening.getsockname()[1])
         stderr = stack.enter_context(_append_to(logs)).fileno() if logs is not None else None
         inherited = dict(environ) | {"STREAMLEARN_SERVE__PORT": str(port)}
+        if settings.serve.workers > 1:
+            inherited[SHARED] = str(metrics_folder(settings.data_dir))
         fleet = Fleet(config, environ, settings, lambda accepted: roles(config, inherited, accepted), listening.fileno())
         stack.callback(fleet.close)
         supervisor = fleet.supervisor = Supervisor(fleet.children(), say=say, stderr=stderr)
@@ -89,6 +94,19 @@ def supervise(config: Path, logs: Path | None, environ: Mapping[str, str]) -> in
         code = supervisor.run(life.stop, life.kill, lambda: fleet.reload_if(life))
     say("ended: every role was drained" if code == 0 else f"ended with exit code {code}")
     return code
+
+
+def metrics_folder(data: Path) -> Path:
+    """An empty folder in which the API processes of one service add up what they count. Raises ConfigError."""
+    from . import wiring
+
+    folder = data / METRICS
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    except OSError as error:
+        raise wiring.unusable(folder, error) from None
+    return folder
 
 
 def _append_to(logs: Path) -> BinaryIO:

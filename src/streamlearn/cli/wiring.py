@@ -305,6 +305,7 @@ def run_api(
     from ..serving.access import load_api_keys
     from ..serving.app import Deps, create_app
     from ..serving.tracing import open_tracing
+    from ..telemetry import ended
     from .gentle import Gentle
     from .readiness import hold_back, tell
 
@@ -319,7 +320,13 @@ def run_api(
 
     api_keys = load_api_keys(environ)
     tracing = open_tracing(world.settings.serve.otlp_endpoint, environ)
-    app = create_app(Deps(world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed, tracing=tracing))
+    shares = environ.get("PROMETHEUS_MULTIPROC_DIR")
+    app = create_app(
+        Deps(
+            world.settings, world.log, world.store, world.keys, api_keys, renewed=renewed, tracing=tracing,
+            shared_metrics=shares,
+        )
+    )  # fmt: skip
     server = Gentle(
         uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",
@@ -341,6 +348,8 @@ def run_api(
         server.run(sockets=[listening])
     if tracing is not None:
         tracing.close()
+    if shares is not None:
+        ended(shares)
     return 0 if server.started else 1
 
 

@@ -78,6 +78,7 @@ class Notifier:
         if offset <= self._seen:
             return
         self._seen = offset
+        self._begin()
         if isinstance(record, Notified):
             self._given.append((offset, record))
         elif isinstance(record, Decision) and took_effect and state is not None:
@@ -96,8 +97,7 @@ class Notifier:
         if self._waits_for_term:
             self._waits_for_term = False
             self._given.append((end, _CaughtUp(end, self._term)))
-            if not self._thread.is_alive() and not self._stop.is_set():
-                self._thread.start()
+            self._begin()
 
     def pause(self) -> None:
         """Another process leads now: send nothing more."""
@@ -115,6 +115,11 @@ class Notifier:
     def docs(self) -> dict[str, dict[str, Any]]:
         """How each target stood a moment ago."""
         return self._docs
+
+    def _begin(self) -> None:
+        """The thread takes what is given from the first record on, so that a long log is not held in memory."""
+        if self._thread.ident is None and not self._stop.is_set():
+            self._thread.start()
 
     def _stand(self) -> dict[str, dict[str, Any]]:
         return {courier.name: courier.doc() for courier in self._couriers}

@@ -19,7 +19,7 @@ from .. import __version__
 from ..events import encode
 from ..log import CONTROL, Entry
 from ..records import Refused
-from ..telemetry import Histogram, Metrics, watch
+from ..telemetry import CollectorRegistry, Histogram, Metrics, together, watch
 from . import (
     openapi,
     problems,
@@ -85,7 +85,10 @@ def create_app(deps: Deps) -> FastAPI:
     app = FastAPI(
         title="streamlearn", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    metrics = Metrics(deps.registry)
+    shares = deps.shared_metrics
+    metrics = Metrics(deps.registry if shares is None else CollectorRegistry())
+    if shares is not None:
+        together(deps.registry, shares)
     identity = deps.log.identity
     renewed = deps.renewed or identity
     holder = Holder(deps.settings, deps.store, deps.keys, identity, renewed, metrics, deps.clock, deps.timer)
@@ -99,6 +102,7 @@ def create_app(deps: Deps) -> FastAPI:
     buffer = PredictionBuffer(deps.log, deps.settings.serve.prediction_buffer, metrics)
     pasts = Pasts(deps.settings, deps.store)
     app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
+    app.state.audit = Audit(deps.store)
     app.state.live = routes_live.live_of(app.state.shared)
     app.state.audit = Audit(deps.store)
     app.state.predictor = routes_predict.Predictor(app.state.shared)

@@ -29,7 +29,8 @@ class Deps:
     """The world outside: settings, log, store, signing keys, API keys of the environment, metrics registry, clock, timer.
 
     The clock gives Unix seconds and may be set anew; the timer's seconds only ever go on. `renewed` gives a stream's identity
-    as a process that starts now would learn it, by default as the log's handle knows it.
+    as a process that starts now would learn it, by default as the log's handle knows it. `shared_metrics`: the folder in which
+    several processes behind one port add up what they count.
     """
 
     settings: Settings
@@ -42,6 +43,7 @@ class Deps:
     timer: Callable[[], float] = time.monotonic
     renewed: Callable[[str], str] | None = None
     tracing: Tracing | None = None
+    shared_metrics: str | None = None
 
 
 @dataclass(frozen=True)

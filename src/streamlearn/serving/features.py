@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ..history import Series
 from .story import histogram
+
+if TYPE_CHECKING:
+    from ..history import Series
 
 POINTS: Final = 60  # columns of the heat map
 PREFIX: Final = "feature:"

@@ -27,7 +27,7 @@ STATES: Final = (
     "steady", "case", "confirmed", "retraining", "trial", "canary", "watch", "closing", "rolling_back", "held"
 )
 ALWAYS: Final = ("learned", "dead")
-PER_PROCESS: Final = frozenset({"store_down_seconds", "control_silent_seconds"})
+PER_PROCESS: Final = frozenset({"build_info", "store_down_seconds", "control_silent_seconds"})
 
 _SHARD: Final = ("model", "shard")
 _TEXTS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {

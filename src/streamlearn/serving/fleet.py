@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -25,7 +24,7 @@ async def fleet(hub: Shared) -> wire.Fleet:
     """The document of GET /v1/fleet."""
     deps, holder = hub.deps, hub.holder
     now, timer = deps.clock(), deps.timer()
-    pasts = await asyncio.to_thread(hub.pasts.get, now, timer)
+    pasts = await hub.pasts.get(now, timer)
     down = holder.store_down_since
     models = [_row(hub, name, pasts.get(name, NOTHING)) for name in holder.slots]
     models.sort(key=lambda row: (SEVERITY.index(row.state), row.name))

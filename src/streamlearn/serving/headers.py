@@ -34,8 +34,15 @@ HEADERS: Final[Mapping[str, str]] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-_ALWAYS: Final = tuple((name.lower().encode(), value.encode()) for name, value in HEADERS.items())
-_UNKEPT: Final = (*_ALWAYS, (b"cache-control", b"no-store"))
+# The API answers with data, which loads and opens nothing: fewer headers say so, for each of them costs a prediction time.
+API_HEADERS: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    **{name: HEADERS[name] for name in ("X-Content-Type-Options", "Referrer-Policy", "Cross-Origin-Resource-Policy")},
+    "Cache-Control": "no-store",
+}
+_OF_PAGES, _OF_DATA = (
+    tuple((name.lower().encode(), value.encode()) for name, value in found.items()) for found in (HEADERS, API_HEADERS)
+)
 
 
 class Headers:
@@ -48,7 +55,7 @@ class Headers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        wanted = _UNKEPT if scope["path"].startswith(("/v1/", "/metrics")) else _ALWAYS
+        wanted = _OF_DATA if scope["path"].startswith(("/v1/", "/metrics")) else _OF_PAGES
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -61,5 +68,5 @@ class Headers:
 def add(message: Message, wanted: Iterable[tuple[bytes, bytes]]) -> None:
     """Give the beginning of an answer those headers that it does not have."""
     headers: list[Any] = message.setdefault("headers", [])
-    there = {name for name, _ in headers}
-    headers.extend(pair for pair in wanted if pair[0] not in there)
+    there = [name for name, _ in headers]
+    headers += [pair for pair in wanted if pair[0] not in there]

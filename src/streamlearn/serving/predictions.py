@@ -32,7 +32,7 @@ class PredictionBuffer:
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
-        metrics.buffered.set_function(lambda: len(self._waiting))
+        self._gauge = metrics.buffered
         self._dropped, self._lost = metrics.unlogged.labels("dropped"), metrics.unlogged.labels("lost")
 
     def offer(self, prediction: Prediction) -> str:
@@ -41,6 +41,7 @@ class PredictionBuffer:
             self._dropped.inc()
             return "dropped"
         self._waiting.append(prediction)
+        self._gauge.set(len(self._waiting))
         if not self._more.is_set():
             self._more.set()
         return "queued"
@@ -61,6 +62,7 @@ class PredictionBuffer:
             _log.error("%d predictions were not logged before the end", len(self._waiting))
             self._lost.inc(len(self._waiting))
             self._waiting.clear()
+            self._gauge.set(0)
 
     async def _flush(self) -> None:
         backoff = FLUSH_S
@@ -72,13 +74,14 @@ class PredictionBuffer:
                     await asyncio.sleep(FLUSH_S)  # let some gather: one commit serves them all
                 continue
             batch = self._take()
+            self._gauge.set(len(self._waiting))
             try:
                 await asyncio.wrap_future(self._log.append(batch[0].stream, [_entry(item) for item in batch]))
             except asyncio.CancelledError:
-                self._waiting.extendleft(reversed(batch))
+                self._put_back(batch)
                 raise
             except (LogUnavailable, LogFull, Overloaded) as error:
-                self._waiting.extendleft(reversed(batch))
+                self._put_back(batch)
                 if backoff == FLUSH_S:
                     about = {"stream": batch[0].stream, "error": str(error)}
                     _log.warning("predictions wait, the log refuses them", extra=about)
@@ -98,6 +101,10 @@ class PredictionBuffer:
         while self._waiting and len(batch) < BATCH and self._waiting[0].stream == stream:
             batch.append(self._waiting.popleft())
         return batch
+
+    def _put_back(self, batch: list[Prediction]) -> None:
+        self._waiting.extendleft(reversed(batch))
+        self._gauge.set(len(self._waiting))
 
 
 def _entry(prediction: Prediction) -> Entry:

@@ -11,12 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .. import wire
-from ..history import read
 from . import openapi
 from .deps import shared
 from .documents import MODEL_NAME, documents, instant, json_answer
 from .examples import FLEET, HISTORY
 from .fleet import fleet
+from .pasts import read_series
 from .problems import ProblemError
 
 HOUR_S: Final = 3600.0
@@ -88,7 +88,8 @@ async def get_history(request: Request) -> Response:
         return json_answer({"model": name, "items": [one for one in items if _served(one, at, math.nextafter(at, math.inf))]})
     if since is not None or until is not None:
         items = [one for one in items if _served(one, begin, end)]
-    series = await asyncio.to_thread(read, hub.deps.store, hub.deps.settings.history, name, begin, end, points, names, now)
+    settings = hub.deps.settings.history
+    series = await asyncio.to_thread(read_series, hub.deps.store, settings, name, begin, end, points, names, now)
     return json_answer(
         {
             "model": name, "items": items, "since": begin, "until": end, "step_s": series.step_s, "at": series.at,

@@ -10,7 +10,6 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .. import history
 from ..errors import LogError
 from . import openapi
 from .deps import shared
@@ -18,6 +17,7 @@ from .documents import MODEL_NAME, documents, instant, json_answer
 from .examples_pages import FEATURES, LABELS
 from .features import POINTS, PREFIX, features_view
 from .labels import labels_view, newest_dead
+from .pasts import read_series
 from .problems import ProblemError
 
 DAY_S: Final = 86_400.0
@@ -62,7 +62,7 @@ async def get_features(request: Request) -> Response:
         raise ProblemError("rejected", "since: it is not before until; write an earlier time", {"field": "since"})
     settings, found = hub.deps.settings, await documents(hub, "features", [name])
     series = await asyncio.to_thread(
-        history.read, hub.deps.store, settings.history, name, since, until, POINTS, [f"{PREFIX}*"], now
+        read_series, hub.deps.store, settings.history, name, since, until, POINTS, [f"{PREFIX}*"], now
     )
     enabled = settings.models[name].drift.features.enabled
     return json_answer(features_view(name, enabled, found[0] if found else {}, series))

@@ -13,6 +13,7 @@ from starlette.routing import compile_path
 
 OPEN: Final = "open"  # needs no key
 ANY: Final = "any"  # needs a key, whatever its scopes
+REMEMBERED: Final = 200  # characters: whoever asks for longer paths must not fill the memory with them
 
 TABLE: Final[tuple[tuple[str, str, str], ...]] = (
     ("POST", "/v1/predict/{model}", "predict"),
@@ -55,9 +56,17 @@ class Rule:
 _NOWHERE: Final = Rule(ANY, None)
 
 
-@lru_cache(maxsize=2048)
 def rule(method: str, path: str) -> Rule:
     """The rule for a request. HEAD needs what GET does."""
+    return _remembered(method, path) if len(path) <= REMEMBERED else _found(method, path)
+
+
+@lru_cache(maxsize=2048)
+def _remembered(method: str, path: str) -> Rule:
+    return _found(method, path)
+
+
+def _found(method: str, path: str) -> Rule:
     wanted = "GET" if method == "HEAD" else method
     for row, template, pattern, scope in _ROWS:
         if row == wanted and (found := pattern.match(path)) is not None:

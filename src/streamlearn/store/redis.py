@@ -217,7 +217,8 @@ class RedisStore:
     # -- history
 
     def put_history(self, model: str, step: int, at: int, row: bytes, was: bytes | None) -> bool:
-        self._link.command("SADD", f"{self._root}:histories", f"{model}/{step}")
+        if was is None:  # also the first one after the server was emptied
+            self._link.command("SADD", f"{self._root}:histories", f"{model}/{step}")
         mark = at.to_bytes(8, "big", signed=True)  # two times may have the same row
         there = "" if was is None else hashlib.sha1(mark + was).hexdigest()
         answer = self._link.run(scripts.PUT_HISTORY, [self._series(model, step)], [at, mark + row, there])
