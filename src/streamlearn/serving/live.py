@@ -45,7 +45,7 @@ class Reader:
         self.topics = frozenset(topics)
         self.next = None if after is None else after + 1  # the decision to be offered next
         self._sent = after
-        self._begun = False
+        self._begun = self._placed = False
         self._states: dict[str, bytes] = {}
         self._given: dict[str, bytes] = {}
         self._decisions: deque[tuple[int, bytes]] = deque()
@@ -58,7 +58,7 @@ class Reader:
             return
         self._begun = True
         if self.next is None or self.next > head:
-            self.next, self._sent = head, head - 1
+            self.next, self._sent, self._placed = head, head - 1, True
             self.woken.set()
 
     def offer(self, topic: str, doc: bytes) -> None:
@@ -92,6 +92,8 @@ class Reader:
         if self._states:
             topic = next(iter(self._states))
             return self._frame(topic.partition(":")[0], self._states.pop(topic))
+        if self._placed:  # a reader that is cut off before anything has happened must know where to resume
+            return self._frame("beat", b"{}")
         return None
 
     def beat(self) -> bytes:
@@ -99,6 +101,7 @@ class Reader:
 
     def _frame(self, event: str, data: bytes) -> bytes:
         id = b"" if self._sent is None else b"id: %d\n" % self._sent
+        self._placed = self._placed and not id
         return b"event: %s\n%sdata: %s\n\n" % (event.encode(), id, data)
 
 
