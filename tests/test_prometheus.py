@@ -84,10 +84,12 @@ class TestRules:
         wrong.write_text("groups: [{name: a, rules: [{alert: B, expr: 'rate(x)'}]}]")
         assert promtool("check", "rules", wrong).returncode != 0
 
+    @pytest.mark.slow
     def test_every_alert_fires_when_it_must_and_not_before(self) -> None:
         done = promtool("test", "rules", DOCKER / "alerts.test.yml")
         assert done.returncode == 0, done.stdout + done.stderr
 
+    @pytest.mark.slow
     def test_the_tests_see_a_wrong_rule(self, tmp_path: Path) -> None:
         for file in ("alerts.yml", "alerts.test.yml"):
             shutil.copy(DOCKER / file, tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -221,7 +220,7 @@ def test_a_control_that_is_silent_is_told(world: Any) -> None:
 
 def test_the_store_is_asked_only_so_often_and_only_the_first_request_waits(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    reading, may_go = pasts.read, threading.Event()
+    reading, may_go = pasts.read_series, threading.Event()
     may_go.set()
 
     def read(store: Any, settings: Any, model: str, *args: Any) -> Any:
@@ -229,7 +228,7 @@ def test_the_store_is_asked_only_so_often_and_only_the_first_request_waits(world
         asked.append(model)
         return reading(store, settings, model, *args)
 
-    monkeypatch.setattr(pasts, "read", read)
+    monkeypatch.setattr(pasts, "read_series", read)
 
     async def story(http: Any) -> None:
         for _ in range(5):
@@ -253,38 +252,12 @@ def test_the_store_is_asked_only_so_often_and_only_the_first_request_waits(world
 def test_a_store_that_hangs_from_the_start_is_not_waited_for_long(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pasts, "PATIENCE_S", 0.05)
     may_go = threading.Event()
-    monkeypatch.setattr(pasts, "read", lambda *_: may_go.wait(20))
+    monkeypatch.setattr(pasts, "read_series", lambda *_: may_go.wait(20))
 
     async def story(http: Any) -> None:
         answer = (await http.get("/v1/fleet")).json()
         assert [one["spark"] for one in answer["models"]] == [{"at": [], "value": []}] * 2
         monkeypatch.undo()
         may_go.set()
-
-    world.run(story)
-
-
-@pytest.mark.slow
-def test_fifty_models_with_thirty_days_each_take_a_tenth_of_a_second(world: Any) -> None:
-    names = [f"m{place:02d}" for place in range(50)]
-    world.tree["models"] = {name: {"stream": "flights", "task": "binary", "pipeline": "logistic"} for name in names}
-    recorder = Recorder(world.memory_store, world.settings().history)
-    times = [NOW - 30 * 86_400 + 14_400 * place for place in range(180)] + [NOW - 3600 + 60 * minute for minute in range(60)]
-    for name in names:
-        world.publish(name)
-        world.report(name, scores=SCORES)
-        for at in times:
-            recorder.sample(name, at, {"metric:accuracy": 0.9, "baseline:majority:accuracy": 0.8, "lag": 3.0})
-
-    async def story(http: Any) -> None:
-        world.poll()
-        took = []
-        for _ in range(5):
-            world.clock.advance(pasts.FRESH_S)
-            began = time.perf_counter()
-            answer = await http.get("/v1/fleet")
-            took.append(time.perf_counter() - began)
-            assert len(answer.json()["models"]) == 50
-        assert min(took) < 0.1, took  # the least of five, since others may be at work
 
     world.run(story)

@@ -14,6 +14,7 @@ from streamlearn.config import parse
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 CONFIG = re.search(r"```toml\n(.*?)```", README, re.S)
+LIVE = "/v1/live?topics=fleet,model:delays&for_s=1"
 FORM = "application/x-www-form-urlencoded"  # what curl says of -d when it is told nothing else
 
 
@@ -33,7 +34,7 @@ def ask_of(words: list[str]) -> tuple[str, str, str | None, dict[str, str]]:
         elif word == "-H":
             name, _, value = next(rest).partition(": ")
             headers[name.lower()] = value
-        elif word != "-s":
+        elif word not in ("-s", "-N"):
             assert word.startswith("localhost:8321/"), word
             path = word.removeprefix("localhost:8321")
     if body is not None:
@@ -50,6 +51,7 @@ def test_the_curl_commands_work(world: Any) -> None:
     async def story(http: Any) -> None:
         for words in commands():
             method, path, body, headers = ask_of(words)
+            path += "&for_s=1" if path.startswith("/v1/live") else ""  # else it would go on for minutes
             got = await http.request(method, path, content=body, headers=headers)
             assert got.status_code == (202 if path.endswith("/promote") else 200), (path, got.text)
             paths.append(path)
@@ -58,9 +60,11 @@ def test_the_curl_commands_work(world: Any) -> None:
                 assert (answer["accepted"], answer["rejected"], answer["warnings"]) == (2, [], [])
             if path.startswith("/v1/predict"):
                 assert got.json()["logged"] == "queued"
+            if path == LIVE:
+                assert "event: fleet" in got.text
 
     world.run(story)
-    assert paths == ["/v1/events", "/v1/predict/delays", "/v1/models/delays", "/v1/cases", "/v1/models/delays/promote"]
+    assert paths == ["/v1/events", "/v1/predict/delays", "/v1/models/delays", "/v1/cases", LIVE, "/v1/models/delays/promote"]
 
 
 def test_what_curl_sends_by_itself_would_be_refused(world: Any) -> None:
