@@ -59,7 +59,8 @@ def scores(statuses: Iterable[Status], window: int) -> dict[str, float]:
     weights: dict[str, float] = {}
     for status in statuses:
         weight = float(min(int(status.scores.get("n") or 0), window))
-        for name, value in _scores(status.scores):
+        for baseline, metric, value in windowed(status.scores):
+            name = f"baseline:{baseline}:{metric}" if baseline else f"metric:{metric}"
             if weight:
                 sums[name] = sums.get(name, 0.0) + weight * (value * value if name.endswith("rmse") else value)
                 weights[name] = weights.get(name, 0.0) + weight
@@ -67,14 +68,15 @@ def scores(statuses: Iterable[Status], window: int) -> dict[str, float]:
     return {name: math.sqrt(mean) if name.endswith("rmse") else mean for name, mean in means.items()}
 
 
-def _scores(told: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
+def windowed(told: Mapping[str, Any]) -> Iterable[tuple[str, str, float]]:
+    """(baseline, metric, value) of the window, as a learner tells its scores; the model's own have no baseline."""
     for metric, value in (told.get("window") or {}).items():
         if _number(value):
-            yield f"metric:{metric}", float(value)
+            yield "", metric, float(value)
     for baseline, found in (told.get("baselines") or {}).items():
         for metric, value in found.items():
             if metric.startswith(WINDOW) and _number(value):
-                yield f"baseline:{baseline}:{metric.removeprefix(WINDOW)}", float(value)
+                yield baseline, metric.removeprefix(WINDOW), float(value)
 
 
 def _number(value: object) -> bool:

@@ -157,6 +157,15 @@ def test_a_reason_that_is_not_there(filled: Path) -> None:
     assert "Known are: m, other" in run("list", "-c", filled, "--model", "x", code=78).stderr
 
 
+def test_a_model_of_the_configuration_may_have_none(config: Path) -> None:
+    config.write_text(f'{config.read_text()}[models.m]\nstream = "s"\ntask = "binary"\npipeline = "logistic"\n')
+    log = open_log(read_settings(config, {}))
+    put(log, "s", Entry(b"k", RAW))
+    log.close()
+    assert run("list", "-c", config, "--model", "m").stdout == "no dead letters\n"
+    assert "there is no model 'x'" in run("list", "-c", config, "--model", "x", code=78).stderr
+
+
 def test_a_letter_is_shown_in_full(filled: Path) -> None:
     out = run("show", 0, "-c", filled).stdout
     assert "reason     feature_type: a feature changed between number and string" in out

@@ -41,8 +41,8 @@ def list_letters(
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
 ) -> None:
     """List dead letters, newest last."""
-    with _log(config) as log:
-        found = _select(letters(log), reason, model)
+    with _log(config) as (log, models):
+        found = _select(letters(log), reason, model, models)
     if not found:
         say("no dead letters")
         return
@@ -61,7 +61,7 @@ def list_letters(
 @app.command()
 def show(number: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption) -> None:
     """Show one dead letter with its raw bytes."""
-    with _log(config) as log:
+    with _log(config) as (log, _):
         letter = _find(letters(log), number)
     dead = letter.dead
     say(f"reason     {dead.reason}: {REASONS.get(dead.reason, 'unknown to this version')}")
@@ -89,10 +89,10 @@ def replay_letters(
     """
     if not numbers and reason is None:
         raise ConfigError("dead-letters replay", "nothing was chosen", "Name ids from the list, or give --reason")
-    with _log(config) as log:
+    with _log(config) as (log, models):
         found = letters(log)
         chosen = [_find(found, number) for number in numbers] if numbers else found
-        done = replay(log, _select(chosen, reason, model), again, time.time)
+        done = replay(log, _select(chosen, reason, model, models), again, time.time)
     say(f"{counted(done.appended, 'record')} replayed")
     if done.before:
         say(f"{counted(done.before, 'letter')} passed over, replayed before; --again replays them too")
@@ -101,23 +101,25 @@ def replay_letters(
 
 
 @contextmanager
-def _log(config: Path) -> Iterator[Log]:
+def _log(config: Path) -> Iterator[tuple[Log, set[str]]]:
+    """The log of a configuration, and its models."""
     from . import wiring
 
-    log = wiring.existing_log(wiring.read_settings(config, os.environ))
+    settings = wiring.read_settings(config, os.environ)
+    log = wiring.existing_log(settings)
     try:
-        yield log
+        yield log, set(settings.models)
     finally:
         log.close()
 
 
-def _select(found: list[Letter], reason: str | None, model: str | None) -> list[Letter]:
+def _select(found: list[Letter], reason: str | None, model: str | None, models: set[str]) -> list[Letter]:
     for option, value, known in (
         ("--reason", reason, {letter.dead.reason for letter in found} | set(REASONS)),
-        ("--model", model, {letter.dead.model for letter in found}),
+        ("--model", model, {letter.dead.model for letter in found} | models),
     ):
         if value is not None and value not in known:
-            some = ", ".join(sorted(known)) or "there are no dead letters"
+            some = ", ".join(sorted(known)) or "none"
             raise ConfigError(option, f"there is no {option[2:]} {value!r}", f"Known are: {some}")
     return [
         letter

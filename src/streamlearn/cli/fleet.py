@@ -116,7 +116,7 @@ class Fleet:
             self._take_in(self._text, before)
             self.supervisor.restart(self._workers(), life.stop)
             if self._apis() != apis:  # one had taken over before another role gave up
-                why = self._replace_api(frozenset(self._settings.models), frozenset(), life)
+                why = self._replace_api(self._lacked(), frozenset(before.models) - frozenset(settings.models), life)
                 return False, [problem, *([] if why is None else [f"the API still runs with the refused file: {why}"])]
             return False, [problem]
         self._text, self._secrets, self._ring = text, secrets, ring
@@ -133,10 +133,13 @@ class Fleet:
         self.supervisor.watch(SETTLE_S, life.stop)
         if life.stop.is_set():
             return None
-        was = [readiness.missing() for readiness in self._readiness.values()]
-        lacked = frozenset[str]().union(*(frozenset(self._settings.models) if one is None else one for one in was))
         say("reload: a new API process takes over once it can answer as the old one can")
-        return self._replace_api(lacked, added, life)
+        return self._replace_api(self._lacked(), added, life)
+
+    def _lacked(self) -> frozenset[str]:
+        """The models that an API process which runs cannot answer for: all, where one has said nothing yet."""
+        was = [readiness.missing() for readiness in self._readiness.values()]
+        return frozenset[str]().union(*(frozenset(self._settings.models) if one is None else one for one in was))
 
     def _replace_api(self, lacked: frozenset[str], added: frozenset[str], life: Lifetime) -> str | None:
         """New API processes in the places of those that run, one after the other; why one stays, and those after it.

@@ -104,7 +104,6 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
     app.state.audit = Audit(deps.store)
     app.state.live = routes_live.live_of(app.state.shared)
-    app.state.audit = Audit(deps.store)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
     routers = (
         routes_predict, routes_events, routes_models, routes_cases, routes_inputs, routes_history, routes_versions,

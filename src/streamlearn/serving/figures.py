@@ -13,6 +13,7 @@ from typing import Any, Final
 from .. import __version__
 from ..buckets import Buckets
 from ..events import REASONS
+from ..gauges import windowed
 from ..records import Status
 from ..telemetry import Family
 from .holder import CAUSES, Holder, Slot, lag
@@ -58,7 +59,7 @@ _TEXTS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "learned_events": ("gauge", _SHARD, "Labelled events in the learner's state"),
     "pending_labels": ("gauge", _SHARD, "Features that wait for their label"),
     "early_labels": ("gauge", _SHARD, "Labels that wait for their features"),
-    "label_delay_events": ("gauge", (*_SHARD, "quantile"), "Records between features and label, of the newest labels"),
+    "label_delay_events": ("gauge", (*_SHARD, "level"), "Records between features and label, of the newest labels"),
     "window_metric": ("gauge", (*_SHARD, "metric"), "Prequential metrics over the score window"),
     "window_baseline": ("gauge", (*_SHARD, "baseline", "metric"), "The baselines' over the same window"),
     "drift_statistic": ("gauge", (*_SHARD, "detector"), "How near a detector is to its alarm, which 1 is; none during a case"),
@@ -172,16 +173,5 @@ def _counted(here: tuple[str, str], status: Status) -> Iterator[Row]:
 
 
 def _scores(here: tuple[str, str], scores: dict[str, Any]) -> Iterator[Row]:
-    for metric, value in _numbers(scores.get("window")):
-        yield "window_metric", (*here, metric), value
-    baselines = scores.get("baselines")
-    for baseline, found in baselines.items() if isinstance(baselines, dict) else ():
-        for metric, value in _numbers(found):
-            if metric.startswith("window_"):
-                yield "window_baseline", (*here, baseline, metric.removeprefix("window_")), value
-
-
-def _numbers(found: Any) -> Iterator[tuple[str, float]]:
-    for name, value in found.items() if isinstance(found, dict) else ():
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield name, float(value)
+    for baseline, metric, value in windowed(scores):
+        yield ("window_baseline", (*here, baseline, metric), value) if baseline else ("window_metric", (*here, metric), value)
