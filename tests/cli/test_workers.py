@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -58,8 +59,11 @@ class Service:
 
     def workers(self) -> dict[int, psutil.Process]:
         """The API processes, by process id."""
-        family = psutil.Process(self.process.pid).children()
-        return {one.pid: one for one in family if "--api-only" in one.cmdline()}
+        found = {}
+        for one in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):  # it has just ended
+                found |= {one.pid: one} if "--api-only" in one.cmdline() else {}
+        return found
 
     def listeners(self) -> set[int]:
         """The API processes that have answered a scrape: a file of its own tells of each."""

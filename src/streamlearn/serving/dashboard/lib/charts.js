@@ -206,7 +206,7 @@ function build(now, stage, group, self) {
               ? (u, splits, i, space, step) => splits.map((t) => tick(t, step))
               : (u, splits) => splits.map(number),
         }),
-        axis({ size, space: 34, values: (u, splits) => splits.map((value) => format(false)(value)) }),
+        axis({ size, space: 34, values: (u, splits) => splits.map(now.log ? power : (value) => format(false)(value)) }),
         axis({
           show: right,
           side: 1,
@@ -309,6 +309,13 @@ function span(low, high, zero) {
 function logSpan(low, high) {
   if (!(low > 0 && high > 0)) return [0.1, 10];
   return [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high * 1.05))];
+}
+
+/** The label of a tick of a logarithmic axis: powers of ten alone. */
+function power(value) {
+  const exponent = Math.round(Math.log10(value));
+  if (Math.abs(value / 10 ** exponent - 1) > 1e-9) return "";
+  return Math.abs(exponent) > 4 ? `1e${exponent}` : number(value);
 }
 
 /** The indices of values that no line leads to. */

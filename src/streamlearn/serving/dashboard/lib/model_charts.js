@@ -63,7 +63,7 @@ export function chartsOf(view, metric) {
       title: "Events and lag",
       unit: "events/s left, records right",
       zero: true,
-      series: [line("rate", "events/s", 1, { band: true }), line("lag", "lag", 2, { right: true, dash: [5, 3] })],
+      series: [line("rate", "events/s", 1, { band: true }), line("lag", "lag", 2, { right: true, axis: whole, dash: [5, 3] })],
     },
     freshness: {
       ...common,
@@ -76,6 +76,11 @@ export function chartsOf(view, metric) {
       ],
     },
   };
+}
+
+/** The label of a tick where there are no fractions. */
+function whole(value) {
+  return Number.isInteger(value) ? number(value) : "";
 }
 
 /** A name as words: page_hinkley → page hinkley. */

@@ -67,11 +67,15 @@ export function pastOf(model) {
       if (length > FRESH_MOST_S) fresh = [];
       fresh.push([clock(), valuesOf(doc)]);
     },
-    /** {at, empty, step_s, names, get(name) → {mean, min, max}}; what was heard since the last step is at the end. */
+    /**
+     * {at, begun, empty, step_s, names, get(name) → {mean, min, max}}; what was heard since the last step is at the end.
+     * `begun`: the first step of which anything is known, undefined when nothing is.
+     */
     view() {
       const extra = fresh.map(([at]) => at);
       return {
         at: [...base.at, ...extra],
+        begun: base.at[base.at.findIndex((at, i) => Object.values(base.series).some(({ mean }) => mean[i] !== null))],
         empty: Object.keys(base.series).length === 0,
         step_s: base.step_s,
         names: Object.keys(base.series),

@@ -91,8 +91,8 @@ export function number(x) {
 /** A share of 1 as text: 0.125 → "12.5 %"; "–" for null. */
 export function percent(x) {
   if (x === null || x === undefined || Number.isNaN(x)) return "–";
-  const value = x * 100;
-  return `${Math.abs(value) >= 10 || Number.isInteger(value) ? Math.round(value) : value.toFixed(1)} %`;
+  const value = Math.round(x * 1000) / 10;
+  return `${Number.isInteger(value) ? value : value.toFixed(1)} %`;
 }
 
 /** Keep every `since` up to date. Called once, by the shell. */

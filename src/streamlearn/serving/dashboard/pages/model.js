@@ -85,6 +85,11 @@ export async function mount(root, params, ctx) {
     stage.setAttribute("aria-busy", "true");
     try {
       await Promise.all([past.load(from, until, points(), mine.signal), readMarks(from, until)]);
+      const begun = past.view().begun;
+      if (!range.asked && begun > clock() - RANGES["5m"]) {
+        range = { key: "5m", asked: true }; // a young model: an hour would squeeze all of it into the right edge
+        return load();
+      }
       replace(problem);
       paint();
     } catch (error) {
@@ -239,7 +244,7 @@ export async function mount(root, params, ctx) {
 function rangeOf(params) {
   const [from, until] = [Number(params.from), Number(params.until)];
   if (until > from && from > 0) return { from, until };
-  return { key: params.range in RANGES ? params.range : "1h" };
+  return { key: params.range in RANGES ? params.range : "1h", asked: params.range in RANGES };
 }
 
 function link(mark) {
