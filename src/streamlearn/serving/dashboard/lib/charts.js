@@ -206,7 +206,12 @@ function build(now, stage, group, self) {
               ? (u, splits, i, space, step) => splits.map((t) => tick(t, step))
               : (u, splits) => splits.map(number),
         }),
-        axis({ size, space: 34, values: (u, splits) => splits.map(now.log ? power : (value) => format(false)(value)) }),
+        axis({
+          size,
+          space: 34,
+          grid: now.log ? { ...grid, filter: (u, splits) => powers(splits).map((label, i) => (label ? splits[i] : null)) } : grid,
+          values: (u, splits) => (now.log ? powers(splits) : splits.map((value) => format(false)(value))),
+        }),
         axis({
           show: right,
           side: 1,
@@ -311,11 +316,16 @@ function logSpan(low, high) {
   return [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high * 1.05))];
 }
 
-/** The label of a tick of a logarithmic axis: powers of ten alone. */
-function power(value) {
-  const exponent = Math.round(Math.log10(value));
-  if (Math.abs(value / 10 ** exponent - 1) > 1e-9) return "";
-  return Math.abs(exponent) > 4 ? `1e${exponent}` : number(value);
+/** The labels of a logarithmic axis: some five powers of ten; no label where uPlot wants none (null). */
+function powers(splits) {
+  const isPower = (value) => value > 0 && Math.abs(value / 10 ** Math.round(Math.log10(value)) - 1) < 1e-9;
+  const exponents = splits.map((value) => (isPower(value) ? Math.round(Math.log10(value)) : null));
+  const known = exponents.filter((exponent) => exponent !== null);
+  const every = Math.max(1, Math.ceil(known.length / 5));
+  return exponents.map((exponent) => {
+    if (exponent === null || known.indexOf(exponent) % every) return "";
+    return Math.abs(exponent) > 4 ? `1e${exponent}` : number(10 ** exponent);
+  });
 }
 
 /** The indices of values that no line leads to. */
