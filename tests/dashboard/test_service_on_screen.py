@@ -132,6 +132,22 @@ def test_a_drift_from_its_alarm_to_the_promotion(running: Any, look: Callable[..
     third.get("action-confirm").click()
     third.page.wait_for_function("() => document.querySelector('[data-testid=action-outcome]')?.dataset.state === 'done'")
     third.page.wait_for_selector("text=version 1")
+    with Client(url, api_key=KEY) as client:
+        while client.model("late").version != 1 or client.model("late").state != "steady":
+            third.page.wait_for_timeout(300)
+    third.page.reload()
+    third.page.wait_for_selector("[data-testid=action-promote]:not([aria-disabled])")
+    third.get("action-promote").click()
+    third.page.wait_for_selector("[data-testid=action-dialog] select")
+    third.get("action-reason").fill("no, the new one")
+    third.get("action-confirm").click()
+    with Client(url, api_key=KEY) as client:
+        while client.model("late").version == 1:
+            third.page.wait_for_timeout(300)
+        promoted = [one for one in client.audit(q="no, the new one", order="desc").items if one["type"] == "request"]
+    assert [(one["action"], one["by"]) for one in promoted] == [("promote", "key ops")]
+    third.page.wait_for_function("() => document.querySelector('[data-testid=action-outcome]')?.dataset.state === 'done'")
+    third.shot("promoted-again")
 
 
 def test_a_cut_wire_is_told_and_what_was_missed_is_made_up_for(running: Any, look: Callable[..., Any]) -> None:
