@@ -82,6 +82,7 @@ def run(*words: object, code: int = 0) -> Result:
 FILE = ("--label", "y", "--drop", "z")
 
 
+@pytest.mark.slow
 def test_a_drift_makes_retrains_worth_their_price(config: Path, csv: Path, tmp_path: Path) -> None:
     picture, numbers = tmp_path / "p.svg", tmp_path / "n.json"
     told = run("--plot", picture, "--json", numbers, config, "m", csv, *FILE, "--ts", "t", "--frozen", "--window", 1).stdout
@@ -110,6 +111,7 @@ def test_a_drift_makes_retrains_worth_their_price(config: Path, csv: Path, tmp_p
     assert len(picture.read_text()) > 10_000
 
 
+@pytest.mark.slow
 def test_the_recommendation_can_be_pasted(config: Path, csv: Path, tmp_path: Path) -> None:
     numbers = tmp_path / "n.json"
     told = run(config, "m", csv, *FILE, "--json", numbers, "--kappa", 30, "--kappa", 5).stdout
@@ -132,6 +134,7 @@ def test_numbers_are_compared_too(config: Path, short: Path, tmp_path: Path) -> 
     assert all(one["policies"][0]["name"] == "oracle" for one in costs)
 
 
+@pytest.mark.slow
 def test_a_part_of_the_log_is_read_where_no_file_is_given(config: Path, tmp_path: Path) -> None:
     settings = wiring.read_settings(config, {})
     rng = random.Random(3)
@@ -155,6 +158,7 @@ def test_a_part_of_the_log_is_read_where_no_file_is_given(config: Path, tmp_path
     assert any("nothing to be won by a retrain at this price" in one.stdout for one in told)
 
 
+@pytest.mark.slow
 def test_progress_is_shown_on_stderr_to_people_alone(config: Path, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = run(config, "m", short, *FILE)
     assert alone.stderr == "", "nobody watches"

@@ -366,6 +366,7 @@ def test_a_rewind_under_way_is_not_undone_by_the_guard_of_the_promotion_before(s
     assert "rollback_started" not in stage.kinds()
 
 
+@pytest.mark.slow
 def test_control_killed_at_every_turn_tells_the_same_story(make_stage: Callable[..., Any]) -> None:
     def story(kill: bool) -> list[Any]:
         stage = make_stage(trial=TRIAL)

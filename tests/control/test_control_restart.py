@@ -108,6 +108,7 @@ def test_death_at_some_writes(make_stage: Callable[..., Any], method: str, when:
         commands_once(stage)
 
 
+@pytest.mark.slow
 def test_death_at_every_turn(make_stage: Callable[..., Any]) -> None:
     whole = played(make_stage)
     stage = make_stage(trial=TRIAL)

@@ -117,6 +117,7 @@ def test_looking_early_costs_no_error_budget_and_finds_large_changes_soon() -> N
     assert max(ends[0.5]) <= looks[1]
 
 
+@pytest.mark.slow
 def test_looking_early_at_bounded_losses_costs_no_error_budget_either() -> None:
     """The test alone, on means of 20: 0.2 → 0.2 over 200 cases, and 0.2 → 0.4: found at the second look, the first that can."""
     rng, looks = np.random.default_rng(22), look_sizes(500)

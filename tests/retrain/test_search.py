@@ -318,6 +318,7 @@ def filled(tmp_path: Path, count: int) -> Callable[[], Log]:
     return open_log
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own")
 def test_in_two_workers_one_raises_and_one_hangs_and_boosting_wins(tmp_path: Path) -> None:
     open_log = filled(tmp_path, 3000)
