@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-
 from streamlearn.config_recommend import RecommendSettings
-from streamlearn.events import partition_of
 from streamlearn.recommend.recommender import Recommender
 from streamlearn.recommend.state import Interaction
+
+from streamlearn.events import partition_of
 
 from .harness import Rows, main
 from .recommend_baselines import Baseline, baselines, rank
@@ -123,7 +123,8 @@ def measure(rows: Rows, quick: bool) -> None:
 
 
 def _quality(rows: Rows, data: Data) -> None:
-    print(f"{data.name}: {len(data.ratings):,} ratings, {sum(row.good for row in data.ratings):,} of them good", file=sys.stderr)
+    good = sum(row.good for row in data.ratings)
+    print(f"{data.name}: {len(data.ratings):,} ratings, {good:,} of them good", file=sys.stderr)
     best = singles(data)
     for kind, (variant, score) in best.items():
         for name, value in zip(("NDCG@10", "HR@10", "MRR"), score.means(), strict=True):

@@ -1,4 +1,4 @@
-"""Ratings in time order as interactions: MovieTweetings, which ships with the project, and MovieLens 100k of `STREAMLEARN_DATA`.
+"""Ratings in time order as interactions: MovieTweetings, which ships with the project, MovieLens 100k of `STREAMLEARN_DATA`.
 
 A rating of 7 of 10, or of 4 of 5, and above is a good one: an interaction, "like". The others teach BiasedMF alone.
 """

@@ -199,16 +199,17 @@ def _try(state: State, case: Case, world: World, settings: ModelSettings) -> Dec
     command = {"verb": "try", "version": case.version, "trained_to": trained_to, "specs": specs}
     if apart := by_users(settings) and not case.decided:
         command |= split(state.name, case.version, settings)
+    may_equal = case.kind in NOT_WORSE or bool(case.evidence)
     numbers = {
         "k": k, "alpha": trial.alpha, "gaps": {str(shard): gap for shard, gap in gaps.items()}, "command": command,
-        "tolerance": trial.tolerance if (case.kind in NOT_WORSE or case.evidence) and not apart else 0.0,  # else it must be better
+        "tolerance": trial.tolerance if may_equal and not apart else 0.0,  # else it must be better
         "guardrails": trial.table, "slices": list(trial.slices),
     }  # fmt: skip
     why = f"version {case.version} against version {state.version} on the same events, challenger {k} since the last promotion"
     if apart:
         why = (
-            f"version {case.version} answers for {command['share']:.3g} of the users, drawn at random, and is compared with version "
-            f"{state.version} by what they do, challenger {k} since the last promotion"
+            f"version {case.version} answers for {command['share']:.3g} of the users, drawn at random, and is compared with "
+            f"version {state.version} by what they do, challenger {k} since the last promotion"
         )
     if case.decided:
         why = f"version {case.version} is brought beside version {state.version}, to be promoted without a trial"
