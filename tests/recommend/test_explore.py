@@ -76,7 +76,9 @@ def test_epsilon_greedy_shows_items_as_often_as_it_says() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.floats(0, 1), st.integers(0, 1000))
-def test_an_epsilon_slate_has_no_item_twice_and_propensities_within_bounds(size: int, k: int, epsilon: float, seed: int) -> None:
+def test_an_epsilon_slate_has_no_item_twice_and_propensities_within_bounds(
+    size: int, k: int, epsilon: float, seed: int
+) -> None:
     shown, chances = epsilon_greedy(size, k, epsilon, random.Random(seed))
     assert len(shown) == len(set(shown)) == len(chances) == min(size, k)
     assert all(0 < chance <= 1 + 1e-12 for chance in chances)

@@ -17,7 +17,9 @@ HERE = __name__
 
 
 def logistic(learning_rate: float = 0.02) -> base.Classifier:
-    return preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.AdaGrad(learning_rate), SoftLog(), intercept_lr=0.02)
+    return preprocessing.StandardScaler() | linear_model.LogisticRegression(
+        optim.AdaGrad(learning_rate), SoftLog(), intercept_lr=0.02
+    )
 
 
 def gaussian() -> base.Classifier:
@@ -57,7 +59,9 @@ def test_the_numbers_are_river_s_own(loss: SoftLog) -> None:
     told = [river.predict_proba_one(as_dict(row))[True] for row in f]
     assert ranker.score(f) == pytest.approx(told, abs=1e-6)
     assert ranker.linear is not None
-    assert ranker.linear.weights == pytest.approx([river["LogisticRegression"].weights[name] for name in NAMES], rel=1e-9, abs=1e-12)
+    assert ranker.linear.weights == pytest.approx(
+        [river["LogisticRegression"].weights[name] for name in NAMES], rel=1e-9, abs=1e-12
+    )
     assert np.ptp(ranker.score(f)) > 0.3
 
 
@@ -84,7 +88,9 @@ def test_what_is_preferred_comes_first() -> None:
         f = rows(10, turn)
         best = int(f[:, 1].argmax())
         ranker.prefer(f, best, [row for row in range(10) if row != best])
-    ranks = [int((ranker.logits(f) > ranker.logits(f)[f[:, 1].argmax()]).sum()) for f in (rows(10, seed) for seed in range(900, 950))]
+    ranks = [
+        int((ranker.logits(f) > ranker.logits(f)[f[:, 1].argmax()]).sum()) for f in (rows(10, seed) for seed in range(900, 950))
+    ]
     assert np.mean(ranks) < 0.2
 
 

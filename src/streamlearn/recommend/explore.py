@@ -67,8 +67,8 @@ def epsilon_propensities(size: int, epsilon: float, shown: list[int]) -> Floats:
 def thompson(means: Floats, deviations: Floats, k: int, draw: random.Random) -> Slots:
     """Each of the first `REACH * k` draws its score from its own normal; the k best draws are shown, best first.
 
-    `means` float64[n], never rising (a mean that does is brought down to the one before: the order is what the rules made of the
-    scores), and `deviations` float64[n] > 0, of which none counts for less than `NARROWEST` of the widest.
+    `means` float64[n], never rising (a mean that does is brought down to the one before: the order is what the rules made of
+    the scores), and `deviations` float64[n] > 0, of which none counts for less than `NARROWEST` of the widest.
     """
     size = min(len(means), REACH * k)
     if not size:

@@ -146,11 +146,11 @@ class Ranker:
                     "write learning_rate or l2, or name package.module:function"
                 ) from None
         elif at_once:
-            raise ModelError(f"{pipeline}: labels = \"at_once\" needs the pipeline 'logistic'; write it, or labels = \"wait\"")
+            raise ModelError(f'{pipeline}: labels = "at_once" needs the pipeline \'logistic\'; write it, or labels = "wait"')
         elif ":" not in pipeline:
             raise ModelError(
-                f"there is no recipe {pipeline!r} for recommend; write logistic, or package.module:function that returns a river "
-                "binary classifier"
+                f"there is no recipe {pipeline!r} for recommend; write logistic, or package.module:function that returns a "
+                "river binary classifier"
             )
         else:
             self.classifier = _imported(pipeline, given, seed)
@@ -187,7 +187,9 @@ class Ranker:
         """What to rank by, float64[n] for the rows of f [n, features]."""
         if self.linear is not None:
             return self.linear.logits(f)
-        chances = [self.classifier.predict_proba_one(dict(zip(self.names, row, strict=True))).get(True, 0.0) for row in f.tolist()]
+        chances = [
+            self.classifier.predict_proba_one(dict(zip(self.names, row, strict=True))).get(True, 0.0) for row in f.tolist()
+        ]
         return np.array([_logit(chance) for chance in chances])
 
     def score(self, f: Matrix) -> Matrix:
@@ -241,15 +243,17 @@ def _plain(value: Any, depth: int = 0) -> Any:
 def _imported(path: str, params: Mapping[str, Any], seed: int) -> Any:
     function = find(path, "function")
     if not callable(function):
-        raise ModelError(f"{path} is a {type(function).__name__}, not a function; name a function that returns a river classifier")
+        raise ModelError(
+            f"{path} is a {type(function).__name__}, not a function; name a function that returns a river classifier"
+        )
     arguments = dict(params)
     if "seed" in inspect.signature(function).parameters:
         arguments.setdefault("seed", seed)
     classifier = call(path, function, arguments)
     if isinstance(classifier, type) or not isinstance(classifier, base.Classifier):
         raise ModelError(
-            f"{path} returned a {type(classifier).__name__}, but a recommend model ranks by a river binary classifier; return one, "
-            "such as StandardScaler() | LogisticRegression()"
+            f"{path} returned a {type(classifier).__name__}, but a recommend model ranks by a river binary classifier; "
+            "return one, such as StandardScaler() | LogisticRegression()"
         )
     return classifier
 

@@ -1,15 +1,14 @@
-"""What may stand in a slate, and what may not stand beside what: filters, caps, diversity. Pure functions over rows in order."""
+"""What may stand in a slate, and what may not stand beside what: filters, caps, diversity. Pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-RELAXED: Final = ("diversity", "caps", "seen")  # the order in which rules give way before a slate is left short
 
 
 def parts(value: Any, separator: str) -> tuple[Any, ...]:
@@ -79,7 +78,7 @@ def likeness(tokens: Sequence[frozenset[Any]], vectors: NDArray[np.float32] | No
     Where either of two has no tokens, by the cosine of their factors (`vectors` [n, d]), negative ones counting as 0.
     """
     n = len(tokens)
-    vocabulary = {token: at for at, token in enumerate(dict.fromkeys(token for own in tokens for token in sorted(own, key=repr)))}
+    vocabulary = {token: at for at, token in enumerate(dict.fromkeys(token for own in tokens for token in own))}
     hot = np.zeros((n, max(1, len(vocabulary))))
     for row, own in enumerate(tokens):
         hot[row, [vocabulary[token] for token in own]] = 1.0
