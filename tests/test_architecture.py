@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("testing_group", "testing_store"),
     ("log.sqlite", "log.kafka", "store.sqlite", "store.redis"),
     ("serving", "control", "learning.worker"),
-    ("retrain", "drift"),
+    ("retrain", "drift", "recommend"),
     ("learning",),
     ("client", "telemetry", "store", "log", "history", "apikeys"),
     ("records", "wire", "lineage", "gauges"),
