@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -43,3 +44,13 @@ def instant(text: str | None, field: str) -> float | None:
     except EventError as error:
         detail = f"{field}: {error.detail}, nor Unix seconds; a + in it is written %2B"
         raise ProblemError("rejected", detail, {"field": field}) from None
+
+
+def stretch(query: Mapping[str, str], now: float, length_s: float) -> tuple[float, float]:
+    """A query's `since` and `until`, Unix seconds; by default `length_s` long, and up to `now`. Raises ProblemError."""
+    since, until = instant(query.get("since"), "since"), instant(query.get("until"), "until")
+    until = now if until is None else until
+    since = until - length_s if since is None else since
+    if since >= until:
+        raise ProblemError("rejected", "since: it is not before until; write an earlier time", {"field": "since"})
+    return since, until

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from .. import wire
 from . import openapi
 from .deps import shared
-from .documents import MODEL_NAME, documents, instant, json_answer
+from .documents import MODEL_NAME, documents, instant, json_answer, stretch
 from .examples import FLEET, HISTORY
 from .fleet import fleet
 from .pasts import read_series
@@ -75,18 +75,15 @@ async def get_fleet(request: Request) -> Response:
 async def get_history(request: Request) -> Response:
     hub, name, query = shared(request), request.path_params["model"], request.query_params
     hub.holder.shards(name)
-    since, until, at = (instant(query.get(field), field) for field in ("since", "until", "at"))
-    points, names = _points(query.get("points")), _names(query.get("series"))
     now = hub.deps.clock()
-    end = now if until is None else until
-    begin = end - HOUR_S if since is None else since
-    if begin >= end:
-        raise ProblemError("rejected", "since: it is not before until; write an earlier time", {"field": "since"})
+    begin, end = stretch(query, now, HOUR_S)
+    at = instant(query.get("at"), "at")
+    points, names = _points(query.get("points")), _names(query.get("series"))
     found = await documents(hub, "history", [name])
     items: list[dict[str, Any]] = found[0]["items"] if found else []
     if at is not None:
         return json_answer({"model": name, "items": [one for one in items if _served(one, at, math.nextafter(at, math.inf))]})
-    if since is not None or until is not None:
+    if "since" in query or "until" in query:
         items = [one for one in items if _served(one, begin, end)]
     settings = hub.deps.settings.history
     series = await asyncio.to_thread(read_series, hub.deps.store, settings, name, begin, end, points, names, now)

@@ -13,12 +13,11 @@ from starlette.responses import Response
 from ..errors import LogError
 from . import openapi
 from .deps import shared
-from .documents import MODEL_NAME, documents, instant, json_answer
+from .documents import MODEL_NAME, documents, json_answer, stretch
 from .examples_pages import FEATURES, LABELS
 from .features import POINTS, PREFIX, features_view
 from .labels import labels_view, newest_dead
 from .pasts import read_series
-from .problems import ProblemError
 
 DAY_S: Final = 86_400.0
 logger = logging.getLogger(__name__)
@@ -55,11 +54,7 @@ async def get_features(request: Request) -> Response:
     hub, name, query = shared(request), request.path_params["model"], request.query_params
     hub.holder.shards(name)
     now = hub.deps.clock()
-    until = instant(query.get("until"), "until") or now
-    since = instant(query.get("since"), "since")
-    since = until - DAY_S if since is None else since
-    if since >= until:
-        raise ProblemError("rejected", "since: it is not before until; write an earlier time", {"field": "since"})
+    since, until = stretch(query, now, DAY_S)
     settings, found = hub.deps.settings, await documents(hub, "features", [name])
     series = await asyncio.to_thread(
         read_series, hub.deps.store, settings.history, name, since, until, POINTS, [f"{PREFIX}*"], now
