@@ -1,1 +1,1 @@
-"""Recommendations: where candidates come from, how they are ranked, and the slate that is shown. A pure library."""
+"""Recommending: candidates from several sources, their ranking, slates. A pure library: no clock, no log, no store."""
