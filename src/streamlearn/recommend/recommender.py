@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config_recommend import RecommendSettings
+from ..events import Features as Fields
 from . import rules
+from .candidates import Candidates, Search
 from .fallback import fill
 from .features import Features
 from .ranker import DEFAULT, Ranker, sigmoid
 from .slates import Chosen, Slate, arrange, expose, source_of
-from .state import Ask, Candidates, Interaction, Search, State
+from .state import Ask, Interaction, State
 from .tables import Rows
 
 REASONS: Final = 10  # features named by explain, at most
@@ -115,16 +117,16 @@ class Recommender:
         self.state.observe(i)
 
     def features_of(
-        self, user: str | None, context: Mapping[str, Any], ts: float, items: Sequence[str]
+        self, user: str | None, context: Fields, ts: float, items: Sequence[str]
     ) -> list[list[float] | None]:
         """The rows of ranking features of items as they are now, to be kept until it is known what became of a slate that
         another made; None for an item that is not known."""
         candidates = self.state.candidates_of(items, user, context, ts)
-        rows = dict(zip(candidates.rows.tolist(), self._matrix(candidates, user, context, ts).tolist(), strict=True))
+        rows = dict(zip(candidates.rows.tolist(), self._matrix(candidates, user, ts).tolist(), strict=True))
         return [rows.get(self.state.item_ids.row_of(item)) for item in items]
 
     def learn_shown(
-        self, user: str | None, context: Mapping[str, Any], ts: float, shown: Sequence[ShownItem], rewards: Sequence[float]
+        self, user: str | None, context: Fields, ts: float, shown: Sequence[ShownItem], rewards: Sequence[float]
     ) -> None:
         """A slate that is closed: what each item earned, as the sum of its actions' weights.
 
@@ -137,11 +139,11 @@ class Recommender:
         self._shown, self._earned = self._shown + len(worth), self._earned + sum(worth)
         self.state.shown([one.item for one in shown], worth, user)
 
-    def learn_emitted(self, user: str | None, context: Mapping[str, Any], ts: float, shown: Sequence[ShownItem]) -> None:
+    def learn_emitted(self, user: str | None, context: Fields, ts: float, shown: Sequence[ShownItem]) -> None:
         """A slate that is shown just now, with labels = "at_once": as if nothing will be taken, which `learn_clicked` mends."""
         self.learn_shown(user, context, ts, shown, [0.0] * len(shown))
 
-    def learn_clicked(self, user: str | None, context: Mapping[str, Any], ts: float, shown: ShownItem, reward: float) -> None:
+    def learn_clicked(self, user: str | None, context: Fields, ts: float, shown: ShownItem, reward: float) -> None:
         """One item of an emitted slate earned this much, with labels = "at_once"."""
         for f in self._rows(user, context, ts, [shown]):
             if f is not None:
@@ -153,14 +155,14 @@ class Recommender:
                 table.cells["reward"][row] += self.settings.reward(reward)
                 table.touch(row)
 
-    def set_item(self, item: str, fields: Mapping[str, Any], ts: float) -> None:
+    def set_item(self, item: str, fields: Fields, ts: float) -> None:
         """Fields merge over the known ones, None takes one away; `available` False takes the item out of answers."""
         self.state.set_item(item, fields, ts)
 
     def delete_item(self, item: str) -> None:
         self.state.delete_item(item)
 
-    def set_user(self, user: str, fields: Mapping[str, Any], ts: float) -> None:
+    def set_user(self, user: str, fields: Fields, ts: float) -> None:
         self.state.set_user(user, fields, ts)
 
     def adopt(self, former: Recommender) -> None:
@@ -215,7 +217,7 @@ class Recommender:
     # The stages
 
     def _matrix(
-        self, candidates: Candidates, user: str | None, context: Mapping[str, Any], ts: float, shown: bool = False
+        self, candidates: Candidates, user: str | None, context: Fields, ts: float, shown: bool = False
     ) -> Matrix:
         reward = self._earned / self._shown if self._shown else 0.0
         return self._features.matrix(self.state, candidates, user, ts, reward, shown)
@@ -224,12 +226,12 @@ class Recommender:
         self,
         candidates: Candidates,
         user: str | None,
-        context: Mapping[str, Any],
+        context: Fields,
         ts: float,
         of: Interaction | None,
         shown: bool = False,
     ) -> _Stage:
-        f = self._matrix(candidates, user, context, ts, shown)
+        f = self._matrix(candidates, user, ts, shown)
         logits = self.ranker.logits(f) if len(f) else np.empty(0)
         return _Stage(of, candidates, f, logits)
 
@@ -253,7 +255,7 @@ class Recommender:
         worse = np.minimum(np.searchsorted(upto, drawn, side="right"), np.flatnonzero(chances)[-1])
         self.ranker.prefer(stage.f, at, worse.tolist(), min(i.weight / self.settings.scale, 1.0))
 
-    def _rows(self, user: str | None, context: Mapping[str, Any], ts: float, shown: Sequence[ShownItem]) -> list[Matrix | None]:
+    def _rows(self, user: str | None, context: Fields, ts: float, shown: Sequence[ShownItem]) -> list[Matrix | None]:
         size = len(self.feature_names)
         served = [one.f if one.f is not None and len(one.f) == size else None for one in shown]
         lacking = [one.item for one, f in zip(shown, served, strict=True) if f is None]
