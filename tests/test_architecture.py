@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config", "events", "keys"),
     (
         "config_errors", "config_trial", "config_retrain", "config_recommend", "config_serve", "config_history",
-        "config_notify", "importpath", "sqlitefile",
+        "config_notify", "importpath", "items", "sqlitefile",
     ),
     ("errors", "config_fields", "logs", "buckets", "wire_fleet"),
 )
