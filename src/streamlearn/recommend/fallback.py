@@ -25,7 +25,7 @@ def fill(
     Ends after FEW of each kind, unless the slate would be `empty`.
     """
     found: dict[int, str] = {}
-    for row, kind in _kinds(state, hidden, ts, len(state.items) if empty else FEW):
+    for row, kind in _kinds(state, hidden, len(state.items) if empty else FEW):
         if len(found) >= wanted:
             break
         if row not in found and fits(row):
@@ -33,8 +33,8 @@ def fill(
     return list(found.items())
 
 
-def _kinds(state: State, hidden: Bools, ts: float, limit: int) -> Iterator[tuple[int, str]]:
-    for row in state.popular.leaders(MAIN, ts, hidden, FEW).tolist():
+def _kinds(state: State, hidden: Bools, limit: int) -> Iterator[tuple[int, str]]:
+    for row in state.popular.leaders(MAIN, hidden, FEW).tolist():
         yield row, "popular"
     left = np.flatnonzero(~hidden).astype(np.int32)
     yield from ((row, "recent") for row in _latest(state, left[state.items.raw["liked"][left] > 0], limit).tolist())

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config_recommend import SOURCES, RecommendSettings
+from .candidates import Candidates
 from .popular import half_lives
-from .state import Candidates, State
+from .state import State
 from .tables import Rows
 
 HOUR_S: Final = 3600.0

@@ -185,7 +185,7 @@ class State:
         unknown = tuple(name for name, row in zip(items, rows.tolist(), strict=True) if row < 0)
         rows = np.unique(rows[rows >= 0])
         found = self.sources.given(rows[self.available(rows)], self._person(user, context), ts)
-        return Candidates(found.rows, found.scores, found.named, unknown)  # its length is not that of a tuple
+        return Candidates(found.rows, found.scores, found.named, found.more, unknown)  # its length is not that of a tuple
 
     def similar(self, name: str, k: int) -> list[tuple[str, float]]:
         """The available items most like this one, at most `k`, and how much, in [0, 1].
