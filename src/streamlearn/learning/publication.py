@@ -15,8 +15,8 @@ NO_CANARY: Final = -1
 
 
 def standing(learner: Learner) -> Standing:
-    """What a publication is made anew for: labelled events, version, the canary's step, and what taught beside them."""
-    return learner.n, learner.version, NO_CANARY if learner.canary is None else learner.canary.step, learner.taught
+    """What a publication is made anew for: labelled events, version, what taught beside events, and the canary's step."""
+    return learner.n, learner.version, learner.taught, NO_CANARY if learner.canary is None else learner.canary.step
 
 
 def stands_still(learner: Learner, published: Standing) -> bool:
