@@ -24,12 +24,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("serving", "control", "learning.worker"),
     ("retrain", "drift"),
     ("learning",),
+    ("recommend",),
     ("client", "telemetry", "store", "log", "history", "apikeys"),
     ("records", "wire", "lineage", "gauges"),
     ("config", "events", "keys"),
     (
-        "config_errors", "config_trial", "config_retrain", "config_serve", "config_history", "config_notify", "importpath",
-        "sqlitefile",
+        "config_errors", "config_trial", "config_retrain", "config_recommend", "config_serve", "config_history",
+        "config_notify", "importpath", "items", "sqlitefile",
     ),
     ("errors", "config_fields", "logs", "buckets", "wire_fleet"),
 )

@@ -98,6 +98,9 @@ class Join:
         if len(record.value) > self._max_bytes:
             raise _too_large(record, self._max_bytes)
         event = decode_event(record.value)
+        if event.action is not None and event.action[:1] == "$":  # a record of an item or a user is for models that recommend
+            self._count("ignored")
+            return
         ts = self._check(event, record)
         x, y, id = event.x, event.y, event.id
         label = None if y is None else self._handler.label(y)
@@ -228,6 +231,9 @@ class Join:
             raise _too_large(record, self._max_bytes)
         prediction = decode_prediction(record.value)
         ts = self._check(prediction, record)
+        if prediction.items is not None:  # a slate, which a model that recommends has served
+            self._count("ignored")
+            return
         id = prediction.id
         x, types = (None, {}) if prediction.x is None else self._handler.check(prediction.x)
         if prediction.ts is not None:
