@@ -1,4 +1,4 @@
-"""What every question to a model has in common: how its body is read and decoded, its time judged, and who is there to answer."""
+"""What every question to a model has in common: how its body is read, its time judged, and who is there to answer."""
 
 from __future__ import annotations
 

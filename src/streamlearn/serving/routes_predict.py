@@ -75,7 +75,7 @@ class Predictor:
                 model.stream, count(name, "queued"), count(name, "dropped"), count(name, "off"), role(name, "champion"),
                 role(name, "challenger"), role(name, "fallback"), shared.metrics.answering.labels(name),
             )
-            for name, model in settings.models.items()
+            for name, model in settings.models.items() if name not in self._recommending
         }
 
     def require(self, model: str) -> None:
