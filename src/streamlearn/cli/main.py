@@ -22,6 +22,7 @@ from . import (
     models,
     notify,
     policy_bench,
+    recommend,
     reload,
     rewind,
     roles,
@@ -118,6 +119,7 @@ app.command()(roles.learn)
 app.command()(roles.control)
 app.command()(send)
 app.command()(status.status)
+app.command()(recommend.recommend)
 app.command()(healthy.healthy)
 app.command()(check.check)
 app.command()(verify.verify)
