@@ -84,5 +84,5 @@ def test_nothing_to_show_is_said_and_exits_1(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("text", ["category", "=shoes", ""])
 def test_what_is_no_pair_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no NAME=VALUE. Write --where category=shoes"):
+    with pytest.raises(ConfigError, match=r"is no NAME=VALUE\. Write --where category=shoes"):
         recommend.pairs("--where", [text])

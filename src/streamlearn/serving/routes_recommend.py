@@ -103,8 +103,8 @@ async def get_recommend(request: Request) -> Response:
 @router.post(
     "/v1/rank/{model}",
     summary="Order one's own candidates",
-    description="The items that are sent, in the order in which to show them: all of them, or the first k. Those that the "
-    "model does not know are told as unknown",
+    description="The items that are sent, in the order in which to show them: all of them, or the first k; also those that the "
+    "user has acted on, unless seen is true. Those that the model does not know are told as unknown",
     response_class=Response,
     openapi_extra=openapi.operation(
         parameters=[_MODEL],
