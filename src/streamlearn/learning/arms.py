@@ -39,7 +39,7 @@ class Arms(msgspec.Struct, array_like=True):
     """The arms of one trial. `trial` is the seq of the command that began it, `size` the users of either arm in a block.
 
     Slates of offset `since` and later count, `impressions` of them for each user, or as many as closed within `patience`
-    seconds after the first. `n`, `champion` and `challenger`: pairs of users in closed blocks, and each side's loss, 1 − reward.
+    seconds after the first. `n`, `champion` and `challenger`: pairs of users in closed blocks and their losses, 1 − reward.
     """
 
     trial: int

@@ -73,7 +73,7 @@ class Scores:
         """Every score, as JSON-able values, None where undefined; rows not yet folded count.
 
         n; cumulative, window, fading: accuracy, kappa, roc_auc, log_loss, brier (multiclass without roc_auc and brier) | mae,
-        rmse, r2 | hit_rate, ndcg, mrr; cumulative also calibration_error (not of a recommender); baselines (no_change, majority):
+        rmse, r2 | hit_rate, ndcg, mrr; cumulative also calibration_error (no recommender's); baselines (no_change, majority):
         the cumulative ones of these that need no probability, and window_accuracy | window_mae | window_ndcg; calibration: used
         bins with low, high, count, predicted, observed. Of a recommender also impressions: n, reward and click_rate, in all and
         of the window, fading_reward, calibration_error.
