@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("recommend",),
     ("client", "telemetry", "store", "log", "history", "apikeys"),
     ("records", "wire", "lineage", "gauges"),
+    ("wire_recommend",),
     ("config", "events", "keys"),
     (
         "config_errors", "config_trial", "config_retrain", "config_recommend", "config_serve", "config_history",

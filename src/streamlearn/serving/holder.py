@@ -20,7 +20,7 @@ import msgspec
 
 from ..config import Settings
 from ..errors import CodecError, LogError, StoreError, StreamlearnError
-from ..events import Features, Position, partition_of
+from ..events import Features, Position, partition_of, unit_of
 from ..keys import KeyRing
 from ..lineage import told
 from ..logs import named
@@ -42,12 +42,16 @@ _log = logging.getLogger(__name__)
 
 
 class Challenger(NamedTuple):
-    """The version in a canary: it answers for the keys whose `events.unit_of` (salt, key) lies below `share`."""
+    """The version beside the champion: it answers for the keys whose `events.unit_of` (salt, key) lies below `share`."""
 
     answer: Callable[[Features], Answer]
     version: int
     share: float
     salt: str
+    model: Any = None
+
+    def answers_for(self, key: str | None) -> bool:
+        return key is not None and unit_of(self.salt, key) < self.share
 
 
 class Served(NamedTuple):
@@ -268,8 +272,8 @@ class Holder:
             return None
         part = sealed.part("challenger")
         try:
-            answer = pickle.loads(part).answer
-            return Challenger(answer, int(canary["version"]), float(canary["share"]), str(canary["salt"]))
+            model = pickle.loads(part)
+            return Challenger(model.answer, int(canary["version"]), float(canary["share"]), str(canary["salt"]), model)
         except Exception as error:
             self._metrics.publications.labels(slot.model, "no challenger").inc()
             why = "the challenger of the canary does not load, and the champion answers for all"

@@ -18,6 +18,10 @@ REMEMBERED: Final = 200  # characters: whoever asks for longer paths must not fi
 TABLE: Final[tuple[tuple[str, str, str], ...]] = (
     ("POST", "/v1/predict/{model}", "predict"),
     ("POST", "/v1/predict/{model}/batch", "predict"),
+    ("POST", "/v1/recommend/{model}", "predict"),
+    ("GET", "/v1/recommend/{model}", "predict"),
+    ("POST", "/v1/rank/{model}", "predict"),
+    ("GET", "/v1/similar/{model}/{item:path}", "predict"),
     ("POST", "/v1/events", "write"),
     ("GET", "/v1/session", OPEN),
     ("POST", "/v1/session", OPEN),
