@@ -30,14 +30,14 @@ class Table:
 
     `raw[name]` is a column's whole array, (capacity,) or (capacity, width), and is replaced when the table grows; so is
     `cells[name]`, a memoryview of a column of width 1, by which a single value is read and written fastest. Who writes a row
-    says so by `touch`.
+    in them says so by `touch`.
     """
 
     def __init__(self, columns: Mapping[str, Column], ragged: Sequence[str] = ()) -> None:
         self.columns = dict(columns)
         self.ragged = tuple(ragged)
         self.raw: dict[str, Array] = {}
-        self.cells: dict[str, memoryview] = {}
+        self.cells: dict[str, Any] = {}
         self._bytes: dict[str, list[bytes]] = {name: [] for name in ragged}
         self._filled = [(name, column.fill) for name, column in columns.items() if column.fill]
         self._n = 0

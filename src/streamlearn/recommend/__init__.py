@@ -1,0 +1,1 @@
+"""Recommending: candidates from several sources, their ranking, slates. A pure library: no clock, no log, no store."""
