@@ -229,6 +229,15 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
         read(file)
 
 
+def test_rows_know_their_lines(tmp_path: Path) -> None:
+    csv, lines = tmp_path / "a.csv", tmp_path / "a.ndjson"
+    csv.write_text('a,b\n1,2\n\n3,"x\ny"\n4\n')
+    lines.write_text('{"x": {"a": 1}}\n\n[1]\n{"x": {"a": 2}}\n')
+    for path, expected in ((csv, [(1, 2), (2, 5), (3, 6)]), (lines, [(1, 1), (2, 3), (3, 4)])):
+        source = Source(path, Mapped(), "s")
+        assert [(number, source.line) for number, _ in source] == expected
+
+
 def test_progress_goes_from_nothing_to_all(tmp_path: Path) -> None:
     content = "v\n" + "".join(f"{n}\n" for n in range(50_000))
     for name, file in (

@@ -21,6 +21,7 @@ from . import (
     keys,
     models,
     notify,
+    off_policy,
     policy_bench,
     reload,
     rewind,
@@ -123,6 +124,7 @@ app.command()(check.check)
 app.command()(verify.verify)
 app.command()(drift_bench.drift_bench)
 app.command()(policy_bench.policy_bench)
+app.command()(off_policy.off_policy)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(dead_letters.app, name="dead-letters")

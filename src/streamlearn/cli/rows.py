@@ -56,7 +56,10 @@ class Mapped(NamedTuple):
 
 
 class Source:
-    """A file's events in order, each with its row number from 1; `done` of `total` tells how far it was read."""
+    """A file's events in order, each with its row number from 1; `done` of `total` tells how far it was read.
+
+    `line` is the line of the file on which the row that was given last ends; 0 in a Parquet file, which has none.
+    """
 
     def __init__(self, path: Path, mapped: Mapped, stream: str | None, delimiter: str = ",") -> None:
         self.path, self.mapped, self.stream, self.delimiter = path, mapped, stream, delimiter
@@ -65,6 +68,7 @@ class Source:
             raise ConfigError("--stream", "is missing", "Name the stream that the rows belong to")
         self.name = fingerprint(path)
         self.total = path.stat().st_size
+        self.line = 0
         self._done: Callable[[], int] = lambda: 0
 
     @property
@@ -101,8 +105,10 @@ class Source:
                 except StopIteration:
                     return
                 except csv.Error as error:
+                    self.line = reader.line_num
                     yield EventError("malformed", "$", f"not CSV: {error}")
                     continue
+                self.line = reader.line_num
                 if not cells:
                     continue
                 if len(cells) != len(header):
@@ -129,7 +135,7 @@ class Source:
     def _ndjson(self) -> Iterator[Row | EventError]:
         flat = bool(self.mapped.named())
         with self._open() as file:
-            for line in file:
+            for self.line, line in enumerate(file, 1):
                 if not line.strip():
                     continue
                 try:
