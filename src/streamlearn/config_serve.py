@@ -57,11 +57,11 @@ class LimitSettings(BaseModel):
 
 def wrong_shop(tree: Mapping[str, Any]) -> Iterator[ConfigError]:
     """A shop over what is no model that recommends."""
-    serve, models = tree.get("serve"), tree.get("models")
-    name = serve.get("shop") if isinstance(serve, dict) else None
+    serve, models = ({} if not isinstance(table := tree.get(kind), Mapping) else table for kind in ("serve", "models"))
+    name = serve.get("shop")
     if not isinstance(name, str) or not name:
         return
-    tasks = {one: model.get("task") for one, model in models.items() if isinstance(model, dict)} if isinstance(models, dict) else {}
+    tasks = {one: model.get("task") for one, model in models.items() if isinstance(model, Mapping)}
     if tasks.get(name) == "recommend":
         return
     what = f"the task of model {name!r} is {tasks[name]!r}" if name in tasks else f"there is no model {name!r}"
