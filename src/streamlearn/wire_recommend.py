@@ -1,10 +1,19 @@
-"""What the HTTP API takes and gives about recommendations, see `wire`. Nothing here does anything."""
+"""What the HTTP API takes and gives about recommendations, see `wire`, and how a question's values are written as text."""
 
 from __future__ import annotations
 
 import msgspec
 
 from .events import Features, Position, Scalar
+
+
+def scalar_of(text: str) -> Scalar:
+    """A number, a boolean or null as JSON writes it, else the text; in quotes, also a text that would be one of these."""
+    try:
+        value: Scalar = msgspec.json.decode(text, type=Scalar)
+    except msgspec.DecodeError:
+        return text
+    return value
 
 
 class RecommendAsk(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):

@@ -38,8 +38,8 @@ class Side(msgspec.Struct, array_like=True):
 class Arms(msgspec.Struct, array_like=True):
     """The arms of one trial. `trial` is the seq of the command that began it, `size` the users of either arm in a block.
 
-    Slates of offset `since` and later count, `impressions` of them for each user, or as many as closed within `patience` seconds
-    after the first. `n`, `champion` and `challenger` are pairs of users in closed blocks and each side's loss, 1 − reward.
+    Slates of offset `since` and later count, `impressions` of them for each user, or as many as closed within `patience`
+    seconds after the first. `n`, `champion` and `challenger`: pairs of users in closed blocks and their losses, 1 − reward.
     """
 
     trial: int
@@ -59,7 +59,9 @@ class Arms(msgspec.Struct, array_like=True):
     sides: tuple[Side, Side] = msgspec.field(default_factory=lambda: (Side(), Side()))
 
     @staticmethod
-    def of(command: Command, model: ModelSettings, versions: tuple[int, int], size: int, since: int) -> tuple[Arms, Canary] | None:
+    def of(
+        command: Command, model: ModelSettings, versions: tuple[int, int], size: int, since: int
+    ) -> tuple[Arms, Canary] | None:
         """The arms that a command makes and the canary by which the challenger answers; None when it has no share.
 
         Raises Refusal for a share outside (0, 1).

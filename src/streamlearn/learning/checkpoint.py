@@ -20,6 +20,7 @@ from ..errors import Corrupt, Unexpected
 from ..keys import KeyRing
 from ..store.codec import open_blob
 from . import pickling
+from .arms import Arms
 from .baselines import Baselines
 from .canary import Canary
 from .course import Course
@@ -27,10 +28,10 @@ from .digest import digest as digest_of
 from .inorder import InOrder
 from .learner import DELAYS, Learner
 from .loss import Loss, Scaled, make_loss
-from .model import Model
 from .paired import PairedBlocks
 from .pending import Join
 from .protocols import WatchMaker
+from .recommending import AnyModel
 from .scores import Scores
 from .waiting import JoinState
 
@@ -63,6 +64,8 @@ class _Rest(msgspec.Struct):
     canary: Canary | None = None
     course: Course = msgspec.field(default_factory=Course)
     waits: list[float] = []
+    arms: Arms | None = None
+    taught: int = 0
 
 
 def parts(learner: Learner) -> dict[str, bytes]:
@@ -113,14 +116,14 @@ def _restore(learner: Learner, kept: Mapping[str, bytes], rest: _Rest, watches: 
         learner.loss = rest.scale
     learner.watch = watches.restore(learner.settings.drift, learner.loss.kind, kept["watch"])
     for name in _MODELS:
-        model: Model | None = pickle.loads(kept[name]) if name in kept else None
+        model: AnyModel | None = pickle.loads(kept[name]) if name in kept else None
         if model is not None:
             model.bound(learner.limits, learner.settings)
         setattr(learner, name, model)
     for name in (
         "version", "shadow_version", "parked_version", "shadow_was_champion", "blocks", "baselines", "in_order",
         "held", "held_from", "held_ranges", "n", "odd_in_a_row", "signal_seq", "last_command", "outcomes", "canary",
-        "course",
+        "course", "arms", "taught",
     ):  # fmt: skip
         setattr(learner, name, getattr(rest, name))
     learner.held_join = kept.get("held_join")
@@ -140,7 +143,7 @@ def digest(learner: Learner) -> str:
     """SHA-256 over the learner's named values: weights, counts, scores, waiting events, position."""
     total = hashlib.sha256()
     for name in _MODELS:
-        model: Model | None = getattr(learner, name)
+        model: AnyModel | None = getattr(learner, name)
         values = None if model is None else (model.estimator, model.types, model.label_type)
         total.update(f"{name}:{digest_of(values)}\n".encode())
     total.update(f"watch:{digest_of(learner.watch)}\n".encode())
@@ -175,6 +178,8 @@ def _rest(learner: Learner) -> bytes:
             learner.canary,
             learner.course,
             list(learner.waits),
+            learner.arms,
+            learner.taught,
         )
     )
 

@@ -52,7 +52,7 @@ class DelayCurve(msgspec.Struct, array_like=True):
         """JSON-able; `waiting` are (delay, age) of slates that still wait.
 
         impressions; clicked: the estimated share of slates with a click within the window; curve: [seconds, share of all such
-        clicks that come within so many]; p50_s, p90_s, p99_s: the ends of the bins that reach those shares. None without clicks.
+        clicks that come within so many]; p50_s, p90_s, p99_s: the ends of the bins that reach those shares, None without any.
         """
         clicked, unclicked = list(self.clicked), list(self.unclicked)
         for delay, age in waiting:

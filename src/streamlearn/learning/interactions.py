@@ -5,20 +5,21 @@ As `pending` does, it drives a `Handler`, live or in a retrain, and has a counte
     interaction           an action that the settings name. A weight above 0: asked and answered at once, so that the item is
                           ranked before it is learned. Any other: teaches. Other actions are counted (`other_actions`)
     it joins a slate      the one that its `id` names, else the newest of the user that showed the item, within `window_s`; the
-                          weight is the slot's (`joined`). The named one's time is over: `late_clicks`; it did not show the item:
-                          `unshown_clicks`. What joins none is learned as what the user found without us (`organic`)
+                          weight is the slot's (`joined`). The named one's time is over: `late_clicks`; it did not show the
+                          item: `unshown_clicks`. What joins none is learned as found without us (`organic`)
     before its slate      an interaction whose id no slate has had waits `allowed_lateness_s` for it; then the weight is the
                           slot's all the same (`early_clicks`)
-    the same again        (id, item, action) are dropped (`duplicate_interactions`), so are slates by id (`duplicate_impressions`)
-    slate                 served by a model that recommends, or sent by an application: waits for `window_s`, then it teaches with
-                          all that it earned. Too many waiting (`max_pending`): the oldest is treated so now (`pushed_out`)
+    the same again        (id, item, action) are dropped (`duplicate_interactions`), slates by id (`duplicate_impressions`)
+    slate                 served by a model that recommends, or sent by an application: waits for `window_s` (`expired` then),
+                          and teaches with all that it earned. Too many waiting (`max_pending`): the oldest is treated so now
+                          (`pushed_out`)
     item, user record     teaches at once, also while the model is held and in a range that is passed over: it is a fact, no
                           behaviour. An item's record is on every partition. It does not move the clock
     features, labels      nothing to learn here (`ignored`)
     held range            slates of a range that was skipped are let go (`skipped_impressions`)
 
-What teaches goes to `Handler.teach`: "interaction" (as the x of an entry), "shown" (an `Impression` whose time is over), "item"
-and "user" ({name, action, x, ts}); with labels = "at_once" also "emitted" (an `Impression`) and "clicked" ((`Impression`, slot,
+What teaches goes to `Handler.teach`: "interaction" (as the x of an entry), "opened" (an `Impression` that is new), "shown" (one
+whose time is over), "item" and "user" ({name, action, x, ts}); with labels = "at_once" also "clicked" ((`Impression`, slot,
 weight)).
 """
 
@@ -48,7 +49,7 @@ _SLATE: Final = ""  # the mark by which an id is known as a slate's; an interact
 class _State(JoinState, array_like=True):
     """All that the join remembers; `early` holds [item, weight, ts] of each action, `young` and `old` the marks of each id."""
 
-    open: list[Impression] = []
+    open: list[Impression] = msgspec.field(default_factory=list)
     delays: DelayCurve | None = None
 
 
@@ -100,7 +101,7 @@ class Interactions(Join):
             self._advance(ts, record.ts)
             self._slate(event.id, event.user, shown, context, ts, record.offset, None)
         elif event.action is not None and event.action[:1] == "$":
-            self._fact(event, record)
+            self._fact(event, ts if event.ts is not None or self.newest is None else self.newest)
         else:
             self._advance(ts, record.ts)
             self._interaction(event, context, ts, record)
@@ -128,9 +129,8 @@ class Interactions(Join):
         if not (isinstance(event, Event) and is_item_record(event)):
             super()._check_owner(event, record)
 
-    def _fact(self, event: Event, record: Record) -> None:
+    def _fact(self, event: Event, ts: float) -> None:
         kind, name = ("item", event.item) if event.item is not None else ("user", event.user)
-        ts = self._check(event, record) if event.ts is not None else record.ts if self.newest is None else self.newest
         self._count(f"{kind}_records")
         self._handler.teach(kind, {"name": name, "action": event.action, "x": event.x or {}, "ts": ts})
 
@@ -190,8 +190,7 @@ class Interactions(Join):
         if user is not None:
             self._of_user.setdefault(user, []).append(id)
         self._count("impressions")
-        if self._at_once:
-            self._handler.teach("emitted", impression)
+        self._handler.teach("opened", impression)
         early = self.early.pop(id, None)
         for item, weight, when in () if early is None else early.y:
             slot = _slot_of(impression, item)
@@ -282,7 +281,7 @@ class Interactions(Join):
             return
         with suppress(EventError):
             event = decode_event(record.value)
-            if event.action is None or event.item is None and event.user is None:
+            if event.action is None or (event.item is None and event.user is None):
                 return
             if event.action[:1] == "$":
                 self._event(record)

@@ -10,18 +10,18 @@ from typing import Any, Final
 from . import pickling
 from .learner import ODD_IN_A_ROW, Learner
 
-Standing = tuple[int, int, int]
+Standing = tuple[int, int, int, int]
 NO_CANARY: Final = -1
 
 
 def standing(learner: Learner) -> Standing:
-    """What a publication is made anew for: labelled events, version, and the canary's step."""
-    return learner.n, learner.version, NO_CANARY if learner.canary is None else learner.canary.step
+    """What a publication is made anew for: labelled events, version, the canary's step, and what taught beside them."""
+    return learner.n, learner.version, NO_CANARY if learner.canary is None else learner.canary.step, learner.taught
 
 
 def stands_still(learner: Learner, published: Standing) -> bool:
-    """Whether a held learner has nothing to publish. A canary that began or ended is told all the same, unless the champion is
-    ruined: what is served then is its last good state."""
+    """Whether a held learner has nothing to publish. A canary that began or ended is told all the same, and what a recommender
+    is told of its items, unless the champion is ruined: what is served then is its last good state."""
     if learner.held is None:
         return False
     return standing(learner)[1:] == published[1:] or learner.odd_in_a_row >= ODD_IN_A_ROW

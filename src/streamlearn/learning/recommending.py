@@ -7,7 +7,7 @@ carries; `estimator` is the `recommend.Recommender` that serving asks. It must n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from ..items import DELETE
 from ..recommend.recommender import Recommender
 from ..recommend.state import Interaction
 from .model import Model
-from .waiting import Impression
+from .waiting import Impression, Slot
 
 _KEPT: Final = ("estimator", "accepted", "_asked", "_every")
 
@@ -32,7 +32,9 @@ class RecommendModel:
     label_type: Final = None
     labels: Final[tuple[Any, ...]] = ()
 
-    def __init__(self, settings: ModelSettings, limits: Limits, live: bool = True) -> None:
+    follows: Final = False
+
+    def __init__(self, settings: ModelSettings, limits: Limits) -> None:
         self.estimator = Recommender(settings.recommend, settings.seed, settings.pipeline, settings.params)
         self.accepted = False
         self._asked = 0
@@ -48,11 +50,10 @@ class RecommendModel:
         """Go by these limits from now on, and these settings where nothing that was learned depends on them."""
         self.limits = limits
         self._every = settings.recommend.rank_every
-        self._reward = settings.recommend.reward
         self._teach: dict[str, Callable[[Any], None]] = {
             "interaction": self._interaction,
             "shown": self._shown,
-            "emitted": self._emitted,
+            "opened": self._opened,
             "clicked": self._clicked,
             "item": self._item,
             "user": self._user,
@@ -94,15 +95,23 @@ class RecommendModel:
 
     def predict(self, x: Any) -> tuple[int | None, Any]:
         """(rank of the entry's item before it is learned, (rank by popularity, rank by what is recent)); ranks count from 1, 0
-        is not among the candidates. (None, None) when `rank_every` passes it over."""
+        is not among the candidates. (None, None) when `rank_every` passes it over, and of an item that is not to be shown again
+        to its user, so that no recommender could have named it."""
+        wanted = _interaction(x)
+        if self.estimator.left_out(wanted):
+            return None, None
         self._asked += 1
         if self._asked % self._every:
             return None, None
-        return self.estimator.rank(_interaction(x)), self.estimator.baselines()
+        return self.estimator.rank(wanted), self.estimator.baseline_ranks()
 
     def learn(self, x: Any, y: Any) -> None:
         """Teach the recommender an interaction of weight above 0."""
         self.estimator.learn(_interaction(x), organic=x["organic"])
+
+    def counts(self) -> dict[str, int]:
+        """How many users and items it knows, and has let go."""
+        return self.estimator.counts()
 
     def teach(self, kind: str, given: Any) -> None:
         """Teach what is no question: see `interactions`. Raises what the recommender raises."""
@@ -112,20 +121,24 @@ class RecommendModel:
         self.estimator.learn(_interaction(x), organic=x["organic"])
 
     def _shown(self, impression: Impression) -> None:
-        rewards = [self._reward(earned) for earned in impression.earned]
-        shown = _shown(impression)
-        if self._waits:
-            self.estimator.learn_shown(impression.user, impression.context, impression.ts, shown, rewards)
-        else:
-            self.estimator.count_shown(shown, rewards, impression.ts)
+        if self._waits:  # else it was learned when it was shown, and at each action since
+            of, shown = (impression.user, impression.context, impression.ts), [_shown(slot) for slot in impression.slots]
+            self.estimator.learn_shown(*of, shown, impression.earned)
 
-    def _emitted(self, impression: Impression) -> None:
-        self.estimator.learn_emitted(impression.user, impression.context, impression.ts, _shown(impression))
+    def _opened(self, impression: Impression) -> None:
+        """What was shown without its ranking features has those of this moment, before anything comes of it."""
+        of = impression.user, impression.context, impression.ts
+        lacking = [slot for slot in impression.slots if slot.f is None]
+        if lacking:
+            for slot, f in zip(lacking, self.estimator.features_of(*of, [slot.item for slot in lacking]), strict=True):
+                slot.f = None if f is None else np.array(f, "<f4").tobytes()
+        if not self._waits:
+            self.estimator.learn_emitted(*of, list(map(_shown, impression.slots)))
 
     def _clicked(self, given: tuple[Impression, int, float]) -> None:
         impression, slot, weight = given
-        shown = [_shown(impression)[slot]]
-        self.estimator.learn_clicked(impression.user, impression.context, impression.ts, shown, [self._reward(weight)])
+        of = impression.user, impression.context, impression.ts
+        self.estimator.learn_clicked(*of, _shown(impression.slots[slot]), weight)
 
     def _item(self, record: dict[str, Any]) -> None:
         if record["action"] == DELETE:
@@ -157,20 +170,23 @@ class RecommendModel:
 AnyModel = Model | RecommendModel
 
 
-def make_model(settings: ModelSettings, limits: Limits, live: bool = True) -> Any:
+def make_model(settings: ModelSettings, limits: Limits, live: bool = True) -> AnyModel:
     """The model of a task, as `Model` takes its arguments: a `RecommendModel` where it recommends. Raises ModelError."""
-    return (RecommendModel if settings.task == "recommend" else Model)(settings, limits, live)
+    if settings.task == "recommend":
+        return RecommendModel(settings, limits)
+    return Model(settings, limits, live)
+
+
+def recommender(model: AnyModel) -> RecommendModel:
+    """The model of a learner or trainer whose task is "recommend"."""
+    assert isinstance(model, RecommendModel)
+    return model
 
 
 def _interaction(x: dict[str, Any]) -> Interaction:
     return Interaction(x["user"], x["item"], x["action"], x["weight"], x["ts"], x["context"])
 
 
-def _shown(impression: Impression) -> list[ShownItem]:
-    return [
-        ShownItem(
-            slot.item, slot.position, slot.propensity, slot.score, None,
-            None if slot.f is None else np.frombuffer(slot.f, "<f4").tolist(),
-        )
-        for slot in impression.slots
-    ]  # fmt: skip
+def _shown(slot: Slot) -> ShownItem:
+    f = None if slot.f is None else cast("list[float]", np.frombuffer(slot.f, "<f4").tolist())
+    return ShownItem(slot.item, slot.position, slot.propensity, slot.score, None, f)

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config_recommend import RecommendSettings
+from ..config_recommend import SOURCES, RecommendSettings
 from . import rules
 from .fallback import fill
 from .features import Features
@@ -96,6 +96,27 @@ class Recommender:
         own = stage.logits[at]
         return int(np.count_nonzero(stage.logits > own)) + int(np.count_nonzero(stage.logits[:at] == own)) + 1
 
+    def baseline_ranks(self) -> tuple[int, int]:
+        """Where the item ranked last stands among the same candidates by what is recent, and by what is popular; 0 where that
+        speaks for it by nothing."""
+        stage = self._made
+        at = -1 if stage is None or stage.of is None else self._at(stage, stage.of.item)
+        if stage is None or at < 0:
+            return 0, 0
+        scores = stage.candidates.scores
+        recent, popular = (
+            int(np.count_nonzero(scores[:, source] > scores[at, source])) + 1 if scores[at, source] > 0 else 0
+            for source in (SOURCES.index("recent"), SOURCES.index("popular"))
+        )
+        return recent, popular
+
+    def left_out(self, i: Interaction) -> bool:
+        """Whether the item is not shown to the user again, since it was seen."""
+        if not self.settings.seen or i.user is None:
+            return False
+        row = self.state.item_ids.row_of(i.item)
+        return row >= 0 and bool(np.any(self.state.seen(i.user) == self.state.items.raw["hash"][row]))
+
     def learn(self, i: Interaction, organic: bool = True) -> None:
         """The sources learn the interaction; the ranker too when it was `organic` (not the outcome of a slate that is learned).
 
@@ -162,6 +183,9 @@ class Recommender:
 
     def set_user(self, user: str, fields: Mapping[str, Any], ts: float) -> None:
         self.state.set_user(user, fields, ts)
+
+    def delete_user(self, user: str) -> None:
+        self.state.delete_user(user)
 
     def adopt(self, former: Recommender) -> None:
         """Takes over the facts of a former model: fields, availability, histories."""

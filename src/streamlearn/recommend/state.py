@@ -178,7 +178,8 @@ class State:
         rows = np.array([self.item_ids.row_of(name) for name in items], np.int32)
         unknown = tuple(name for name, row in zip(items, rows.tolist(), strict=True) if row < 0)
         rows = np.unique(rows[rows >= 0])
-        return self.sources.given(rows[self.available(rows)], self._person(user, context), ts)._replace(unknown=unknown)
+        found = self.sources.given(rows[self.available(rows)], self._person(user, context), ts)
+        return Candidates(found.rows, found.scores, found.named, unknown)  # its length is not that of a tuple
 
     def similar(self, name: str, k: int) -> list[tuple[str, float]]:
         """The available items most like this one, at most `k`, and how much, in [0, 1].

@@ -74,10 +74,15 @@ class Recommending:
         return self._answer(model, desk, question, desk.k, own=False)
 
     def rank(self, model: str, question: wire.RecommendAsk) -> wire.RecommendAnswer:
-        """The items in the question in the order in which to show them, by default all of them; else as `recommend`."""
+        """The items in the question in the order in which to show them: by default all, also those that were seen.
+
+        Else as `recommend`.
+        """
         desk = self._desk(model)
         if not question.items:
             raise EventError("shape", "items", "is missing: send the items to rank")
+        if question.seen is None:
+            question.seen = False
         return self._answer(model, desk, question, min(len(question.items), MAX_SHOWN), own=True)
 
     def similar(self, model: str, item: str, k: int | None) -> wire.SimilarAnswer:

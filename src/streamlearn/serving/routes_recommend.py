@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from .. import wire
 from ..errors import EventError
-from ..events import Scalar, explain
+from ..events import explain
 from ..items import MAX_SHOWN
+from ..wire_recommend import scalar_of
 from . import openapi
 from .examples_recommend import ANSWER, EXPLAINED, RANKED, SIMILAR
 from .questions import decode, read_question
@@ -102,8 +103,8 @@ async def get_recommend(request: Request) -> Response:
 @router.post(
     "/v1/rank/{model}",
     summary="Order one's own candidates",
-    description="The items that are sent, in the order in which to show them: all of them, or the first k. Those that the "
-    "model does not know are told as unknown",
+    description="The items that are sent, in the order in which to show them: all of them, or the first k; also those that the "
+    "user has acted on, unless seen is true. Those that the model does not know are told as unknown",
     response_class=Response,
     openapi_extra=openapi.operation(
         parameters=[_MODEL],
@@ -124,7 +125,8 @@ async def rank(request: Request) -> Response:
     openapi_extra=openapi.operation(
         parameters=[_MODEL, _ITEM, openapi.query_parameter("k", "How many; default: the model's k", _K, 2)],
         responses=[
-            openapi.answer(200, "Alike", openapi.content(wire.SimilarAnswer, ("alike", SIMILAR))), openapi.problems(*_ASKED[1:]),
+            openapi.answer(200, "Alike", openapi.content(wire.SimilarAnswer, ("alike", SIMILAR))),
+            openapi.problems(*_ASKED[1:]),
         ],
     ),
 )  # fmt: skip
@@ -133,7 +135,7 @@ async def similar(request: Request) -> Response:
     for name in query:
         if name != "k":
             raise EventError("shape", name, "is no parameter of it; write k")
-    k = None if "k" not in query else _converted({"k": _scalar(query["k"])}).k
+    k = None if "k" not in query else _converted({"k": scalar_of(query["k"])}).k
     return _answer(_recommending(request).similar(path["model"], path["item"], k))
 
 
@@ -145,13 +147,13 @@ def question_of(query: QueryParams) -> wire.RecommendAsk:
         if name in _TEXTS:
             given[name] = text
         elif name in _VALUES:
-            given[name] = _scalar(text)
+            given[name] = scalar_of(text)
         elif name in _LISTS:
             given.setdefault(_LISTS[name], []).append(text)
         elif table == "context" and field:
-            given.setdefault(table, {})[field] = _scalar(text)
+            given.setdefault(table, {})[field] = scalar_of(text)
         elif table == "where" and field:
-            given.setdefault(table, {}).setdefault(field, []).append(_scalar(text))
+            given.setdefault(table, {}).setdefault(field, []).append(scalar_of(text))
         else:
             known = ", ".join(sorted({*_TEXTS, *_VALUES, *_LISTS}))
             raise EventError("shape", name[:80], f"is no parameter of it; there are {known}, context.NAME and where.NAME")
@@ -163,15 +165,6 @@ def _converted(given: dict[str, Any]) -> wire.RecommendAsk:
         return msgspec.convert(given, wire.RecommendAsk)
     except msgspec.ValidationError as error:
         raise explain(b"", error) from None
-
-
-def _scalar(text: str) -> Scalar:
-    """A number, a boolean or null as JSON writes it, or a text: also in quotes, where it would be one of these."""
-    try:
-        value: Scalar = msgspec.json.decode(text, type=Scalar)
-    except msgspec.DecodeError:
-        return text
-    return value
 
 
 def _recommending(request: Request) -> Recommending:
