@@ -100,8 +100,11 @@ FILMS = {
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("gravity", ["1", "3", "2"]), ("GRAVITY zero", ["2"]), ("rush", []), ("5", ["5"]), ("%20", None), ("", None), ("a" * 101, None)],
-)
+    [
+        ("gravity", ["1", "3", "2"]), ("GRAVITY zero", ["2"]), ("rush", []), ("5", ["5"]), ("%20", None), ("", None),
+        ("a" * 101, None),
+    ],
+)  # fmt: skip
 def test_items_are_found_by_words_of_their_title(open_shop: Any, text: str, found: list[str] | None) -> None:
     async def story(http: Any) -> None:
         open_shop.publish("films", content=Shop(FILMS))
