@@ -3,7 +3,7 @@
 
 const SOURCES = {
   popular: "Popular",
-  recent: "Just now",
+  recent: "Trending",
   covisit: "Liked together",
   factors: "Your taste",
   content: "Alike",
@@ -19,11 +19,11 @@ const PLAIN = {
   content: ["like what you clicked", "unlike what you clicked"],
   segment: ["popular with people like you", "less popular with people like you"],
   "item.count": "how many liked it",
-  "item.age": "how long it has been here",
+  "item.age": "how new it is",
   "item.idle": "when it was last liked",
-  "item.rising": "how it does today against this week",
-  "item.rising_slowly": "how it does this week against before",
-  "item.heat": "how much it is liked these days",
+  "item.rising": "how it does today",
+  "item.rising_slowly": "how it does this week",
+  "item.heat": "how liked it is these days",
   "item.click_rate": "how often it is clicked when shown",
   "item.unseen": "whether anybody has liked it yet",
 };
