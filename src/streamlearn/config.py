@@ -38,6 +38,7 @@ from .config_retrain import ExecutorSettings as ExecutorSettings
 from .config_retrain import RetrainSettings as RetrainSettings
 from .config_serve import LimitSettings as LimitSettings
 from .config_serve import ServeSettings as ServeSettings
+from .config_serve import wrong_shop
 from .config_trial import TrialSettings as TrialSettings
 from .config_trial import wrong_metric
 from .errors import ConfigError
@@ -315,7 +316,7 @@ def load(path: Path, environ: Mapping[str, str], text: Path | None = None) -> Se
 def parse(tree: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """The settings in a parsed TOML `tree` under the overrides in `environ`. Raises ConfigErrors."""
     merged, sources = _override(tree, environ)
-    errors = list(_wrong_names(merged))
+    errors = [*_wrong_names(merged), *wrong_shop(merged)]
     try:
         settings = Settings.model_validate(merged)
     except ValidationError as error:

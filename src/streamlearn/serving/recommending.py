@@ -96,6 +96,10 @@ class Recommending:
         items = [wire.SimilarItem(name, float(score)) for name, score in found]
         return wire.SimilarAnswer(model, item, served.version, served.position, self._age(served), slot.degraded, items)
 
+    def widest(self, model: str) -> Served:
+        """What the shard that knows the most items has published. Raises ProblemError."""
+        return served_by(self._slot(model, None))
+
     def _desk(self, model: str) -> Desk:
         desk = self._desks.get(model)
         if desk is None:
