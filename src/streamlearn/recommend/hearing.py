@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from .popular import segments_of
-from .state import Interaction, State
+from .state import LET_GO, OFFERED, Interaction, State
 
 
 class Heard(msgspec.Struct, array_like=True):
@@ -42,7 +42,14 @@ def told(state: State, seen: Interaction) -> Heard | None:
 
 def hear(state: State, heard: Heard) -> None:
     """Learn of an interaction that another shard observed."""
-    state.hear(heard.item, heard.weight, heard.ts, np.frombuffer(heard.last, np.uint64), heard.segments)
+    ts = state.times.of(heard.ts)
+    item = state._item(heard.item, ts)
+    state._count(state.items, item, heard.weight)
+    state.popular.add(item, heard.weight, ts, state.items.cells["available"][item] == OFFERED)
+    state.segments.add(heard.segments, item, heard.weight, ts)
+    rows = state.item_ids.rows(np.frombuffer(heard.last, np.uint64))
+    state.covisits.learn(rows[(rows >= 0) & (rows != item)][-state.settings.last_items :], item, heard.weight, ts)
+    state._let_go(ts, LET_GO)
 
 
 def encode(all: Iterable[Heard]) -> bytes:

@@ -130,18 +130,6 @@ class State:
             self.histories.add(user, hashed, weight, ts)
         self._let_go(ts, LET_GO)
 
-    def hear(self, name: str, weight: float, ts: float, last: Hashes, segments: Sequence[str]) -> None:
-        """Learns of items alone: somebody whom another shard knows acted on this one, with a weight above 0, after those of the
-        hashes `last`, the newest last."""
-        ts = self.times.of(ts)
-        item = self._item(name, ts)
-        self._count(self.items, item, weight)
-        self.popular.add(item, weight, ts, self.items.cells["available"][item] == OFFERED)
-        self.segments.add(segments, item, weight, ts)
-        rows = self.item_ids.rows(np.ascontiguousarray(last))
-        self.covisits.learn(rows[(rows >= 0) & (rows != item)][-self.settings.last_items :], item, weight, ts)
-        self._let_go(ts, LET_GO)
-
     def set_item(self, name: str, fields: Mapping[str, Any], ts: float) -> None:
         """Merges the fields over the known ones; None removes one, `available` says whether the item may be recommended."""
         ts = self.times.of(ts)
