@@ -59,6 +59,8 @@ class RecommendSettings(BaseModel):
     unit_impressions: Count = 5
     arm_share: Share = 0.5
     guard_share: Share = 0.1
+    share_every: Whole = 50
+    share_s: Positive = 2
 
     @property
     def scale(self) -> float:
