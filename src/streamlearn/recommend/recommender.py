@@ -84,6 +84,10 @@ class Recommender:
         self._shown, self._earned = 0, 0.0  # items of slates, and the sum of their rewards
         self._made: _Stage | None = None  # of the interaction that was ranked last, for its learning
 
+    def configure(self, settings: RecommendSettings) -> None:
+        """Go by these settings from now on, but for those that what was learned depends on."""
+        self.settings = self.state.settings = settings.learned(self.settings)
+
     # What is learned
 
     def rank(self, i: Interaction) -> int:
