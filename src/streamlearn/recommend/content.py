@@ -108,7 +108,7 @@ class Content:
         return Taste(found, alike, liked / (max(liked.sum(), 1e-30) * np.sqrt(shares)))
 
     def scores(self, rows: Rows, taste: Taste) -> tuple[Floats, Floats]:
-        """(n,) twice: of each item the sum of its tokens' `alike` over |item|, and of their `liked` over the root of how many."""
+        """(n,) twice: of each item the sum of its tokens' `alike` over |item|, of their `liked` over the root of how many."""
         if not len(taste.tokens):
             return np.zeros(len(rows)), np.zeros(len(rows))
         tokens, lengths = self._joined(rows)

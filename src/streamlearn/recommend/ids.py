@@ -36,9 +36,10 @@ def hash_of(name: str) -> int:
 
 def summed(rows: Rows, *values: NDArray[np.floating[Any]]) -> tuple[Any, ...]:
     """The rows that are not -1, in order and each once, and of each of the `values` their sums (float64)."""
-    order = rows.argsort(kind="stable")
-    order = order[rows[order].searchsorted(0) :]
-    ordered = rows[order]
+    known = (rows >= 0).nonzero()[0]
+    keys = rows[known].astype(np.uint64) << np.uint64(32) | known.astype(np.uint64)
+    keys.sort()  # by row, then by place: the sums are the same on every machine
+    order, ordered = (keys & np.uint64(LOWER)).astype(np.int64), (keys >> np.uint64(32)).astype(np.int32)
     if not len(ordered):
         return ordered, *(np.zeros(0) for _ in values)
     first = np.empty(len(ordered), np.bool_)

@@ -72,7 +72,7 @@ class Popular:
                 leaders.gather(rows, self._keys(rows, which))
 
     def leaders(self, which: int, hidden: NDArray[np.bool_], limit: int) -> Rows:
-        """The first items by the half-life of this number, at most `limit`, without the hidden (items,), in no order."""
+        """The first items by the half-life of this number, at most `limit`, without the hidden (items,), the best first."""
         return self._leaders[which].first(hidden, limit)
 
     def heats(self, rows: Rows, ts: float) -> Floats:
@@ -141,9 +141,9 @@ class _Leaders:
 
     def first(self, hidden: NDArray[np.bool_], limit: int) -> Rows:
         rows, keys = self.rows[: len(self.slots)], self.keys[: len(self.slots)]
-        open_ = ~hidden[rows]
-        rows = rows[open_]
-        return rows[keys[open_].argpartition(-limit)[-limit:]] if len(rows) > limit else rows
+        shown = (~hidden[rows]).nonzero()[0]
+        shown = shown[keys[shown].argsort(kind="stable")[: -limit - 1 : -1]]
+        return rows[shown]
 
     def _put(self, row: int, key: float) -> None:
         slot = len(self.slots)

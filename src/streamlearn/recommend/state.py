@@ -47,7 +47,7 @@ class Interaction(NamedTuple):
     action: str
     weight: float
     ts: float
-    context: Features = {}  # noqa: RUF012  # never written
+    context: Mapping[str, Any] = {}  # never written
 
 
 class Ask(NamedTuple):
@@ -55,7 +55,7 @@ class Ask(NamedTuple):
 
     user: str | None
     ts: float
-    context: Features = {}  # noqa: RUF012  # never written
+    context: Mapping[str, Any] = {}  # never written
     k: int = 10
     items: tuple[str, ...] | None = None
     allow: frozenset[str] | None = None
@@ -130,7 +130,7 @@ class State:
             self.histories.add(user, hashed, weight, ts)
         self._let_go(ts, LET_GO)
 
-    def set_item(self, name: str, fields: Features, ts: float) -> None:
+    def set_item(self, name: str, fields: Mapping[str, Any], ts: float) -> None:
         """Merges the fields over the known ones; None removes one, `available` says whether the item may be recommended."""
         ts = self.times.of(ts)
         row = self._item(name, ts)
@@ -150,7 +150,7 @@ class State:
             self.item_ids.keep(row, False)
             self._offer(row, DELETED)
 
-    def set_user(self, name: str, fields: Features, ts: float) -> None:
+    def set_user(self, name: str, fields: Mapping[str, Any], ts: float) -> None:
         """Merges the fields over the known ones; None removes one."""
         row = self._user(name, self.times.of(ts))
         self.users.put("fields", row, _encode(self._merged(self.users, row, fields)))
@@ -162,7 +162,7 @@ class State:
             self.user_ids.remove(row)
 
     def candidates(
-        self, user: str | None, context: Features, ts: float, search: Search | None = None, *, seen: bool | None = None
+        self, user: str | None, context: Mapping[str, Any], ts: float, search: Search | None = None, *, seen: bool | None = None
     ) -> Candidates:
         """What the sources name for the user at `ts`, at most their quotas: never what is unavailable or disliked, nor, when
         `seen` (by default the setting) is true, what the user acted on already. None only when all items are.
@@ -179,7 +179,7 @@ class State:
             hidden[rows[rows >= 0]] = True
         return self.sources.named(person, ts, hidden, lambda limit: self._spare(hidden, limit), search)
 
-    def candidates_of(self, items: Sequence[str], user: str | None, context: Features, ts: float) -> Candidates:
+    def candidates_of(self, items: Sequence[str], user: str | None, context: Mapping[str, Any], ts: float) -> Candidates:
         """The caller's own candidates, without the unavailable ones; ids that are not known are left out and told."""
         rows = np.array([self.item_ids.row_of(name) for name in items], np.int32)
         unknown = tuple(name for name, row in zip(items, rows.tolist(), strict=True) if row < 0)
@@ -359,7 +359,7 @@ class State:
         if weight > 0:
             table.cells["liked"][row] += 1
 
-    def _person(self, user: str | None, context: Features) -> Person:
+    def _person(self, user: str | None, context: Mapping[str, Any]) -> Person:
         row = self.user_row(user)
         if row < 0:
             nobody = np.zeros(0, np.int32)
@@ -382,7 +382,7 @@ class State:
         value = table.get("fields", row)
         return _decoder.decode(value) if value else {}
 
-    def _merged(self, table: Table, row: int, fields: Features) -> Features:
+    def _merged(self, table: Table, row: int, fields: Mapping[str, Any]) -> Features:
         merged = {**self._fields(table, row), **fields}
         return {name: value for name, value in merged.items() if value is not None}
 
