@@ -226,7 +226,7 @@ class Recommender:
     def __fingerprint__(self) -> str:
         """SHA-256 over the values of the tables and of the ranker: equal for two that learned the same."""
         total = hashlib.sha256(self.ranker.__fingerprint__().encode())
-        total.update(repr((self._random.getstate(), self._positives)).encode())
+        total.update(repr((self._random.getstate(), self._positives, self._shown, self._earned)).encode())
         for name, table in sorted(self.state.tables.items()):
             for column, values in sorted(table.arrays().items()):
                 total.update(f"{name}.{column} {values.dtype.str} {values.shape}".encode())
