@@ -59,7 +59,7 @@ class Facts:
     """What the fake below knows of its items."""
 
     def __init__(self, fields: dict[str, dict[str, Any]]) -> None:
-        self.fields = fields
+        self.fields, self.items = fields, None
 
     def fields_of(self, item: str) -> dict[str, Any]:
         return self.fields.get(item, {})
