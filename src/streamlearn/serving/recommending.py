@@ -189,7 +189,10 @@ class Recommending:
 
         The ranking features go along, unless they would make the record larger than an event may be.
         """
-        items = [ShownItem(one.item, one.position, one.propensity, one.score, one.source, one.f) for one in slate.items]
+        items = [
+            ShownItem(one.item, one.position, one.propensity, one.score, one.source, [float(f"{value:.9g}") for value in one.f])
+            for one in slate.items
+        ]  # nine digits tell any float32 exactly, and are two thirds of the record
         record = Prediction(
             desk.stream, answer.id, answer.model, answer.version, x=question.context or None, ts=at, key=user or answer.id,
             user=user, items=items,
