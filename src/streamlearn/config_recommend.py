@@ -39,7 +39,7 @@ class RecommendSettings(BaseModel):
     last_items: Count = 20
     history: Count = 500
     quotas: dict[Source, Whole] = dict(QUOTAS)
-    negatives: Count = 5
+    negatives: Count = 10
     rank_every: Count = 1
     exact_items: Count = 50_000
     item_fields: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
