@@ -19,11 +19,12 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+
 from streamlearn.config_recommend import RecommendSettings
+from streamlearn.events import partition_of
+from streamlearn.recommend import hearing
 from streamlearn.recommend.recommender import Recommender
 from streamlearn.recommend.state import Interaction
-
-from streamlearn.events import partition_of
 
 from .harness import Rows, main
 from .recommend_baselines import Baseline, baselines, rank
@@ -94,8 +95,9 @@ def singles(data: Data) -> dict[str, tuple[str, Score]]:
     return best
 
 
-def service(data: Data, shards: int = 1) -> tuple[Score, float]:
-    """How the default of the service did, users spread over `shards`; and its events a second."""
+def service(data: Data, shards: int = 1, told: bool = False) -> tuple[Score, float]:
+    """How the default of the service did, users spread over `shards`, which are `told` of the others' items or not; and its
+    events a second."""
     models = [Recommender(SETTINGS, SEED) for _ in range(shards)]
     score, good = Score(), [row for row in data.ratings if row.good]
     began = time.perf_counter()
@@ -105,7 +107,11 @@ def service(data: Data, shards: int = 1) -> tuple[Score, float]:
     for row in good:
         model, event = models[partition_of(row.user.encode(), shards)], _interaction(row)
         score.add(float(model.rank(event)))
+        heard = hearing.told(model.state, event) if told else None
         model.learn(event)
+        for other in models:
+            if heard is not None and other is not model:
+                hearing.hear(other.state, heard)
     return score, len(good) / (time.perf_counter() - began)
 
 
@@ -140,7 +146,10 @@ def _quality(rows: Rows, data: Data) -> None:
 def _shards(rows: Rows, data: Data, counts: Sequence[int]) -> None:
     one = service(data)[0]
     for count in counts:
-        rows.add(f"{data.name}: NDCG@10, {count} shards", service(data, count)[0].ndcg / one.ndcg, "×", ">= 0.95", "one shard")
+        for told, how in ((False, "each for itself"), (True, "told of the others' items")):
+            goal = ">= 0.95" if told else None
+            ratio = service(data, count, told)[0].ndcg / one.ndcg
+            rows.add(f"{data.name}: NDCG@10, {count} shards, {how}", ratio, "×", goal, "one shard")
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ class RecommendSettings(BaseModel):
     factors: Annotated[int, Field(ge=1, le=512, strict=True)] = 64
     learning_rate: Positive = 0.05
     regularization: NotNegative = 0.01
-    half_life_s: Positive = 604_800
+    half_life_s: Positive = 345_600
     recent_half_life_s: Positive = 21_600
-    neighbours: Count = 20
+    neighbours: Count = 100
     last_items: Count = 20
     history: Count = 500
     quotas: dict[Source, Whole] = dict(QUOTAS)

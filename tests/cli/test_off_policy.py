@@ -75,8 +75,8 @@ def test_what_is_told(file: Path) -> None:
     assert lines[0] == f"Read: {file}"
     assert lines[1] == "campaign mean reward of by rows buy 90 % interval s.e. holds the truth"
     assert any(line.startswith("hats old its own rows 3,000 0.3") for line in lines)
-    assert any(line.startswith("new IPS (normal) 0.") and line.endswith(("yes", "no")) for line in lines)
-    assert any(line.startswith("new SNIPS (delta) 0.") for line in lines)
+    assert any(line.startswith("new IPS (hall) 0.") and line.endswith(("yes", "no")) for line in lines)
+    assert any(line.startswith("new SNIPS (hall) 0.") for line in lines)
     assert any(line.startswith("new its own rows: the truth 0.") for line in lines)
     assert any(line.startswith("together old its own rows 6,000") for line in lines)
     assert told.stderr == ""
@@ -223,7 +223,7 @@ def open_bandit() -> Path:
     return path
 
 
-@pytest.mark.parametrize("interval", ["normal", pytest.param("bootstrap", marks=pytest.mark.slow), "bernstein"])
+@pytest.mark.parametrize("interval", ["hall", "normal", pytest.param("bootstrap", marks=pytest.mark.slow), "bernstein"])
 def test_bernoulli_thompson_s_click_rate_lies_in_what_the_random_log_says_of_it(
     open_bandit: Path, tmp_path: Path, interval: str
 ) -> None:

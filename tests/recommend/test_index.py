@@ -225,6 +225,26 @@ def test_removed_rows_are_gone_until_they_are_updated(make: Callable[[], Any]) -
     assert index.search(vector, 30)[0].tolist() == right
 
 
+def test_removed_rows_leave_the_lists_and_are_not_found_before_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = clustered(3000)
+    index = built(thorough, table)
+    vector = vectors(1)[0]
+    right = reference(table, np.arange(3000), vector, 30)
+    index.remove(right[:5])
+    assert len(index._state.lists) == 2995
+    monkeypatch.setattr(Lists, "drop", lambda lists, rows: None)  # as a search finds them that comes in between
+    index.remove(right[5:10])
+    assert len(index._state.lists) == 2995
+    assert index.search(vector, 20)[0].tolist() == right[10:]
+
+
+def test_more_lists_are_read_where_few_hold_too_little() -> None:
+    table = clustered(8000)
+    index = built(lambda: Approximate(target=0.01), table)
+    assert index.probes == 1
+    assert len(index.search(vectors(1)[0], 4000)[0]) == 4000
+
+
 def test_rows_move_between_lists_and_are_never_there_twice() -> None:
     table = clustered(3000)
     lists = Lists(D, 3000, 0)

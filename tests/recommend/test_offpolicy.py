@@ -74,7 +74,47 @@ def test_the_estimates_by_hand() -> None:
     assert ips(REWARD, PROPENSITY, TARGET).error == pytest.approx(terms.std(ddof=1) / 2)
     delta = math.sqrt((0.5 * 0.4) ** 2 + (2 * 0.6) ** 2 + (2 * 0.4) ** 2 + (0.5 * 0.4) ** 2) / 5
     assert snips(REWARD, PROPENSITY, TARGET).error == pytest.approx(delta)
-    assert (snips(REWARD, PROPENSITY, TARGET).interval, ips(REWARD, PROPENSITY, TARGET).interval) == ("delta", "normal")
+    how = Interval("normal", level=0.9)
+    for found, named in ((ips(REWARD, PROPENSITY, TARGET, how), "normal"), (snips(REWARD, PROPENSITY, TARGET, how), "delta")):
+        half = 1.6448536 * found.error
+        assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
+        assert found.interval == named
+
+
+def test_hall_s_ends_are_where_the_transformed_mean_is_a_normal_s_quantile() -> None:
+    rng = np.random.default_rng(2)
+    reward, propensity = rng.exponential(size=50), np.full(50, 0.5)
+    for kind in (ips, snips):
+        found = kind(reward, propensity, propensity)
+        s = found.error * math.sqrt(50)
+        skew = float(np.mean((reward - reward.mean()) ** 3)) / s**3
+        assert skew > 1
+        for end, quantile in ((found.low, 1.959964), (found.high, -1.959964)):
+            t = (found.value - end) / s
+            moved = t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / (6 * 50)
+            assert moved * math.sqrt(50) == pytest.approx(quantile, rel=1e-5)
+        assert found.high - found.value > found.value - found.low
+    even = ips([1.0, 2.0, 3.0], [0.5] * 3, [0.5] * 3)
+    normal = ips([1.0, 2.0, 3.0], [0.5] * 3, [0.5] * 3, Interval("normal"))
+    assert (even.low, even.high) == pytest.approx((normal.low, normal.high)), "nothing is skew here"
+    alone = ips([1.0], [0.5], [0.5])
+    assert (alone.low, alone.high) == (1.0, 1.0)
+
+
+def test_where_rewards_are_rare_hall_s_intervals_cover_and_normal_ones_do_not() -> None:
+    rng = np.random.default_rng(3)
+    chance, target, logs = rng.gamma(2.0, 0.005, size=20), rng.dirichlet(np.full(20, 0.5)), 500
+    truth = float(target @ chance)
+    covered = dict.fromkeys(("hall", "normal"), 0)
+    for _ in range(logs):
+        action = rng.integers(20, size=2000)
+        reward = (rng.random(2000) < chance[action]).astype(float)
+        for method in ("hall", "normal"):
+            found = snips(reward, np.full(2000, 0.05), target[action], Interval(cast(Any, method)))
+            covered[method] += found.low <= truth <= found.high
+    low, high = stats.binom.ppf([0.0005, 0.9995], logs, 0.95)
+    assert low <= covered["hall"] <= high
+    assert covered["normal"] < low
 
 
 def test_bernstein_is_the_formula() -> None:
@@ -135,7 +175,7 @@ def test_other_refusals() -> None:
     assert ips([1.0], [0.5], [0.0]).value == 0
     for how, told in (
         (Interval(clip=0.0), "clip: 0.0 is not above 0"), (Interval(level=1.0), r"level: 1.0 lies outside \(0, 1\)"),
-        (Interval(cast(Any, "wild")), "'wild' is none of normal"), (Interval(more=-1.0), "more: -1.0 is no variance"),
+        (Interval(cast(Any, "wild")), "'wild' is none of hall"), (Interval(more=-1.0), "more: -1.0 is no variance"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=told):
             ips(REWARD, PROPENSITY, TARGET, how)
@@ -150,7 +190,7 @@ def test_other_refusals() -> None:
         offpolicy.cross_fitted([1.0, 0.0], codes, codes, np.eye(2), folds=3)
 
 
-@pytest.mark.parametrize("method", ["normal", pytest.param("bootstrap", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["hall", "normal", pytest.param("bootstrap", marks=pytest.mark.slow)])
 def test_the_intervals_cover_what_they_promise(world: World, method: Any) -> None:
     how = Interval(method)
     low, high = stats.binom.ppf([0.0005, 0.9995], LOGS, 0.95)

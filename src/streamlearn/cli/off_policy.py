@@ -30,6 +30,7 @@ WHOLE: Final = "together"
 class Kind(StrEnum):
     """How the intervals are made; see `recommend.offpolicy`."""
 
+    hall = "hall"
     normal = "normal"
     bootstrap = "bootstrap"
     bernstein = "bernstein"
@@ -112,7 +113,10 @@ def off_policy(
         typer.Option(metavar="COLUMN", help="Column by which estimates are made apart as well.", show_default=False),
     ] = None,
     level: Annotated[float, typer.Option(min=0.5, max=0.9999, help="The level of the intervals.")] = 0.95,
-    interval: Annotated[Kind, typer.Option(help="How they are made; bernstein holds at any size, and is wide.")] = Kind.normal,
+    interval: Annotated[
+        Kind,
+        typer.Option(help="How they are made: hall allows for skewness; bernstein holds at any size, and is wide."),
+    ] = Kind.hall,
     clip: Annotated[
         float | None,
         typer.Option(metavar="WEIGHT", help="Take no weight for larger: less spread, some bias.", show_default=False),

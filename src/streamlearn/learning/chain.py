@@ -69,15 +69,18 @@ class Chain:
         self._base_bytes = self._delta_bytes = 0
         self._next: _Base | None = None
 
-    def take(self) -> None:
-        """Note what has changed since the last time; the first time, and when deltas have grown long, all of it."""
+    def take(self, here: bool = False) -> None:
+        """Note what has changed since the last time; the first time, and when deltas have grown long, all of it.
+
+        With `here` no child process is trusted with it, and all of it is noted only when it never was.
+        """
         rows = {name: table.changed(READER) for name, table in self._tables.items()}
         begun = self._links is not None or self._next is not None
         if begun and any(map(len, rows.values())):  # else a base is about to hold them
             self._serial += 1
             self._unwritten.append((self._serial, pieces.delta(self._tables, rows)))
-        if self._next is None and self._wants_base():
-            self._next = _Base(self._serial, self._stream())
+        if self._next is None and (self._links is None if here else self._wants_base()):
+            self._next = _Base(self._serial, self._stream(here))
 
     def settle(self, put: Put) -> Links | None:
         """Put what was taken and is not in the store yet, a part of a base that is under way included; the chain as it is then.
@@ -114,9 +117,14 @@ class Chain:
             return True
         return len(links.deltas) >= MOST_LINKS or self._delta_bytes > max(LEAST_BYTES, LONGEST * self._base_bytes)
 
-    def _stream(self) -> Iterator[bytes]:
+    @property
+    def links(self) -> Links | None:
+        """The chain as it was settled last."""
+        return self._links
+
+    def _stream(self, here: bool) -> Iterator[bytes]:
         size = sum(array.nbytes for table in self._tables.values() for array in table.raw.values())
-        if size <= IN_PLACE_BYTES or not self._can_fork:
+        if size <= IN_PLACE_BYTES or here or not self._can_fork:
             return iter(list(pieces.base(self._tables)))
         return streamed(lambda: pieces.base(self._tables))
 
@@ -154,11 +162,16 @@ class Chains:
     """
 
     def __init__(self, uid: str, can_fork: bool) -> None:
-        self._uid, self._can_fork, self._made = uid, can_fork, 0
+        self.uid, self._can_fork, self._made = uid, can_fork, 0
         self._chains: WeakKeyDictionary[Any, Chain] = WeakKeyDictionary()
 
-    def take(self, models: Mapping[str, Any]) -> dict[str, Chain]:
-        """Note what has changed of each recommender among `models`, by their names; others have no chain."""
+    @property
+    def all(self) -> list[Links]:
+        """The chains that go on, as they were settled last."""
+        return [chain.links for chain in list(self._chains.values()) if chain.links is not None]
+
+    def take(self, models: Mapping[str, Any], here: bool = False) -> dict[str, Chain]:
+        """Note what has changed of each recommender among `models`, by their names; others have no chain. See `Chain.take`."""
         taken: dict[str, Chain] = {}
         for name, model in models.items():
             recommender = apart(model)
@@ -167,9 +180,9 @@ class Chains:
             chain = self._chains.get(recommender)
             if chain is None:
                 self._made += 1
-                chain = Chain(f"{self._uid}.{self._made}", recommender.state.tables, self._can_fork)
+                chain = Chain(f"{self.uid}.{self._made}", recommender.state.tables, self._can_fork)
                 self._chains[recommender] = chain
-            chain.take()
+            chain.take(here)
             taken[name] = chain
         return taken
 
@@ -183,6 +196,12 @@ def settle(taken: Mapping[str, Chain], put: Put) -> dict[str, Links] | None:
 def apart(model: Any) -> Any:
     """The recommender in a model, whose tables go apart; None in one of another task."""
     return model.estimator if getattr(model, "task", "") == "recommend" else None
+
+
+def shell(model: Any) -> bytes:
+    """The model as a pickle, without the tables of a recommender."""
+    recommender = apart(model)
+    return pickling.dumps(model) if recommender is None else pickling.dumps_apart(model, recommender.state.tables)
 
 
 def name_of(piece: bytes) -> str:

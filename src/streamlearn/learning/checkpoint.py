@@ -8,7 +8,6 @@ and not of the model, and is not among them.
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,13 +15,14 @@ from typing import Any, Final
 import msgspec
 
 from ..config import ModelSettings
-from ..errors import Corrupt, Unexpected
+from ..errors import Corrupt, StoreUnavailable, Unexpected
 from ..keys import KeyRing
 from ..store.codec import open_blob
-from . import pickling
+from . import chain
 from .arms import Arms
 from .baselines import Baselines
 from .canary import Canary
+from .chain import Fetch, Links, shell
 from .course import Course
 from .digest import digest as digest_of
 from .inorder import InOrder
@@ -68,8 +68,13 @@ class _Rest(msgspec.Struct):
     taught: int = 0
 
 
+def models(learner: Learner) -> dict[str, AnyModel]:
+    """By the part that each is."""
+    return {name: model for name in _MODELS if (model := getattr(learner, name)) is not None}
+
+
 def parts(learner: Learner) -> dict[str, bytes]:
-    """Everything that `load` needs, by name."""
+    """Everything that `load` needs, by name, but for the tables of recommenders, see `chain`."""
     out = {
         "join": learner.join.state(),
         "scores": learner.scores.state(),
@@ -77,17 +82,17 @@ def parts(learner: Learner) -> dict[str, bytes]:
         "rest": _rest(learner),
         "read": msgspec.msgpack.encode(learner.last_read),
     }
-    for name in _MODELS:
-        model = getattr(learner, name)
-        if model is not None:
-            out[name] = pickling.dumps(model)
+    out |= {name: shell(model) for name, model in models(learner).items()}
     if learner.held_join is not None:
         out["held_join"] = learner.held_join
     return out
 
 
-def load(learner: Learner, kept: Mapping[str, bytes], watches: WatchMaker) -> None:
-    """Make a new learner the one whose `parts` were kept.
+def load(
+    learner: Learner, kept: Mapping[str, bytes], watches: WatchMaker, links: Mapping[str, Links] | None = None,
+    fetch: Fetch = lambda name: None,
+) -> None:
+    """Make a new learner the one whose `parts` were kept; `links` are those of its header, and `fetch` finds their pieces.
 
     Raises Unexpected when the model's task, stream or labels changed, Corrupt for what cannot be brought back, such as a
     pickle of a class that is gone: that learner is then spoilt.
@@ -103,20 +108,24 @@ def load(learner: Learner, kept: Mapping[str, bytes], watches: WatchMaker) -> No
             "give the changed model a new name"
         )
     try:
-        _restore(learner, kept, rest, watches)
+        _restore(learner, kept, rest, watches, links or {}, fetch)
+    except StoreUnavailable:
+        raise
     except Exception as error:  # unpickling may raise anything
         raise Corrupt(f"{learner.name}: the checkpoint cannot be brought back: {error!r}") from error
     learner.bind()
 
 
-def _restore(learner: Learner, kept: Mapping[str, bytes], rest: _Rest, watches: WatchMaker) -> None:
+def _restore(
+    learner: Learner, kept: Mapping[str, bytes], rest: _Rest, watches: WatchMaker, links: Mapping[str, Links], fetch: Fetch
+) -> None:
     learner.join.load(kept["join"])
     learner.scores = Scores.restore(kept["scores"])
     if rest.scale is not None:
         learner.loss = rest.scale
     learner.watch = watches.restore(learner.settings.drift, learner.loss.kind, kept["watch"])
     for name in _MODELS:
-        model: AnyModel | None = pickle.loads(kept[name]) if name in kept else None
+        model: AnyModel | None = chain.load(kept[name], links.get(name), fetch) if name in kept else None
         if model is not None:
             model.bound(learner.limits, learner.settings)
         setattr(learner, name, model)

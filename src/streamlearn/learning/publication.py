@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import pickling
+from .chain import shell
 from .learner import ODD_IN_A_ROW, Learner
+from .recommending import AnyModel
 
 Standing = tuple[int, int, int, int]
 NO_CANARY: Final = -1
 
 
 def standing(learner: Learner) -> Standing:
-    """What a publication is made anew for: labelled events, version, the canary's step, and what taught beside them."""
-    return learner.n, learner.version, NO_CANARY if learner.canary is None else learner.canary.step, learner.taught
+    """What a publication is made anew for: labelled events, version, what taught beside events, and the canary's step."""
+    return learner.n, learner.version, learner.taught, NO_CANARY if learner.canary is None else learner.canary.step
 
 
 def stands_still(learner: Learner, published: Standing) -> bool:
@@ -27,12 +28,16 @@ def stands_still(learner: Learner, published: Standing) -> bool:
     return standing(learner)[1:] == published[1:] or learner.odd_in_a_row >= ODD_IN_A_ROW
 
 
+def models(learner: Learner) -> dict[str, AnyModel]:
+    """By the part that each is: "model", and "challenger" while a canary is on."""
+    if learner.canary is None or learner.shadow is None:
+        return {"model": learner.champion}
+    return {"model": learner.champion, "challenger": learner.shadow}
+
+
 def parts(learner: Learner) -> dict[str, bytes]:
-    """The models, pickled: "model", and "challenger" while a canary is on."""
-    named = {"model": pickling.dumps(learner.champion)}
-    if learner.canary is not None and learner.shadow is not None:
-        named["challenger"] = pickling.dumps(learner.shadow)
-    return named
+    """The models, pickled; of recommenders without their tables, see `chain`."""
+    return {name: shell(model) for name, model in models(learner).items()}
 
 
 def extra(learner: Learner) -> dict[str, Any]:

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config_recommend import SOURCES, RecommendSettings
-from .content import Content
-from .covisit import Covisits
+from .content import Content, Taste
+from .covisit import Covisits, Near
 from .factors import Factors, Vectors
-from .ids import Ids
 from .popular import MAIN, MULTIPLES, Floats, Popular, Segments
 from .tables import Rows
 
 Search = Callable[[Vectors, int], tuple[Rows, Vectors]]
 Mask = NDArray[np.bool_]
+MORE: Final = ("cosine", "next", "taste")  # co-visits by cosine, what comes next, and tokens liked: see Covisits and Content
 RECENT: Final = 0  # of the half-lives
 NOTHING: Final = np.zeros(0, np.int32)
 
@@ -25,12 +25,14 @@ NOTHING: Final = np.zeros(0, np.int32)
 class Candidates(NamedTuple):
     """Items by row, each once, in the order of their rows; `scores`, `named`: (n, sources).
 
-    Every source scores every candidate, 0 where it has nothing to say of it. `unknown`: ids asked for that are not known.
+    Every source scores every candidate, 0 where it has nothing to say of it. `more` (n, MORE): signals beside the sources'.
+    `unknown`: ids asked for that are not known.
     """
 
     rows: Rows
     scores: Vectors
     named: Mask
+    more: Vectors
     unknown: tuple[str, ...] = ()
     sources: tuple[str, ...] = SOURCES
 
@@ -53,7 +55,6 @@ class Sources:
     def __init__(
         self,
         settings: RecommendSettings,
-        ids: Ids,
         popular: Popular,
         segments: Segments,
         covisits: Covisits,
@@ -62,30 +63,36 @@ class Sources:
     ) -> None:
         self._quotas: Mapping[str, int] = {str(name): quota for name, quota in settings.quotas.items()}
         self._exact = settings.exact_items
-        self._ids, self._popular, self._segments = ids, popular, segments
+        self._popular, self._segments = popular, segments
         self._covisits, self._factors, self._content = covisits, factors, content
 
     def named(self, person: Person, ts: float, hidden: Mask, spare: Callable[[int], Rows], search: Search | None) -> Candidates:
         """What the sources name for the person at `ts`, without the hidden items (items,). `spare(n)` names up to n items that
         may be recommended when no source names one."""
-        near = self._covisits.scores(person.last)
-        segment = self._of_segments(person.segments)
+        near = self._covisits.near(person.last, ts)
+        segment = self._segments.scores(person.segments)
         taste = self._content.taste(person.history)
         quotas, lead = self._quotas, self._popular.leaders
         by_source = dict.fromkeys(SOURCES, NOTHING)
         if quotas["popular"]:
-            led = [lead(1 + which, ts, hidden, quotas["popular"]) for which in range(len(MULTIPLES))]
+            led = [lead(1 + which, hidden, quotas["popular"]) for which in range(len(MULTIPLES))]
             by_source["popular"] = _unique(led)
         if quotas["recent"]:
-            by_source["recent"] = lead(RECENT, ts, hidden, quotas["recent"])
-        by_source["covisit"] = _best(*near, hidden, quotas["covisit"])
+            by_source["recent"] = lead(RECENT, hidden, quotas["recent"])
+        by_source["covisit"] = _unique(
+            [
+                _best(near.rows, near.shares, hidden, quotas["covisit"]),
+                _best(near.rows, near.cosines, hidden, quotas["covisit"] // 2),
+                _best(near.next_rows, near.next_shares, hidden, quotas["covisit"] // 2),
+            ]
+        )
         by_source["segment"] = _best(*segment, hidden, quotas["segment"])
         every: Vectors | None = None
         if person.row >= 0 and quotas["factors"]:
             by_source["factors"], every = self._of_factors(person, hidden, search)
-        if quotas["content"] and len(taste[0]):
+        if quotas["content"] and len(taste.tokens):
             rows = self._content.named(taste)
-            by_source["content"] = _best(rows, self._content.scores(rows, taste), hidden, quotas["content"])
+            by_source["content"] = _best(rows, self._content.scores(rows, taste)[0], hidden, quotas["content"])
         rows = _unique(list(by_source.values()))
         if not len(rows):
             rows = np.sort(spare(max(quotas.values())))
@@ -96,7 +103,7 @@ class Sources:
 
     def given(self, rows: Rows, person: Person, ts: float) -> Candidates:
         """The items of these rows (each once, sorted), scored for the person at `ts`; none of them is named by a source."""
-        near, segment = self._covisits.scores(person.last), self._of_segments(person.segments)
+        near, segment = self._covisits.near(person.last, ts), self._segments.scores(person.segments)
         return self._scored(rows, person, ts, near, segment, self._content.taste(person.history), None)
 
     def _scored(
@@ -104,19 +111,22 @@ class Sources:
         rows: Rows,
         person: Person,
         ts: float,
-        near: tuple[Rows, Floats],
+        near: Near,
         segment: tuple[Rows, Floats],
-        taste: tuple[NDArray[np.uint64], Floats],
+        taste: Taste,
         every: Vectors | None,
     ) -> Candidates:
         scores = np.zeros((len(rows), len(SOURCES)), np.float32)
         heats = self._popular.heats(rows, ts)
         scores[:, 0], scores[:, 1] = heats[:, MAIN], heats[:, RECENT]
-        scores[:, 2], scores[:, 5] = _looked_up(rows, *near), _looked_up(rows, *segment)
+        scores[:, 2], scores[:, 5] = _looked_up(rows, near.rows, near.shares), _looked_up(rows, *segment)
         if person.row >= 0:
             scores[:, 3] = self._factors.scores(self._factors.vector(person.row), rows) if every is None else every[rows]
-        scores[:, 4] = self._content.scores(rows, taste)
-        return Candidates(rows, scores, np.zeros(scores.shape, np.bool_))
+        more = np.zeros((len(rows), len(MORE)), np.float32)
+        more[:, 0] = _looked_up(rows, near.rows, near.cosines)
+        more[:, 1] = _looked_up(rows, near.next_rows, near.next_shares)
+        scores[:, 4], more[:, 2] = self._content.scores(rows, taste)
+        return Candidates(rows, scores, np.zeros(scores.shape, np.bool_), more)
 
     def _of_factors(self, person: Person, hidden: Mask, search: Search | None) -> tuple[Rows, Vectors | None]:
         """What the factors name; and the score of every item, when each was scored."""
@@ -131,26 +141,22 @@ class Sources:
         rows = self._popular.hottest(self._exact)
         return _best(rows, self._factors.scores(vector, rows), hidden, limit), None
 
-    def _of_segments(self, segments: Sequence[str]) -> tuple[Rows, Floats]:
-        hashes, shares = self._segments.scores(segments)
-        rows = self._ids.rows(hashes)
-        known = rows >= 0
-        rows, shares = rows[known], shares[known]
-        order = np.argsort(rows, kind="stable")
-        return rows[order], shares[order]
-
 
 def _best(rows: Rows, scores: Floats | Vectors, hidden: Mask, limit: int) -> Rows:
     """At most `limit` of the rows that are not hidden and score above 0, those that score most."""
-    kept = np.flatnonzero((scores > 0) & ~hidden[rows])
+    kept = ((scores > 0) & ~hidden[rows]).nonzero()[0]
     if len(kept) > limit:
-        some = scores[kept]
-        kept = kept[np.argpartition(some, len(some) - limit)[len(some) - limit :]] if limit else kept[:0]
+        kept = kept[scores[kept].argpartition(-limit)[-limit:]] if limit else kept[:0]
     return rows[kept]
 
 
 def _unique(parts: list[Rows]) -> Rows:
-    return np.unique(np.concatenate(parts))
+    """The rows of all parts, in order and each once."""
+    rows = np.concatenate(parts)
+    rows.sort()
+    first = np.ones(len(rows), np.bool_)
+    np.not_equal(rows[1:], rows[:-1], out=first[1:])
+    return rows[first]
 
 
 def _looked_up(rows: Rows, known: Rows, scores: Floats) -> Floats:

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..config_recommend import RecommendSettings
 from .ids import COLUMNS as ID_COLUMNS
-from .ids import Hashes, Ids, hash_of
+from .ids import Hashes, Ids, hash_of, summed
 from .popular import Floats
 from .tables import Column, Rows, Table
 
 MOST_TOKENS: Final = 32  # of an item
 FADE: Final = 0.97  # of an item in a user's taste, for each one they acted on since
 TASTE: Final = 64  # items of a history that make the taste
-STRONGEST: Final = 8  # tokens of a taste by which items are named
-Taste = tuple[Hashes, Floats]
+LAST: Final = 5  # items of a history that others are compared with
+STRONGEST: Final = 8  # tokens of a history by which items are named
+
+
+class Taste(NamedTuple):
+    """Tokens by row, in order and each once: what each says of an item that has it."""
+
+    tokens: Rows
+    alike: Floats
+    liked: Floats
 
 
 class Content:
     """The tokens of items, and of each token the items that got it last.
 
-    A token is a field's name and value; a string is split at `separator` first. The rarer a token is among the items, the more
-    it weighs in a taste: by one over the root of its share (as a smoothed inverse frequency).
+    A token is a field's name and value; a string is split first, at every character that `separator` holds. A token that d of N
+    items have weighs log(1 + N / d) (inverse document frequency).
     """
 
     NEWEST: Final = 64
@@ -33,10 +42,11 @@ class Content:
 
     def __init__(self, items: Table, ids: Ids, settings: RecommendSettings) -> None:
         self._items, self._ids = items, ids
-        self._fields, self._separator = settings.item_fields, settings.separator
+        self._fields = settings.item_fields
         self.table = Table({**ID_COLUMNS, "item": Column("u8", self.NEWEST), "at": Column("i8"), "n": Column("f8")}, ("id",))
         self._tokens = Ids(self.table, self.MOST, 0)
-        self._n = 0  # tokens of all items
+        self._cut = re.compile(f"[{re.escape(settings.separator)}]") if settings.separator else None
+        self._n = self._described = 0  # tokens of all items, items that have any
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -47,7 +57,7 @@ class Content:
         for name in self._fields or fields:
             value = fields.get(name)
             if isinstance(value, str):
-                parts = value.split(self._separator) if self._separator else [value]
+                parts = self._cut.split(value) if self._cut else [value]
                 found += [f"{name}={text}" for part in parts if (text := part.strip())]
             elif isinstance(value, bool) or (self._fields and value is not None):
                 found.append(f"{name}={value}")
@@ -55,87 +65,89 @@ class Content:
 
     def set(self, row: int, fields: Mapping[str, Any], ts: float) -> None:
         """The item's fields are these from now on."""
-        former = np.frombuffer(self._items.get("tokens", row), np.uint64).tolist()
-        tokens = {hash_of(token): token for token in self.tokens_of(fields)}
-        if list(tokens) != former:
+        former = self._of(row)
+        rows = [self._token(token, ts) for token in self.tokens_of(fields)]
+        refs = [self._tokens.ref(token) for token in rows]
+        if refs != former.tolist():
             self.forget(row)
-            item = self._items.cells["hash"][row]
-            for hashed, token in tokens.items():
-                self._give(item, hashed, token, hashed not in former, ts)
-            self._n += len(tokens)
-            self._items.put("tokens", row, np.array(list(tokens), np.uint64).tobytes())
+            item, at = self._ids.ref(row), self.table.cells["at"]
+            for token, ref in zip(rows, refs, strict=True):
+                self.table.cells["n"][token] += 1
+                if ref not in former:
+                    self.table.raw["item"][token, at[token] % self.NEWEST] = item
+                    at[token] += 1
+            self._n += len(rows)
+            self._described += bool(rows)
+            self._items.put("tokens", row, np.array(refs, np.uint64).tobytes())
 
     def forget(self, row: int) -> None:
         """The item has no fields any more."""
-        former = np.frombuffer(self._items.get("tokens", row), np.uint64)
-        counts = self.table.cells["n"]
-        for token in former.tolist():
-            found = self._tokens.row_of_hash(token)
-            if found >= 0:
-                counts[found] = max(counts[found] - 1, 0)
-                self.table.touch(found)
-        self._n -= len(former)
+        former = self._of(row)
         if len(former):
+            known = self._tokens.deref(former)
+            known = known[known >= 0]
+            self.table.raw["n"][known] -= 1
+            self.table.touch(known)
+            self._n -= len(former)
+            self._described -= 1
             self._items.put("tokens", row, b"")
 
     def taste(self, history: Rows) -> Taste:
-        """The tokens of what a user acted on (rows of items, the newest last), and how much each weighs."""
-        joined, lengths = self._joined(history[-TASTE:])
-        if not len(joined):
-            return joined, np.zeros(0)
-        weights = FADE ** np.arange(len(lengths) - 1, -1, -1.0)
-        tokens, of = np.unique(joined, return_inverse=True)
-        sums = np.bincount(of, np.repeat(weights, lengths), len(tokens))
-        rows = self._tokens.rows(tokens)
-        shares = (self.table.raw["n"][rows] + 1.0) / (self._n + 1.0)
-        return tokens, np.where(rows >= 0, sums / (sums.sum() * np.sqrt(shares)), 0.0)
+        """What a user's history (rows of items, the newest last, p = 1) says of tokens.
 
-    def scores(self, rows: Rows, taste: Taste) -> Floats:
-        """(n,): of each item the sum of what its tokens weigh in the taste, over the root of how many it has."""
-        tokens, weights = taste
-        if not len(tokens):
-            return np.zeros(len(rows))
-        joined, lengths = self._joined(rows)
-        place = np.minimum(np.searchsorted(tokens, joined), len(tokens) - 1)
-        found = np.where(tokens[place] == joined, weights[place], 0.0)
-        sums = np.bincount(np.repeat(np.arange(len(rows)), lengths), found, len(rows))
-        return sums / np.sqrt(np.maximum(lengths, 1))
+        `alike`: the sum over the LAST items of p^-1/2 w^2 / |item|: w is a token's weight, |item| the root of the sum of w^2.
+        `liked`: the token's share of what the last TASTE items have, each fading by FADE, over the root of its share of all.
+        """
+        history = history[-TASTE:]
+        tokens, lengths = self._joined(history)
+        age = np.arange(len(history) - 1, -1, -1.0)
+        of, squares, lengths_w = self._weighed(tokens, lengths)
+        near = np.where(age < LAST, (age + 1.0) ** -0.5, 0.0) / np.maximum(lengths_w, 1e-30)
+        found, alike, liked = summed(tokens, squares * near[of], (FADE**age)[of])
+        shares = (self.table.raw["n"][found] + 1.0) / (self._n + 1.0)
+        return Taste(found, alike, liked / (max(liked.sum(), 1e-30) * np.sqrt(shares)))
+
+    def scores(self, rows: Rows, taste: Taste) -> tuple[Floats, Floats]:
+        """(n,) twice: of each item the sum of its tokens' `alike` over |item|, of their `liked` over the root of how many."""
+        if not len(taste.tokens):
+            return np.zeros(len(rows)), np.zeros(len(rows))
+        tokens, lengths = self._joined(rows)
+        of, _, lengths_w = self._weighed(tokens, lengths)
+        place = np.minimum(taste.tokens.searchsorted(tokens), len(taste.tokens) - 1)
+        has = taste.tokens[place] == tokens
+        alike = np.bincount(of[has], taste.alike[place[has]], len(rows)) / np.maximum(lengths_w, 1e-30)
+        liked = np.bincount(of[has], taste.liked[place[has]], len(rows)) / np.sqrt(np.maximum(lengths, 1))
+        return alike, liked
 
     def named(self, taste: Taste) -> Rows:
-        """Items that got the strongest tokens of the taste last, each once."""
-        tokens, weights = taste
-        if not len(tokens):
-            return np.zeros(0, np.int32)
-        strongest = np.argsort(-weights, kind="stable")[:STRONGEST]
-        rows = self._tokens.rows(tokens[strongest])
-        items = np.unique(self.table.raw["item"][rows[rows >= 0]])
-        found = self._ids.rows(items)
-        return found[found >= 0]
+        """Items that got last the tokens by which items are most alike, in the order of their rows and each once."""
+        strongest = np.argsort(-taste.alike, kind="stable")[:STRONGEST]
+        strongest = strongest[taste.alike[strongest] > 0]
+        found: Rows = summed(self._ids.deref(self.table.raw["item"][taste.tokens[strongest]].ravel()))[0]
+        return found
 
-    def alike(self, row: int) -> tuple[Rows, Floats]:
-        """Items with tokens of this one, and the cosine of their tokens."""
-        tokens = np.unique(np.frombuffer(self._items.get("tokens", row), np.uint64))
-        taste = tokens, np.full(len(tokens), max(len(tokens), 1) ** -0.5)
-        rows = self.named(taste)
-        return rows, self.scores(rows, taste)
-
-    def _give(self, item: int, hashed: int, token: str, new: bool, ts: float) -> None:
+    def _token(self, token: str, ts: float) -> int:
+        hashed = hash_of(token)
         row = self._tokens.row_of_hash(hashed)
-        if row < 0:
-            if self._tokens.full:
-                self._tokens.remove(self._tokens.oldest())
-            row = self._tokens.add(token, hashed, ts)
-        else:
+        if row >= 0:
             self._tokens.use(row, ts)
-        self.table.cells["n"][row] += 1
-        if new:
-            at = self.table.cells["at"]
-            self.table.raw["item"][row, at[row] % self.NEWEST] = item
-            at[row] += 1
+            return row
+        if self._tokens.full:
+            self._tokens.remove(self._tokens.oldest())
+        return self._tokens.add(token, hashed, ts)
 
-    def _joined(self, rows: Rows) -> tuple[Hashes, NDArray[np.int64]]:
-        """The tokens of the items one after another, and how many each has."""
+    def _of(self, row: int) -> Hashes:
+        return np.frombuffer(self._items.get("tokens", row), np.uint64)
+
+    def _joined(self, rows: Rows) -> tuple[Rows, NDArray[np.int64]]:
+        """The tokens of the items one after another (-1: let go), and how many each has."""
         column = self._items.column("tokens")
         some = [column[row] for row in rows.tolist()]
         lengths = np.fromiter(map(len, some), np.int64, len(some)) // 8
-        return np.frombuffer(b"".join(some), np.uint64), lengths
+        return self._tokens.deref(np.frombuffer(b"".join(some), np.uint64)), lengths
+
+    def _weighed(self, tokens: Rows, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floats, Floats]:
+        """Which item each of the tokens is of, its squared weight, and the root of the sum of these for each item."""
+        of = np.arange(len(lengths)).repeat(lengths)
+        squares = np.log1p(self._described / np.maximum(self.table.raw["n"][tokens], 1.0)) ** 2 * (tokens >= 0)
+        return of, squares, np.sqrt(np.bincount(of, squares, len(lengths)))

@@ -39,7 +39,8 @@ def beginnings(hashes: Hashes, width: int, seed: int) -> Vectors:
         z = (z ^ (z >> np.uint64(27))) * _MIX[1]
         z = z ^ (z >> np.uint64(31))
     unit = (z >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-    return (unit - np.float32(0.5)) * np.float32(SPREAD * 12.0**0.5)
+    vectors: Vectors = (unit - np.float32(0.5)) * np.float32(SPREAD * 12.0**0.5)
+    return vectors
 
 
 class Factors:
@@ -84,4 +85,4 @@ class Factors:
     def scores(self, vector: Vectors, rows: Rows | None = None) -> Vectors:
         """The products of the vector with the items of these rows, or with all."""
         items = self._items["factors"]
-        return (items if rows is None else items[rows]) @ vector  # type: ignore[no-any-return]
+        return (items if rows is None else items[rows]) @ vector

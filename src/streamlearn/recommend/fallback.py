@@ -17,15 +17,13 @@ FEW: Final = 1000  # items of each kind that are looked at to fill a slate; to h
 Bools = NDArray[np.bool_]
 
 
-def fill(
-    state: State, hidden: Bools, fits: Callable[[int], bool], wanted: int, ts: float, empty: bool
-) -> list[tuple[int, str]]:
+def fill(state: State, hidden: Bools, fits: Callable[[int], bool], wanted: int, empty: bool) -> list[tuple[int, str]]:
     """At most `wanted` rows of items that are not `hidden` (items,) and that `fits` lets by, each with the name of its kind.
 
     Ends after FEW of each kind, unless the slate would be `empty`.
     """
     found: dict[int, str] = {}
-    for row, kind in _kinds(state, hidden, ts, len(state.items) if empty else FEW):
+    for row, kind in _kinds(state, hidden, len(state.items) if empty else FEW):
         if len(found) >= wanted:
             break
         if row not in found and fits(row):
@@ -33,8 +31,8 @@ def fill(
     return list(found.items())
 
 
-def _kinds(state: State, hidden: Bools, ts: float, limit: int) -> Iterator[tuple[int, str]]:
-    for row in state.popular.leaders(MAIN, ts, hidden, FEW).tolist():
+def _kinds(state: State, hidden: Bools, limit: int) -> Iterator[tuple[int, str]]:
+    for row in state.popular.leaders(MAIN, hidden, FEW).tolist():
         yield row, "popular"
     left = np.flatnonzero(~hidden).astype(np.int32)
     yield from ((row, "recent") for row in _latest(state, left[state.items.raw["liked"][left] > 0], limit).tolist())

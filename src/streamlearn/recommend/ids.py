@@ -1,7 +1,8 @@
 """Ids: which row of a table is whose, who was used longest ago, and so who is let go.
 
-Others refer to a row by the 64-bit hash of its id, never by its number: a row that was let go is used again for another id, and
-a reference to the former finds nothing. Two ids of one hash are taken for one (chance 3e-8 among a million ids).
+Others refer to a row by the hash of its id, or by half of it and the row, never by the row alone: a row that was let go is used
+again for another id, and a reference to the former finds nothing. Two ids of one hash are taken for one (chance 3e-8 among a
+million ids).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ Hashes = NDArray[np.uint64]
 FEW: Final = 48  # hashes that are looked up faster one by one
 BATCH: Final = 1024  # rows that are put in order at a time
 KEPT: Final = 1 << 62
+LOWER: Final = (1 << 32) - 1
+UPPER: Final = LOWER << 32
 COLUMNS: Final[Mapping[str, Column]] = {  # what Ids keeps in its table; and "id", ragged
     "hash": Column("u8"),
     "used": Column("u8"),  # the number of its last use, and KEPT if it is kept
@@ -29,6 +32,21 @@ COLUMNS: Final[Mapping[str, Column]] = {  # what Ids keeps in its table; and "id
 def hash_of(name: str) -> int:
     """The first 8 bytes of BLAKE2b of the UTF-8 text, little endian; never 0, which stands for nobody."""
     return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little") or 1
+
+
+def summed(rows: Rows, *values: NDArray[np.floating[Any]]) -> tuple[Any, ...]:
+    """The rows that are not -1, in order and each once, and of each of the `values` their sums (float64)."""
+    known = (rows >= 0).nonzero()[0]
+    keys = rows[known].astype(np.uint64) << np.uint64(32) | known.astype(np.uint64)
+    keys.sort()  # by row, then by place: the sums are the same on every machine
+    order, ordered = (keys & np.uint64(LOWER)).astype(np.int64), (keys >> np.uint64(32)).astype(np.int32)
+    if not len(ordered):
+        return ordered, *(np.zeros(0) for _ in values)
+    first = np.empty(len(ordered), np.bool_)
+    first[0] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    starts = first.nonzero()[0]
+    return ordered[starts], *(np.add.reduceat(value[order].astype(np.float64), starts) for value in values)
 
 
 class Ids:
@@ -80,6 +98,21 @@ class Ids:
             rows[left[hit]] = self._slot_row[slots[hit]]
             going = ~hit & (found != 0)
             left, hashes, slots = left[going], hashes[going], slots[going] + np.uint64(1) & mask
+        return rows
+
+    def ref(self, row: int) -> int:
+        """A reference: the upper half of the hash and the row. It finds nothing once the row is another's."""
+        return self._table.cells["hash"][row] & UPPER | row  # type: ignore[no-any-return]  # of a memoryview of uint64
+
+    def refs(self, rows: Rows) -> Hashes:
+        """A reference to each of the rows."""
+        return self._table.raw["hash"][rows] & np.uint64(UPPER) | rows.astype(np.uint64)
+
+    def deref(self, refs: Hashes) -> Rows:
+        """The row of each reference, -1 where it is another's by now, or the reference is 0."""
+        rows = (refs & np.uint64(LOWER)).astype(np.int32)
+        same = (self._table.raw["hash"][rows] ^ refs) <= np.uint64(LOWER)
+        rows[~(same & (refs != 0))] = -1
         return rows
 
     def id_of(self, row: int) -> str:

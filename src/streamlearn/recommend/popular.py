@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..config_recommend import RecommendSettings
 from .ids import COLUMNS as ID_COLUMNS
-from .ids import Hashes, Ids, hash_of
+from .ids import Ids, hash_of, summed
 from .tables import Column, Rows, Table
 
 Floats = NDArray[np.float64]
@@ -38,50 +39,41 @@ class Popular:
 
     def __init__(self, items: Table, settings: RecommendSettings) -> None:
         self._items = items
-        self._half_lives = np.array(half_lives(settings))
+        self._lives = half_lives(settings)
+        self._half_lives = np.array(self._lives)
         size = settings.history + max(settings.quotas.values())
-        self._leaders = [_Leaders(size) for _ in self._half_lives]
+        self._leaders = [_Leaders(size) for _ in self._lives]
 
     def add(self, row: int, weight: float, ts: float, offered: bool) -> None:
         """Gives the item a weight above 0 at `ts`; `offered`: whether it may lead."""
         heat, since = self._items.raw["heat"][row], self._items.cells["heat_ts"]
         passed = ts - since[row]
         if passed >= 0:
-            heat *= np.exp2(passed / -self._half_lives)
-            heat += weight
+            heat[:] = [h * 2.0 ** (passed / -life) + weight for h, life in zip(heat.tolist(), self._lives, strict=True)]
             since[row] = ts
         else:  # a late one
-            heat += weight * np.exp2(passed / self._half_lives)
+            heat[:] = [h + weight * 2.0 ** (passed / life) for h, life in zip(heat.tolist(), self._lives, strict=True)]
+        self._items.touch(row)
         if offered:
             self.offer(row)
 
     def offer(self, row: int) -> None:
         """The item may lead from now on."""
-        keys = self._keys(row).tolist()
-        for j, (leaders, key) in enumerate(zip(self._leaders, keys, strict=True)):
-            if key > leaders.below and row not in leaders.slots:
-                if leaders.room:
-                    leaders.put(row)
-                else:
-                    self._displace(leaders, j, row, key)
+        since = self._items.cells["heat_ts"][row]
+        for leaders, heat, life in zip(self._leaders, self._items.raw["heat"][row].tolist(), self._lives, strict=True):
+            if heat > 0:
+                leaders.offer(row, math.log2(heat) + since / life)
 
     def withdraw(self, row: int, offered: NDArray[np.bool_]) -> None:
         """The item may lead no more; `offered` (items,) says which others may."""
-        for j, leaders in enumerate(self._leaders):
-            if row in leaders.slots:
-                leaders.drop(row)
-                if leaders.below > NEVER and 2 * leaders.n < len(leaders.rows):
-                    self._gather(leaders, j, offered)
+        for which, leaders in enumerate(self._leaders):
+            if leaders.drop(row) and leaders.short:
+                rows = np.flatnonzero(offered & (self._items["heat"][:, which] > 0)).astype(np.int32)
+                leaders.gather(rows, self._keys(rows, which))
 
-    def leaders(self, which: int, ts: float, hidden: NDArray[np.bool_], limit: int) -> Rows:
-        """The first items by the half-life of this number, at most `limit`, without the hidden (items,)."""
-        rows = self._leaders[which].rows[: self._leaders[which].n]
-        rows = rows[~hidden[rows]]
-        keys = self._keys(rows)[:, which]
-        if len(rows) > limit:
-            first = np.argpartition(keys, len(rows) - limit)[-limit:]
-            rows, keys = rows[first], keys[first]
-        return rows[np.argsort(-keys, kind="stable")]
+    def leaders(self, which: int, hidden: NDArray[np.bool_], limit: int) -> Rows:
+        """The first items by the half-life of this number, at most `limit`, without the hidden (items,), the best first."""
+        return self._leaders[which].first(hidden, limit)
 
     def heats(self, rows: Rows, ts: float) -> Floats:
         """(n, half-lives): what the items' weights count at `ts`."""
@@ -90,74 +82,86 @@ class Popular:
 
     def hottest(self, limit: int) -> Rows:
         """The `limit` items that count most by `half_life_s`, offered or not, in the order of their rows."""
-        keys = self._keys(np.arange(len(self._items), dtype=np.int32))[:, MAIN]
+        keys = self._keys(np.arange(len(self._items), dtype=np.int32), MAIN)
         return np.sort(np.argpartition(keys, len(keys) - limit)[-limit:]).astype(np.int32)
 
-    def _keys(self, rows: int | Rows) -> Floats:
+    def _keys(self, rows: Rows, which: int) -> Floats:
         """Two items compare by these as by what they count, at any time: log2 of the count plus the time in half-lives."""
-        since = np.asarray(self._items.raw["heat_ts"][rows])
-        with np.errstate(divide="ignore"):
-            return np.log2(self._items.raw["heat"][rows]) + since[..., None] / self._half_lives  # type: ignore[no-any-return]
-
-    def _displace(self, leaders: _Leaders, which: int, row: int, key: float) -> None:
-        keys = self._keys(leaders.rows)[:, which]
-        last = int(keys.argmin())
-        leaders.below = float(keys[last])
-        if key > leaders.below:
-            leaders.drop(int(leaders.rows[last]))
-            leaders.put(row)
-
-    def _gather(self, leaders: _Leaders, which: int, offered: NDArray[np.bool_]) -> None:
-        rows = np.flatnonzero(offered & (self._items["heat"][:, which] > 0)).astype(np.int32)
-        keys = self._keys(rows)[:, which]
-        size = len(leaders.rows)
-        order = np.argsort(keys, kind="stable")[::-1]
-        leaders.clear()
-        for row in rows[order[:size]].tolist():
-            leaders.put(row)
-        leaders.below = float(keys[order[size]]) if len(rows) > size else NEVER
+        counts = np.maximum(self._items.raw["heat"][rows, which], 1e-300)
+        return np.log2(counts) + self._items.raw["heat_ts"][rows] / self._lives[which]  # type: ignore[no-any-return]
 
 
 class _Leaders:
-    """Rows that lead. None of the others has a key above `below`."""
+    """Up to `size` rows that lead by their keys, in slots. None of those that do not has a key above `below`."""
 
     def __init__(self, size: int) -> None:
         self.rows: Rows = np.zeros(size, np.int32)
-        self.clear()
+        self.keys: Floats = np.full(size, NEVER)
+        self.slots: dict[int, int] = {}
+        self.below = NEVER
 
     @property
-    def room(self) -> bool:
-        return self.n < len(self.rows)
+    def short(self) -> bool:
+        """Whether it should be gathered anew: half of it is gone, and there are others."""
+        return self.below > NEVER and 2 * len(self.slots) < len(self.rows)
 
-    def put(self, row: int) -> None:
-        self.rows[self.n] = row
-        self.slots[row] = self.n
-        self.n += 1
+    def offer(self, row: int, key: float) -> None:
+        slot = self.slots.get(row)
+        if slot is not None:
+            self.keys[slot] = key
+        elif key > self.below:
+            if len(self.slots) < len(self.rows):
+                self._put(row, key)
+            else:
+                last = int(self.keys.argmin())
+                self.below = float(self.keys[last])
+                if key > self.below:
+                    self.drop(int(self.rows[last]))
+                    self._put(row, key)
 
-    def drop(self, row: int) -> None:
-        slot = self.slots.pop(row)
-        self.n -= 1
-        if slot < self.n:
-            last = int(self.rows[self.n])
-            self.rows[slot] = last
-            self.slots[last] = slot
+    def drop(self, row: int) -> bool:
+        """Whether it led."""
+        slot = self.slots.pop(row, None)
+        if slot is None:
+            return False
+        n = len(self.slots)
+        if slot < n:
+            self.rows[slot], self.keys[slot] = self.rows[n], self.keys[n]
+            self.slots[int(self.rows[slot])] = slot
+        return True
 
-    def clear(self) -> None:
-        self.n, self.below = 0, NEVER
-        self.slots: dict[int, int] = {}
+    def gather(self, rows: Rows, keys: Floats) -> None:
+        """All that may lead, to choose anew from."""
+        order = np.argsort(keys, kind="stable")[::-1]
+        size = len(self.rows)
+        self.slots.clear()
+        for row, key in zip(rows[order[:size]].tolist(), keys[order[:size]].tolist(), strict=True):
+            self._put(row, key)
+        self.below = float(keys[order[size]]) if len(rows) > size else NEVER
+
+    def first(self, hidden: NDArray[np.bool_], limit: int) -> Rows:
+        rows, keys = self.rows[: len(self.slots)], self.keys[: len(self.slots)]
+        shown = (~hidden[rows]).nonzero()[0]
+        shown = shown[keys[shown].argsort(kind="stable")[: -limit - 1 : -1]]
+        return rows[shown]
+
+    def _put(self, row: int, key: float) -> None:
+        slot = len(self.slots)
+        self.rows[slot], self.keys[slot], self.slots[row] = row, key, slot
 
 
 class Segments:
     """The leaders of each segment of users: up to SIZE items each, with weights that fade by LIFE times `half_life_s`.
 
-    When a segment has no room, a new item takes the place and the weight of the least (Metwally et al. 2005, Space-Saving).
+    A new item takes the place of the lightest when a segment has no room.
     """
 
     SIZE: Final = 256
     LIFE: Final = 8
     MOST: Final = 4096
 
-    def __init__(self, settings: RecommendSettings) -> None:
+    def __init__(self, items: Ids, settings: RecommendSettings) -> None:
+        self._items = items
         self.table = Table(
             {**ID_COLUMNS, "item": Column("u8", self.SIZE), "weight": Column("f4", self.SIZE), "since": Column("f8")}, ("id",)
         )
@@ -167,44 +171,37 @@ class Segments:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def add(self, segments: Sequence[str], item: int, weight: float, ts: float) -> None:
-        """Gives the item of this hash a weight above 0 in each of the segments."""
+    def add(self, segments: Sequence[str], row: int, weight: float, ts: float) -> None:
+        """Gives the item of this row a weight above 0 in each of the segments."""
+        item = self._items.ref(row)
         for segment in segments:
             hashed = hash_of(segment)
-            row = self._ids.row_of_hash(hashed)
-            if row < 0:
+            at = self._ids.row_of_hash(hashed)
+            if at < 0:
                 if self._ids.full:
                     self._ids.remove(self._ids.oldest())
-                row = self._ids.add(segment, hashed, ts)
+                at = self._ids.add(segment, hashed, ts)
             else:
-                self._ids.use(row, ts)
-            weights, since = self.table.raw["weight"][row], self.table.cells["since"]
-            passed = ts - since[row]
+                self._ids.use(at, ts)
+            weights, since = self.table.raw["weight"][at], self.table.cells["since"]
+            passed = ts - since[at]
             if passed >= 0:
-                weights *= 2.0 ** max(passed / -self._half_life, -149.0)
-                since[row] = ts
-            items = self.table.raw["item"][row]
+                weights *= np.float32(2.0 ** max(passed / -self._half_life, -149.0))
+                since[at] = ts
+            items = self.table.raw["item"][at]
             found = items == item
             slot = int(found.argmax())
             if not found[slot]:
                 slot = int(weights.argmin())
-                items[slot] = item
+                items[slot], weights[slot] = item, 0.0
             weights[slot] += weight * 2.0 ** max(min(passed, 0.0) / self._half_life, -149.0)
 
-    def scores(self, segments: Sequence[str]) -> tuple[Hashes, Floats]:
-        """The hashes of the segments' items, each once, and the sum of their shares of each segment's weight."""
+    def scores(self, segments: Sequence[str]) -> tuple[Rows, Floats]:
+        """The segments' items by row, in order and each once, and the sums of their shares of each segment's weight."""
         rows = [row for segment in segments if (row := self._ids.row_of(segment)) >= 0]
-        if not rows:
-            return np.zeros(0, np.uint64), np.zeros(0)
-        weights = self.table.raw["weight"][rows].astype(np.float64)
-        weights /= np.maximum(weights.sum(1, keepdims=True), 1e-30)
-        items = self.table.raw["item"][rows].ravel()
-        if len(rows) == 1:
-            taken = items != 0
-            return items[taken], weights.ravel()[taken]
-        hashes, place = np.unique(items, return_inverse=True)
-        sums = np.bincount(place, weights.ravel(), len(hashes))
-        return hashes[hashes != 0], sums[hashes != 0]
+        weights = self.table.raw["weight"][rows]
+        weights /= np.maximum(weights.sum(1, keepdims=True), np.float32(1e-30))
+        return summed(self._items.deref(self.table.raw["item"][rows].ravel()), weights.ravel())
 
 
 def segments_of(names: Sequence[str], fields: Mapping[str, Any], context: Mapping[str, Any], events: float) -> list[str]:

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 
 
-class SoftLog(optim.losses.BinaryLoss):  # type: ignore[misc]  # river has no types
+class SoftLog(optim.losses.BinaryLoss):
     """Logarithmic loss with a target in [0, 1], such as a share of the largest reward; the gradient in the logit is p - y."""
 
     def __call__(self, y_true: Any, y_pred: Any) -> Any:

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config_recommend import SOURCES, RecommendSettings
+from ..events import Features as Fields
 from . import rules
+from .candidates import Candidates, Search
 from .fallback import fill
 from .features import Features
 from .ranker import DEFAULT, Ranker, sigmoid
 from .slates import Chosen, Slate, arrange, expose, source_of
-from .state import Ask, Candidates, Interaction, Search, State
+from .state import Ask, Interaction, State
 from .tables import Rows
 
 REASONS: Final = 10  # features named by explain, at most
@@ -89,7 +91,7 @@ class Recommender:
 
         Before it is learned: nothing of the interaction but who and when (and its context) is looked at.
         """
-        self._made = stage = self._stage(self.state.candidates(i.user, i.context, i.ts), i.user, i.context, i.ts, i)
+        self._made = stage = self._stage(self.state.candidates(i.user, i.context, i.ts), i.user, i.ts, i)
         at = self._at(stage, i.item)
         if at < 0:
             return 0
@@ -124,28 +126,27 @@ class Recommender:
         disliked is learned as worth nothing.
         """
         stage, self._made = self._made, None
-        if organic and i.weight > 0 and (stage is None or stage.of != i):
+        if organic and i.weight > 0:
             due, self._positives = self._positives % self.settings.rank_every == 0, self._positives + 1
-            stage = self._stage(self.state.candidates(i.user, i.context, i.ts), i.user, i.context, i.ts, i) if due else None
-        if organic and i.weight > 0 and stage is not None:
-            self._prefer(stage, i)
+            if (stage is None or stage.of != i) and due:
+                stage = self._stage(self.state.candidates(i.user, i.context, i.ts), i.user, i.ts, i)
+            if stage is not None and stage.of == i:
+                self._prefer(stage, i)
         elif organic and i.weight < 0:
-            disliked = self._stage(self.state.candidates_of([i.item], i.user, i.context, i.ts), i.user, i.context, i.ts, None)
+            disliked = self._stage(self.state.candidates_of([i.item], i.user, i.context, i.ts), i.user, i.ts, None)
             if len(disliked.f):
                 self.ranker.learn(disliked.f[0], 0.0, min(-i.weight / self.settings.scale, 1.0))
         self.state.observe(i)
 
-    def features_of(
-        self, user: str | None, context: Mapping[str, Any], ts: float, items: Sequence[str]
-    ) -> list[list[float] | None]:
+    def features_of(self, user: str | None, context: Fields, ts: float, items: Sequence[str]) -> list[list[float] | None]:
         """The rows of ranking features of items as they are now, to be kept until it is known what became of a slate that
         another made; None for an item that is not known."""
         candidates = self.state.candidates_of(items, user, context, ts)
-        rows = dict(zip(candidates.rows.tolist(), self._matrix(candidates, user, context, ts).tolist(), strict=True))
+        rows = dict(zip(candidates.rows.tolist(), self._matrix(candidates, user, ts).tolist(), strict=True))
         return [rows.get(self.state.item_ids.row_of(item)) for item in items]
 
     def learn_shown(
-        self, user: str | None, context: Mapping[str, Any], ts: float, shown: Sequence[ShownItem], rewards: Sequence[float]
+        self, user: str | None, context: Fields, ts: float, shown: Sequence[ShownItem], rewards: Sequence[float]
     ) -> None:
         """A slate that is closed: what each item earned, as the sum of its actions' weights.
 
@@ -158,11 +159,11 @@ class Recommender:
         self._shown, self._earned = self._shown + len(worth), self._earned + sum(worth)
         self.state.shown([one.item for one in shown], worth, user)
 
-    def learn_emitted(self, user: str | None, context: Mapping[str, Any], ts: float, shown: Sequence[ShownItem]) -> None:
+    def learn_emitted(self, user: str | None, context: Fields, ts: float, shown: Sequence[ShownItem]) -> None:
         """A slate that is shown just now, with labels = "at_once": as if nothing will be taken, which `learn_clicked` mends."""
         self.learn_shown(user, context, ts, shown, [0.0] * len(shown))
 
-    def learn_clicked(self, user: str | None, context: Mapping[str, Any], ts: float, shown: ShownItem, reward: float) -> None:
+    def learn_clicked(self, user: str | None, context: Fields, ts: float, shown: ShownItem, reward: float) -> None:
         """One item of an emitted slate earned this much, with labels = "at_once"."""
         for f in self._rows(user, context, ts, [shown]):
             if f is not None:
@@ -174,14 +175,14 @@ class Recommender:
                 table.cells["reward"][row] += self.settings.reward(reward)
                 table.touch(row)
 
-    def set_item(self, item: str, fields: Mapping[str, Any], ts: float) -> None:
+    def set_item(self, item: str, fields: Fields, ts: float) -> None:
         """Fields merge over the known ones, None takes one away; `available` False takes the item out of answers."""
         self.state.set_item(item, fields, ts)
 
     def delete_item(self, item: str) -> None:
         self.state.delete_item(item)
 
-    def set_user(self, user: str, fields: Mapping[str, Any], ts: float) -> None:
+    def set_user(self, user: str, fields: Fields, ts: float) -> None:
         self.state.set_user(user, fields, ts)
 
     def delete_user(self, user: str) -> None:
@@ -238,9 +239,7 @@ class Recommender:
 
     # The stages
 
-    def _matrix(
-        self, candidates: Candidates, user: str | None, context: Mapping[str, Any], ts: float, shown: bool = False
-    ) -> Matrix:
+    def _matrix(self, candidates: Candidates, user: str | None, ts: float, shown: bool = False) -> Matrix:
         reward = self._earned / self._shown if self._shown else 0.0
         return self._features.matrix(self.state, candidates, user, ts, reward, shown)
 
@@ -248,12 +247,11 @@ class Recommender:
         self,
         candidates: Candidates,
         user: str | None,
-        context: Mapping[str, Any],
         ts: float,
         of: Interaction | None,
         shown: bool = False,
     ) -> _Stage:
-        f = self._matrix(candidates, user, context, ts, shown)
+        f = self._matrix(candidates, user, ts, shown)
         logits = self.ranker.logits(f) if len(f) else np.empty(0)
         return _Stage(of, candidates, f, logits)
 
@@ -277,7 +275,7 @@ class Recommender:
         worse = np.minimum(np.searchsorted(upto, drawn, side="right"), np.flatnonzero(chances)[-1])
         self.ranker.prefer(stage.f, at, worse.tolist(), min(i.weight / self.settings.scale, 1.0))
 
-    def _rows(self, user: str | None, context: Mapping[str, Any], ts: float, shown: Sequence[ShownItem]) -> list[Matrix | None]:
+    def _rows(self, user: str | None, context: Fields, ts: float, shown: Sequence[ShownItem]) -> list[Matrix | None]:
         size = len(self.feature_names)
         served = [one.f if one.f is not None and len(one.f) == size else None for one in shown]
         lacking = [one.item for one, f in zip(shown, served, strict=True) if f is None]
@@ -321,7 +319,7 @@ class Recommender:
         if seen:
             allowed &= ~self._seen(rows, ask.user)
         hard = np.array([allowed[at] and self._fits(ask, int(rows[at])) for at in range(len(rows))], dtype=bool)
-        stage = self._stage(candidates, ask.user, ask.context, ask.ts, None, shown=True)
+        stage = self._stage(candidates, ask.user, ask.ts, None, shown=True)
         kept = np.flatnonzero(hard)
         kept = kept[np.argsort(-stage.logits[kept], kind="stable")]
         pool = _Pool(rows[kept], stage.f[kept], stage.logits[kept], [(candidates, int(at)) for at in kept])
@@ -332,12 +330,12 @@ class Recommender:
         if seen:
             known = state.item_ids.rows(state.seen(ask.user))
             hidden[known[known >= 0]] = True
-        more = fill(state, hidden, lambda row: self._fits(ask, row), ask.k - len(kept), ask.ts, not len(kept))
+        more = fill(state, hidden, lambda row: self._fits(ask, row), ask.k - len(kept), not len(kept))
         if not more:
             return pool, None
         names = [state.item_ids.id_of(row) for row, _ in more]
         others = state.candidates_of(names, ask.user, ask.context, ask.ts)
-        stage = self._stage(others, ask.user, ask.context, ask.ts, None, shown=True)
+        stage = self._stage(others, ask.user, ask.ts, None, shown=True)
         place = {row: at for at, row in enumerate(others.rows.tolist())}
         order = [place[row] for row, _ in more]
         filled = _Pool(

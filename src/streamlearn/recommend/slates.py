@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..config_recommend import RecommendSettings
 from . import explore, rules
-from .state import Candidates
+from .candidates import Candidates
 
 REACH: Final = 5  # diversity chooses among the first REACH * k
 

@@ -28,7 +28,7 @@ from .tables import Column, Rows, Table
 from .times import Times
 
 LET_GO: Final = 2  # stale users, and stale items, that go with each event
-OFFERED, WITHDRAWN, DELETED = 1, 0, 2  # of an item: "available"
+NOBODY, OFFERED, WITHDRAWN, DELETED = range(4)  # of a row of items: "available"
 SHRUNK: Final = 10.0  # events of an item at which its co-visits and its content say as much about what is similar
 COUNTERS: Final[Mapping[str, Column]] = {
     "born": Column("f8"),
@@ -47,7 +47,7 @@ class Interaction(NamedTuple):
     action: str
     weight: float
     ts: float
-    context: Features = {}  # noqa: RUF012  # never written
+    context: Mapping[str, Any] = {}  # never written
 
 
 class Ask(NamedTuple):
@@ -55,7 +55,7 @@ class Ask(NamedTuple):
 
     user: str | None
     ts: float
-    context: Features = {}  # noqa: RUF012  # never written
+    context: Mapping[str, Any] = {}  # never written
     k: int = 10
     items: tuple[str, ...] | None = None
     allow: frozenset[str] | None = None
@@ -74,9 +74,9 @@ class State:
             {
                 **ID_COLUMNS,
                 **COUNTERS,
-                "available": Column("u1", fill=OFFERED),
+                "available": Column("u1"),
                 **popular.columns(settings),
-                **covisit.columns(settings),
+                **covisit.COLUMNS,
                 **factors.columns(settings),
             },
             ("id", "fields", "tokens"),
@@ -86,18 +86,24 @@ class State:
         self.user_ids = Ids(self.users, settings.max_users, settings.ttl_s)
         self.histories = Histories(self.users, settings.history)
         self.popular = Popular(self.items, settings)
-        self.segments = Segments(settings)
+        self.segments = Segments(self.item_ids, settings)
         self.covisits = Covisits(self.items, self.item_ids, settings)
         self.factors = Factors(self.users, self.items, settings, seed)
         self.content = Content(self.items, self.item_ids, settings)
-        self.sources = Sources(settings, self.item_ids, self.popular, self.segments, self.covisits, self.factors, self.content)
+        self.sources = Sources(settings, self.popular, self.segments, self.covisits, self.factors, self.content)
         self.times = Times()
         self._odd = 0
 
     @property
     def tables(self) -> dict[str, Table]:
         """All that grows, by name."""
-        return {"users": self.users, "items": self.items, "segments": self.segments.table, "tokens": self.content.table}
+        return {
+            "users": self.users,
+            "items": self.items,
+            "segments": self.segments.table,
+            "tokens": self.content.table,
+            "near": self.covisits.table,
+        }
 
     def observe(self, seen: Interaction) -> None:
         """Learns from an interaction; an unknown user or item is made. A weight that is no number only counts as odd."""
@@ -115,7 +121,7 @@ class State:
         hashed = self.items.cells["hash"][item]
         if weight > 0:
             self.popular.add(item, weight, ts, self.items.cells["available"][item] == OFFERED)
-            self.segments.add(segments, hashed, weight, ts)
+            self.segments.add(segments, item, weight, ts)
         if user >= 0:
             self._count(self.users, user, weight)
             if weight > 0:
@@ -124,7 +130,7 @@ class State:
             self.histories.add(user, hashed, weight, ts)
         self._let_go(ts, LET_GO)
 
-    def set_item(self, name: str, fields: Features, ts: float) -> None:
+    def set_item(self, name: str, fields: Mapping[str, Any], ts: float) -> None:
         """Merges the fields over the known ones; None removes one, `available` says whether the item may be recommended."""
         ts = self.times.of(ts)
         row = self._item(name, ts)
@@ -144,7 +150,7 @@ class State:
             self.item_ids.keep(row, False)
             self._offer(row, DELETED)
 
-    def set_user(self, name: str, fields: Features, ts: float) -> None:
+    def set_user(self, name: str, fields: Mapping[str, Any], ts: float) -> None:
         """Merges the fields over the known ones; None removes one."""
         row = self._user(name, self.times.of(ts))
         self.users.put("fields", row, _encode(self._merged(self.users, row, fields)))
@@ -156,7 +162,7 @@ class State:
             self.user_ids.remove(row)
 
     def candidates(
-        self, user: str | None, context: Features, ts: float, search: Search | None = None, *, seen: bool | None = None
+        self, user: str | None, context: Mapping[str, Any], ts: float, search: Search | None = None, *, seen: bool | None = None
     ) -> Candidates:
         """What the sources name for the user at `ts`, at most their quotas: never what is unavailable or disliked, nor, when
         `seen` (by default the setting) is true, what the user acted on already. None only when all items are.
@@ -173,13 +179,13 @@ class State:
             hidden[rows[rows >= 0]] = True
         return self.sources.named(person, ts, hidden, lambda limit: self._spare(hidden, limit), search)
 
-    def candidates_of(self, items: Sequence[str], user: str | None, context: Features, ts: float) -> Candidates:
+    def candidates_of(self, items: Sequence[str], user: str | None, context: Mapping[str, Any], ts: float) -> Candidates:
         """The caller's own candidates, without the unavailable ones; ids that are not known are left out and told."""
         rows = np.array([self.item_ids.row_of(name) for name in items], np.int32)
         unknown = tuple(name for name, row in zip(items, rows.tolist(), strict=True) if row < 0)
         rows = np.unique(rows[rows >= 0])
         found = self.sources.given(rows[self.available(rows)], self._person(user, context), ts)
-        return Candidates(found.rows, found.scores, found.named, unknown)  # its length is not that of a tuple
+        return Candidates(found.rows, found.scores, found.named, found.more, unknown)  # its length is not that of a tuple
 
     def similar(self, name: str, k: int) -> list[tuple[str, float]]:
         """The available items most like this one, at most `k`, and how much, in [0, 1].
@@ -190,13 +196,12 @@ class State:
         row = self.item_ids.row_of(name)
         if row < 0:
             return []
-        near, alike = self.covisits.near(row), self.content.alike(row)
-        rows = np.unique(np.concatenate([near[0], alike[0]]))
-        tokens = np.unique(np.frombuffer(self.items.get("tokens", row), np.uint64))
-        taste = tokens, np.full(len(tokens), max(len(tokens), 1) ** -0.5)
+        near, cosines = self.covisits.similar(row, self.times.latest)
+        taste = self.content.taste(np.array([row], np.int32))
+        rows = np.unique(np.concatenate([near, self.content.named(taste)]))
         n = self.items.cells["liked"][row]
-        scores = SHRUNK * self.content.scores(rows, taste)
-        scores[np.searchsorted(rows, near[0])] += n * np.minimum(near[1], 1.0)
+        scores = SHRUNK * self.content.scores(rows, taste)[0]
+        scores[np.searchsorted(rows, near)] += n * cosines
         kept = self.available(rows) & (rows != row) & (scores > 0)
         rows, scores = rows[kept], scores[kept] / (n + SHRUNK)
         best = np.argsort(-scores, kind="stable")[:k]
@@ -204,8 +209,8 @@ class State:
 
     def available(self, rows: Rows) -> NDArray[np.bool_]:
         """(n,): which of the items may be recommended."""
-        available: Mask = (self.items.raw["available"][rows] == OFFERED) & (self.items.raw["hash"][rows] != 0)
-        return available
+        offered: Mask = self.items.raw["available"][rows] == OFFERED
+        return offered
 
     def fields_of(self, name: str) -> Features:
         """The item's fields, none when it is unknown."""
@@ -286,7 +291,9 @@ class State:
         if self.item_ids.full:
             self._forget_item(self.item_ids.oldest())
             self.item_ids.evicted_lru += 1
-        return self._born(self.items, self.item_ids.add(name, hashed, ts), ts)
+        row = self._born(self.items, self.item_ids.add(name, hashed, ts), ts)
+        self.items.cells["available"][row] = OFFERED
+        return row
 
     def _user(self, name: str, ts: float) -> int:
         hashed = hash_of(name)
@@ -306,6 +313,7 @@ class State:
 
     def _forget_item(self, row: int) -> None:
         self.content.forget(row)
+        self.covisits.forget(row)
         self._offer(row, WITHDRAWN)
         self.item_ids.remove(row)
 
@@ -331,7 +339,8 @@ class State:
             self.popular.withdraw(row, self._offered())
 
     def _offered(self) -> Mask:
-        return self.available(np.arange(len(self.items), dtype=np.int32))
+        offered: Mask = self.items["available"] == OFFERED
+        return offered
 
     def _spare(self, hidden: Mask, limit: int) -> Rows:
         """Up to `limit` items that are not hidden, those used last; when all are, such that are available."""
@@ -350,7 +359,7 @@ class State:
         if weight > 0:
             table.cells["liked"][row] += 1
 
-    def _person(self, user: str | None, context: Features) -> Person:
+    def _person(self, user: str | None, context: Mapping[str, Any]) -> Person:
         row = self.user_row(user)
         if row < 0:
             nobody = np.zeros(0, np.int32)
@@ -373,7 +382,7 @@ class State:
         value = table.get("fields", row)
         return _decoder.decode(value) if value else {}
 
-    def _merged(self, table: Table, row: int, fields: Features) -> Features:
+    def _merged(self, table: Table, row: int, fields: Mapping[str, Any]) -> Features:
         merged = {**self._fields(table, row), **fields}
         return {name: value for name, value in merged.items() if value is not None}
 

@@ -92,7 +92,8 @@ class Recommending:
         count = _count(k, desk.k)
         slot = self._slot(model, None)
         served = served_by(slot)
-        found = _tried(lambda: served.model.estimator.similar(item, count), slot)
+        with served.lock:
+            found = _tried(lambda: served.model.estimator.similar(item, count), slot)
         items = [wire.SimilarItem(name, float(score)) for name, score in found]
         return wire.SimilarAnswer(model, item, served.version, served.position, self._age(served), slot.degraded, items)
 
@@ -161,13 +162,16 @@ class Recommending:
         """The answer, the version that gave it, and why it may be worse: by the challenger where it answers for the user."""
         challenger = served.challenger
         if challenger is None or not challenger.answers_for(user):
-            found = _tried(lambda: slate_of(served.model), slot)
+            with served.lock:
+                found = _tried(lambda: slate_of(served.model), slot)
             desk.champion.inc()
             return found, served.version, slot.degraded
         try:
-            found = slate_of(challenger.model)
+            with challenger.lock:
+                found = slate_of(challenger.model)
         except Exception as error:
-            found = _tried(lambda: slate_of(served.model), slot)
+            with served.lock:
+                found = _tried(lambda: slate_of(served.model), slot)
             desk.fallback.inc()
             why = f"version {challenger.version}, which is tried for this user, could not answer ({type(error).__name__})"
             _log.warning("%s; version %d did", why, served.version, extra=slot.who)
