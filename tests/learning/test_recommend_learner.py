@@ -22,7 +22,7 @@ from streamlearn.recommend.state import Ask
 SALT = "m@2"
 
 
-def filled(labels: str = "wait", count: int = 300, **recommend: Any) -> Stage:
+def filled(labels: str = "wait", count: int = 150, **recommend: Any) -> Stage:
     stage = shop(labels, **recommend)
     catalogue(stage)
     visits(stage, count)
@@ -39,8 +39,8 @@ def test_a_replay_and_a_restart_end_the_same(labels: str) -> None:
     stage = filled(labels)
     learner = stage.learn(batch=7)
     assert isinstance(learner, RecommendLearner)
-    assert learner.n > 150
-    assert learner.taught > 100
+    assert learner.n > 75
+    assert learner.taught > 80
     assert checkpoint.digest(stage.replay()) == checkpoint.digest(learner)
     half = stage.again(stage.learn(until=stage.end // 2))
     assert checkpoint.digest(stage.learn(half)) == checkpoint.digest(learner)
@@ -58,7 +58,7 @@ def test_it_learns_what_users_like() -> None:
 
 
 def test_what_it_ranks_is_scored_watched_and_never_the_future() -> None:
-    stage = filled(count=200)
+    stage = filled(count=100)
     learner = stage.learn()
     view = learner.view()
     assert view["n"] == learner.n
@@ -92,7 +92,7 @@ def test_slates_are_judged_by_the_version_that_made_them() -> None:
 
 
 def test_a_status_tells_of_delays_and_of_what_was_let_go() -> None:
-    stage = filled(count=300, max_users=10, max_items=20)
+    stage = filled(count=150, max_users=10, max_items=20)
     learner = stage.learn()
     told = status(
         learner, generation=1, log="l", end=learner.position, at=0.0, stopped=None, rate=0.0, ages=[], pauses={},
@@ -180,7 +180,7 @@ def test_a_held_range_can_be_repaired() -> None:
 
 def on_trial(share: float = 0.5, labels: str = "wait") -> tuple[Stage, Learner]:
     """A challenger fitted to what came, on trial with half of the users."""
-    stage = filled(labels, 150)
+    stage = filled(labels, 100)
     read_to = stage.fit(2)
     stage.command("try", version=2, trained_to={"0": read_to}, share=share, salt=SALT)
     learner = stage.learn()
@@ -199,7 +199,7 @@ def test_a_trial_is_of_users_and_told_in_blocks(labels: str) -> None:
     assert learner.canary.extra == {"version": 2, "share": 0.5, "salt": SALT}
     assert set(publication.parts(learner)) == {"model", "challenger"}
     stage.signals.clear()
-    visits(stage, 900, first=150, users=300, share=0.5, salt=SALT, hits={1: 0.0, 2: 1.0})
+    visits(stage, 350, first=100, users=60, share=0.5, salt=SALT, hits={1: 0.0, 2: 1.0})
     stage.learn(learner, batch=50)
     blocks = [signal.data for signal in stage.signals if signal.kind == "block"]
     assert [block["block"] for block in blocks] == list(range(len(blocks)))
@@ -217,7 +217,7 @@ def test_a_trial_is_of_users_and_told_in_blocks(labels: str) -> None:
 
 def test_the_challenger_learns_all_that_the_champion_learns() -> None:
     stage, learner = on_trial()
-    visits(stage, 100, first=150)
+    visits(stage, 60, first=100)
     stage.learn(learner)
     assert learner.shadow is not None
     assert learner.shadow.estimator.counts() == learner.champion.estimator.counts()
@@ -233,7 +233,7 @@ def test_after_a_promotion_the_old_champion_answers_for_the_guard_s_share() -> N
     assert learner.arms is not None
     assert learner.arms.versions == (2, 1)
     stage.signals.clear()
-    visits(stage, 900, first=150, users=300, champion=2, challenger=1, share=0.2, salt="m@1>2")
+    visits(stage, 300, first=100, users=60, champion=2, challenger=1, share=0.2, salt="m@1>2")
     stage.learn(learner)
     assert "block" in stage.kinds()
     stage.command("rollback", version=1)
@@ -248,7 +248,7 @@ def test_arms_end_with_the_trial(ends: str) -> None:
     if ends == "failure":
         assert isinstance(learner.shadow, RecommendModel)
         learner.shadow.estimator = None
-        visits(stage, 30, first=150)
+        visits(stage, 30, first=100)
     else:
         stage.command(ends, version=2)
     stage.learn(learner)

@@ -20,7 +20,7 @@ def shop(labels: str = "wait", partitions: int = 1, trial: dict[str, Any] | None
         pipeline="logistic",
         stream={"allowed_lateness_s": 5, "partitions": partitions},
         recommend={"window_s": WINDOW, "labels": labels, "factors": 8, "unit_impressions": 2, **recommend},
-        trial={"min_block": 5, **(trial or {})},
+        trial={"min_block": 3, **(trial or {})},
     )
 
 
@@ -36,8 +36,8 @@ def catalogue(stage: Stage, at: float = 0.0) -> None:
 
 
 def visits(stage: Stage, count: int, first: int = 0, users: int = 30, seed: int = 0, **versions: Any) -> None:
-    """`count` visits, a second apart. Two in five are of slates that a version served, with a click by taste; the others find an
-    item by themselves. Some actions repeat, name no slate, are unwanted, or are junk.
+    """`count` visits, a second apart. Two in five are of slates that a version served, with a click by taste; the others find
+    an item by themselves. Some actions repeat, name no slate, are unwanted, or are junk.
 
     With `salt` and `share`, users below the share see version `challenger` (2), which shows what they like more often.
     """
