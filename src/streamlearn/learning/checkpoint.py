@@ -18,7 +18,7 @@ from ..config import ModelSettings
 from ..errors import Corrupt, StoreUnavailable, Unexpected
 from ..keys import KeyRing
 from ..store.codec import open_blob
-from . import chain
+from . import chain, pickling
 from .arms import Arms
 from .baselines import Baselines
 from .canary import Canary
@@ -73,8 +73,9 @@ def models(learner: Learner) -> dict[str, AnyModel]:
     return {name: model for name in _MODELS if (model := getattr(learner, name)) is not None}
 
 
-def parts(learner: Learner) -> dict[str, bytes]:
-    """Everything that `load` needs, by name, but for the tables of recommenders, see `chain`."""
+def parts(learner: Learner, *, apart: bool = False) -> dict[str, bytes]:
+    """Everything that `load` needs, by name; with `apart` but for the tables of recommenders, see `chain`."""
+    pickled = shell if apart else pickling.dumps
     out = {
         "join": learner.join.state(),
         "scores": learner.scores.state(),
@@ -82,7 +83,7 @@ def parts(learner: Learner) -> dict[str, bytes]:
         "rest": _rest(learner),
         "read": msgspec.msgpack.encode(learner.last_read),
     }
-    out |= {name: shell(model) for name, model in models(learner).items()}
+    out |= {name: pickled(model) for name, model in models(learner).items()}
     if learner.held_join is not None:
         out["held_join"] = learner.held_join
     return out
