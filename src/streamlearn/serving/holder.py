@@ -256,6 +256,7 @@ class Holder:
         if canary is None:
             self._followers.pop((slot.model, slot.shard, "challenger"), None)
             return None
+        sealed.part("challenger")  # without it, it is no publication at all: raises
         try:
             model, lock = self._followed(slot, "challenger", sealed, links)
             return Challenger(model.answer, int(canary["version"]), float(canary["share"]), str(canary["salt"]), model, lock)
