@@ -141,6 +141,14 @@ def test_a_new_version_adopts_the_facts_of_the_former() -> None:
     assert "a" not in {one.item for one in fresh.estimator.recommend(Ask("u", 2.0, {}, 10), random.Random(1)).items}
 
 
+def test_what_it_is_asked_by_may_change_and_what_it_has_learned_by_may_not() -> None:
+    model = stocked()
+    model.bound(LIMITS, settings(factors=32, seen=False, explore="none", half_life_s=1.0))
+    ours = model.estimator.settings
+    assert (ours.factors, ours.seen, ours.explore, ours.half_life_s) == (4, False, "none", settings().recommend.half_life_s)
+    assert "a" in {one.item for one in model.estimator.recommend(Ask("u0", 2.0, {}, 10), random.Random(1)).items}
+
+
 def test_a_context_is_held_to_the_limits() -> None:
     model = made()
     x = {"page": "home", "n": None, "b": True}

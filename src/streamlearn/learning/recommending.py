@@ -20,7 +20,7 @@ from ..recommend.state import Interaction
 from .model import Model
 from .waiting import Impression, Slot
 
-_KEPT: Final = ("estimator", "accepted", "_asked", "_every")
+_KEPT: Final = ("estimator", "accepted", "_asked")
 
 
 class RecommendModel:
@@ -38,7 +38,6 @@ class RecommendModel:
         self.estimator = Recommender(settings.recommend, settings.seed, settings.pipeline, settings.params)
         self.accepted = False
         self._asked = 0
-        self._every = settings.recommend.rank_every
         self.bound(limits, settings)
 
     @property
@@ -49,6 +48,7 @@ class RecommendModel:
     def bound(self, limits: Limits, settings: ModelSettings) -> None:
         """Go by these limits from now on, and these settings where nothing that was learned depends on them."""
         self.limits = limits
+        self.estimator.configure(settings.recommend)
         self._every = settings.recommend.rank_every
         self._teach: dict[str, Callable[[Any], None]] = {
             "interaction": self._interaction,
@@ -58,7 +58,7 @@ class RecommendModel:
             "item": self._item,
             "user": self._user,
         }
-        self._waits = settings.recommend.labels == "wait"
+        self._waits = self.estimator.settings.labels == "wait"
 
     def check(self, x: Features) -> tuple[Features, dict[str, str]]:
         """The context `x` without nulls. Raises EventError; changes nothing."""

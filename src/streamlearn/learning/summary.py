@@ -26,8 +26,8 @@ def summarize(model: AnyModel) -> dict[str, Any]:
     "string") by name, see `lineage.known`, `members` of an ensemble, `nodes`, `leaves` and `height` of trees, and the
     `weights` of linear models by name, the MAX_WEIGHTS largest of `weights_in_all`. Of a batch estimator its own class, how it
     `serves` ("frozen" or "residual"), and that it was `fitted_to` so many of the `gathered` events; the weights are those of
-    the online model on top. Of a recommender the `users` and `items` it knows, and the weights of its ranking. What does not apply
-    is left out."""
+    the online model on top. Of a recommender the `users` and `items` it knows, and the weights of its ranking. What does not
+    apply is left out."""
     if isinstance(model, RecommendModel):
         return _recommender(model)
     kinds = list(model.types.values())

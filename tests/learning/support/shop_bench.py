@@ -39,17 +39,19 @@ def visits(stage: Stage, count: int, first: int = 0, users: int = 30, seed: int 
     """`count` visits, a second apart. Two in five are of slates that a version served, with a click by taste; the others find
     an item by themselves. Some actions repeat, name no slate, are unwanted, or are junk.
 
-    With `salt` and `share`, users below the share see version `challenger` (2), which shows what they like more often.
+    With `salt` and `share`, users below the share see version `challenger` (2). `hits` says by version how often it shows what
+    is liked; it shows anything else than that where this is 0.
     """
     draw = random.Random(f"{seed} {first}")
     for at in range(first, first + count):
         user = f"u{draw.randrange(users)}"
+        others = [f"i{index}" for index in range(ITEMS) if index % 2 != taste(user)]
         liked = [f"i{index}" for index in range(ITEMS) if index % 2 == taste(user)]
         if draw.random() < 0.4:
             late = versions.get("share") and unit_of(versions["salt"], user) < versions["share"]
             version = versions.get("challenger", 2) if late else versions.get("champion", 1)
             hit = versions.get("hits", {}).get(version, 0.5)
-            items = [draw.choice(liked) if draw.random() < hit else f"i{draw.randrange(ITEMS)}" for _ in range(3)]
+            items = [draw.choice(liked if draw.random() < hit else others) for _ in range(3)]
             slate = [ShownItem(item, place, 0.5, 0.2) for place, item in enumerate(dict.fromkeys(items), 1)]
             served = Prediction("s", f"p{at}", "m", version, x={"page": "home"}, user=user, items=slate)
             stage.put(encode(served), Kind.PREDICTION, user.encode())
