@@ -95,8 +95,8 @@ def of_file(path: Path) -> Iterator[Pair]:
 
 def streams(quick: bool) -> list[Stream]:
     """Everything that is measured."""
-    seeds, long = (2, 8000) if quick else (20, 50_000)
-    half = 4000 if quick else 10_000
+    seeds, long = (2, 5000) if quick else (20, 50_000)
+    half = 3000 if quick else 10_000
     found = []
     for kind in CONCEPTS:
         for seed in range(seeds):

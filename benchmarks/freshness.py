@@ -112,7 +112,7 @@ def measure(rows: Rows, quick: bool) -> None:
     source, data = electricity()
     rows.title += f", {source}"
     with tempfile.TemporaryDirectory() as name, service(Path(name)) as running:
-        posted_to_served(rows, running, data, 20_000 if quick else 80_000, 10.0 if quick else 60.0)
+        posted_to_served(rows, running, data, 10_000 if quick else 80_000, 4.0 if quick else 60.0)
 
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ def measure(rows: Rows, quick: bool) -> None:
     """Everything, on one broker and one Redis."""
     source, short = electricity()
     rows.title += f", {source}"
-    count, step, times = (18_000, 3500, 1) if quick else (4 * len(short), 9000, 5)
+    count, step, times = (9_000, 2000, 1) if quick else (4 * len(short), 9000, 5)
     data = list(islice(cycle(short), count))
     with tempfile.TemporaryDirectory() as name, servers(Path(name)) as running, quiet():
         folder = Path(name)
@@ -249,11 +249,11 @@ def measure(rows: Rows, quick: bool) -> None:
             log.close()
         learning(rows, running, data, step)
         reading(rows, running, data, times)
-        appending(rows, running, data[: 10_000 if quick else 50_000], times)
+        appending(rows, running, data[: 5_000 if quick else 50_000], times)
         sharing(rows, running, int(0.9 * count), step)
         (folder / "service").mkdir()
         with service(folder / "service", PIPELINE, running.backends("served-")) as served:
-            posted_to_served(rows, served, short, 10_000 if quick else 80_000, 4.0 if quick else 45.0)
+            posted_to_served(rows, served, short, 5_000 if quick else 80_000, 2.0 if quick else 45.0)
         for session_s in (2.0,) if quick else (10.0, 10.0, 6.0, 6.0):
             spent = failover(running, folder / f"failover-{len(rows.rows)}", short, session_s)
             rows.add(f"from kill -9 to learned by the other, session {session_s:g} s", spent, "s")

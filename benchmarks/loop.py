@@ -102,7 +102,7 @@ def _value(text: str) -> float | str:
 
 def streams(quick: bool) -> list[Stream]:
     """Everything that is measured: of a quick run one seed of each kind, and a short real stream."""
-    seeds, trees, forests, half = (1, 1, 0, 4000) if quick else (20, 5, 1, 8000)
+    seeds, trees, forests, half = (1, 1, 0, 3000) if quick else (20, 5, 1, 8000)
     found = list(_of_folder(os.environ.get("STREAMLEARN_DATA"), quick))
     for kind in CONCEPTS:
         for seed in range(seeds):

@@ -96,7 +96,7 @@ def measure(rows: Rows, quick: bool) -> None:
     """Idle, then with a backlog that keeps the learner at full speed."""
     source, data = electricity()
     rows.title += f", {source}"
-    count, seconds = (2, 2.5) if quick else (5, 5.0)
+    count, seconds = (1, 1.5) if quick else (5, 5.0)
     with tempfile.TemporaryDirectory() as name, service(Path(name)) as running:
         folder = Path(name)
         backlog(running, data, 0, 5000)
@@ -106,7 +106,7 @@ def measure(rows: Rows, quick: bool) -> None:
         x = data[17][0]
         with bare_endpoint(folder, folder / "model.pickle") as bare:
             pairs(rows, "learner idle", running, bare, x, count, seconds)
-            size = 130_000 * count if quick else 180_000 * count
+            size = 60_000 if quick else 180_000 * count
             backlog(running, data, 10_000, size)
             busy_before = not caught_up(running)
             pairs(rows, "learner at full speed", running, bare, x, count, seconds)

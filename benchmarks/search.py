@@ -80,7 +80,7 @@ def answers(pairs: Pairs, residual: bool) -> tuple[float, float]:
 
 def measure(rows: Rows, quick: bool) -> None:
     """Halving against all, then one event at a time."""
-    events = 5000 if quick else EVENTS
+    events = 3000 if quick else EVENTS
     what, stream = electricity()
     pairs = stream[SKIP : SKIP + events]
     with quiet(), tempfile.TemporaryDirectory() as folder:

@@ -68,7 +68,7 @@ def measure(rows: Rows, quick: bool) -> None:
             about = f"{name}, {features} features, {learned} learned, {size / 1e3:.0f} kB"
             pauses(rows, f"publication: {about}", size, partial(model_of, learner))
             pauses(rows, f"checkpoint: {about}", size, partial(parts, learner))
-        for waiting in (0, 10_000, 50_000) if quick else (0, 10_000, 100_000, 300_000):
+        for waiting in (0, 10_000) if quick else (0, 10_000, 100_000, 300_000):
             learner = learner_with("logistic", 10, 500, waiting)
             size = sum(map(len, parts(learner).values()))
             pauses(rows, f"checkpoint: {waiting:,} waiting events, {size / 1e6:.1f} MB", size, partial(parts, learner))

@@ -181,10 +181,10 @@ def cases() -> list[Case]:
 
 def measure(rows: Rows, quick: bool) -> None:
     """Every case in turn, its trials two at a time."""
-    horizon = 8000 if quick else 20_000
+    horizon = 4000 if quick else 20_000
     with ProcessPoolExecutor(2) as pool:
         for case in sorted(cases(), key=lambda case: TRIALS[case.group]):
-            trials = 50 if quick else TRIALS[case.group]
+            trials = CHUNK if quick else TRIALS[case.group]
             run: Callable[[int], list[Ended]] = partial(several, case, horizon)
             ended = [one for chunk in pool.map(run, range(trials // CHUNK)) for one in chunk]
             times = sorted(one.events if one.promoted else math.inf for one in ended)

@@ -190,7 +190,8 @@ def test_the_meter_tells_the_share_of_one_core() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    "name", ["learn", "predict", "freshness", "snapshot", "memory", "trial", "interference", "search", "capacity"]
+    "name",
+    ["learn", "predict", "freshness", "snapshot", "memory", "trial", "interference", "search", "capacity", "recommend_index"],
 )  # executor's is part of strategy's
 def test_each_quickly(name: str, tmp_path: Path) -> None:
     """Figures of the agreed form, some with a goal, but for pauses; whether it is met is for people to judge."""

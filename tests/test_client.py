@@ -16,6 +16,7 @@ from streamlearn import wire
 from streamlearn.client import Api, AsyncClient, Client, Retry
 from streamlearn.client.batches import CHUNK_BYTES, chunks
 from streamlearn.client.looking import Looking
+from streamlearn.client.recommending import Recommending
 from streamlearn.errors import Refused, Unreachable
 from streamlearn.events import Event
 from streamlearn.serving.examples import FLEET, HISTORY
@@ -102,6 +103,15 @@ MODEL = {
     "control": {}, "shards": [],
 }  # fmt: skip
 PAGE = {"items": [{"id": "a"}], "next": "a"}
+SLATE = {
+    "id": "i-1", "model": "shop", "version": 1, "position": POSITION, "age_s": 0.5, "degraded": None, "fallback": None,
+    "items": [{"item": "hat-1", "position": 1, "score": 0.5, "source": "recent", "propensity": 0.9}], "unknown": [],
+    "logged": "queued",
+}  # fmt: skip
+SIMILAR = {
+    "model": "shop", "item": "hat-1", "version": 1, "position": POSITION, "age_s": 0.5, "degraded": None,
+    "items": [{"item": "hat-4", "score": 0.5}],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -145,6 +155,15 @@ PAGE = {"items": [{"id": "a"}], "next": "a"}
         ("ready", (), {"ready": True, "degraded": [], "models": {"delay": 1}}, "GET /readyz", lambda got: got.ready),
         ("wait_until_ready", (), {"ready": True, "degraded": [], "models": {}}, "GET /readyz", lambda got: got.ready),
         ("metrics", (), httpx.Response(200, text="a 1\n"), "GET /metrics", lambda got: got == "a 1\n"),
+        ("recommend", ("shop", "ann"), SLATE, "POST /v1/recommend/shop", lambda got: got.items[0].item == "hat-1"),
+        ("rank", ("shop", ["hat-1"], "ann"), SLATE, "POST /v1/rank/shop", lambda got: got.items[0].propensity == 0.9),
+        ("similar", ("shop", "hat/1", 2), SIMILAR, "GET /v1/similar/shop/hat%2F1?k=2", lambda got: got[0].item == "hat-4"),
+        ("interact", ("visits", "ann", "hat-1", "click"), taken, "POST /v1/events", lambda got: got.accepted == 1),
+        ("shown", ("visits", "ann", ["hat-1"]), taken, "POST /v1/events", lambda got: got.accepted == 1),
+        ("set_item", ("visits", "hat-1", {"price": 4}), taken, "POST /v1/events", lambda got: got.accepted == 1),
+        ("delete_item", ("visits", "hat-1"), taken, "POST /v1/events", lambda got: got.accepted == 1),
+        ("set_user", ("visits", "ann", {"country": "PT"}), taken, "POST /v1/events", lambda got: got.accepted == 1),
+        ("delete_user", ("visits", "ann"), taken, "POST /v1/events", lambda got: got.accepted == 1),
         ("send", ([{"stream": "flights", "x": {}}],), taken, "POST /v1/events", lambda got: got.accepted == 1),
     ],
 )  # fmt: skip
@@ -154,7 +173,8 @@ def test_every_method_waiting_and_awaited(method: str, args: Any, answer: Any, r
         assert check(got)
     for request in service.requests:
         assert f"{request.method} {request.url.raw_path.decode()}" == request_line
-    assert service.requests[0].content == service.requests[1].content or method == "send"
+    posted = service.requests[0].url.path == "/v1/events"  # each event has an id of its own
+    assert posted or service.requests[0].content == service.requests[1].content
 
 
 def test_a_history_is_asked_for_by_time_steps_and_series() -> None:
@@ -182,9 +202,60 @@ def test_both_clients_have_every_method_and_none_is_written_twice() -> None:
     own = {"close", "aclose"}
     public = {name for name in dir(Client) if not name.startswith("_")} - own
     assert public == {name for name in dir(AsyncClient) if not name.startswith("_")} - own
-    assert public == {name for name in (*vars(Api), *vars(Looking)) if not name.startswith("_")}
+    assert public == {name for name in (*vars(Api), *vars(Looking), *vars(Recommending)) if not name.startswith("_")}
     for name in public:
         assert inspect.getdoc(getattr(Client, name)), name
+
+
+def test_a_recommendation_is_asked_for_with_all_that_was_given_and_nothing_else() -> None:
+    service = Service(SLATE)
+    with service.waiting() as client:
+        client.recommend("shop")
+        client.recommend(
+            "shop", "ann", k=np.int64(3), context={"hour": np.float64(9)}, items=("a", "b"), where={"category": ["hat"]},
+            allow=["a"], deny=["c"], seen=False, explain=True, fields=True, id="i-1", ts=5.0, log=False,
+        )  # fmt: skip
+        client.recommend("shop", session="s-1")
+        client.rank("shop", ("a", "b"), "ann", k=1, explain=True)
+    assert service.bodies() == [
+        {},
+        {
+            "user": "ann", "k": 3, "context": {"hour": 9.0}, "items": ["a", "b"], "where": {"category": ["hat"]},
+            "allow": ["a"], "deny": ["c"], "seen": False, "explain": True, "fields": True, "id": "i-1", "ts": 5.0, "log": False,
+        },
+        {"session": "s-1"}, {"user": "ann", "k": 1, "items": ["a", "b"], "explain": True},
+    ]  # fmt: skip
+
+
+def test_what_recommendations_learn_from_is_posted_as_events() -> None:
+    service = Service(taken)
+    with service.waiting() as client:
+        client.interact("visits", "ann", "hat-1", "click", impression="i-1", ts=5.0, context={"device": "phone"})
+        client.shown("visits", None, ["hat-1", {"item": "hat-4", "propensity": 0.5}], id="i-2")
+        client.set_item("visits", "hat-1", {"price": 4, "colour": None})
+        client.delete_item("visits", "hat-1")
+        client.set_user("visits", "ann", {"country": "PT"})
+        client.delete_user("visits", "ann")
+    [click, slate, item, gone, user, nobody] = [lines[0] for lines in service.lines()]
+    assert click == {
+        "stream": "visits", "id": "i-1", "user": "ann", "item": "hat-1", "action": "click", "ts": 5.0, "x": {"device": "phone"},
+    }  # fmt: skip
+    assert slate == {"stream": "visits", "id": "i-2", "items": ["hat-1", {"item": "hat-4", "propensity": 0.5}]}
+    made = [one.pop("id") for one in (item, gone, user, nobody)]
+    assert len({len(id) for id in made}) == 1
+    assert len(set(made)) == 4
+    assert item == {"stream": "visits", "item": "hat-1", "action": "$set", "x": {"price": 4, "colour": None}}
+    assert gone == {"stream": "visits", "item": "hat-1", "action": "$delete"}
+    assert user == {"stream": "visits", "user": "ann", "action": "$set", "x": {"country": "PT"}}
+    assert nobody == {"stream": "visits", "user": "ann", "action": "$delete"}
+
+
+def test_one_event_that_is_rejected_is_raised() -> None:
+    wrong = {"index": 0, "field": "action", "reason": "shape", "detail": "is '$unset', which no record has"}
+    empty = {"accepted": 0, "duplicate": 0, "warnings": [], "ids": {}, "positions": {}}
+    service = Service(httpx.Response(422, json={"status": 422, "detail": "no", "rejected": [wrong], **empty}))
+    with service.waiting() as client, pytest.raises(Refused, match=r"action: is '\$unset'"):
+        client.interact("visits", "ann", "hat-1", "$unset")
 
 
 def test_the_audit_is_searched() -> None:

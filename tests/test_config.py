@@ -67,7 +67,7 @@ def test_all_errors_are_told_at_once() -> None:
         "streams.a.partitions": "0 is out of range. Write a number of at least 1",
         "streams.B": "is not a usable name. Use a–z, 0–9, - and _, 63 characters at most",
         "models.m.stream": "there is no stream 'c'. Write 'B', or add [streams.c]",
-        "models.m.task": "'binry' is not known. Write one of 'binary', 'multiclass', 'regression'",
+        "models.m.task": "'binry' is not known. Write one of 'binary', 'multiclass', 'regression', 'recommend'",
         "models.m.pipeline": "is missing. Add it",
     }
 

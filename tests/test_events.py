@@ -20,12 +20,15 @@ from streamlearn.events import (
     Event,
     Limits,
     Prediction,
+    ShownItem,
     check_event,
     decode_event,
     decode_posted,
     decode_prediction,
+    default_key,
     encode,
     fingerprint,
+    is_item_record,
     murmur2,
     new_id,
     parse_time,
@@ -79,7 +82,12 @@ def test_a_whole_event() -> None:
         b'{"stream":"s","x":{}}',
         b'{"stream":"s","id":"a","y":0}',
         b'{"stream":"s","user":"u","item":"i","action":"view"}',
-        b'{"stream":"s","items":["a",{"id":"b","price":1.5}]}',
+        b'{"stream":"s","items":["a",{"item":"b","price":1.5}]}',
+        b'{"stream":"s","id":"i","user":"u","items":[{"item":"a","position":3,"propensity":1.0},{"item":"a"}],"x":{"page":"home"}}',
+        b'{"stream":"s","item":"i","action":"$set","x":{"name":"I","available":false,"price":null}}',
+        b'{"stream":"s","item":"i","action":"$set","x":{"available":null}}',
+        b'{"stream":"s","user":"u","action":"$set","x":{"plan":"free","available":"some day"}}',
+        b'{"stream":"s","user":"u","action":"$delete"}',
         b'{"stream":"s","x":{"a":9223372036854775807,"b":-9223372036854775808}}',
         b'{"stream":"s","x":{"a":1e308,"b":5e-324,"c":1e-999}}',
         b'{"stream":"s","x":{"a":1},"a field of tomorrow":[1,2]}',
@@ -165,11 +173,27 @@ DOOR: dict[str, list[tuple[bytes, str]]] = {
         (b'{"stream":"s","id":"","x":{}}', "id"),
         (b'{"stream":"s","key":"","x":{}}', "key"),
         (b'{"stream":"s","y":1}', "id"),
+        (b'{"stream":"s","item":"i"}', "action"),
+        (b'{"stream":"s","action":"click"}', "item"),
+        (b'{"stream":"s","action":"$update","item":"i","x":{}}', "action"),
+        (b'{"stream":"s","action":"$set","x":{}}', "item"),
+        (b'{"stream":"s","action":"$set","item":"i","user":"u","x":{}}', "item"),
+        (b'{"stream":"s","action":"$set","item":"i"}', "x"),
+        (b'{"stream":"s","action":"$set","item":"i","x":{"available":"no"}}', "x.available"),
+        (b'{"stream":"s","items":[]}', "items"),
+        (b'{"stream":"s","items":[1]}', "items[0]"),
+        (b'{"stream":"s","items":["a",""]}', "items[1]"),
+        (b'{"stream":"s","items":["a",{"id":"b"}]}', "items[1]"),
+        (b'{"stream":"s","items":[{"item":"a","propensity":0}]}', "items[0].propensity"),
+        (b'{"stream":"s","items":[{"item":"a","propensity":1.1}]}', "items[0].propensity"),
+        (b'{"stream":"s","items":[{"item":"a","position":-1}]}', "items[0].position"),
     ],
+    "too_many_items": [(b'{"stream":"s","items":[' + b'"a",' * 1000 + b'"a"]}', "items")],
     "too_deep": [
         (b'{"stream":"s","items":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "$"),
         (b'{"stream":"s","x":{},"other":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001, "$"),
         (b'{"stream":"s","items":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}", "items"),
+        (b'{"stream":"s","items":[{"item":"a","more":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}]}", "items"),
         (b'{"stream":"s","items":[' + b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH + b"]}", "items"),
     ],
     "empty": [(b'{"stream":"s"}', "x"), (b'{"stream":"s","id":"a","y":null,"user":"u"}', "x")],
@@ -180,6 +204,7 @@ DOOR: dict[str, list[tuple[bytes, str]]] = {
         (b'{"stream":"s","x":{"elevenchars":1}}', "x"),
         (b'{"stream":"s","id":"a","y":"elevenchars"}', "y"),
         (b'{"stream":"s","action":"elevenchars"}', "action"),
+        (b'{"stream":"s","items":["elevenchars"]}', "items[0]"),
     ],
     "not_finite": [
         (b'{"stream":"s","x":{"a":1,"b":NaN}}', "x.b"),
@@ -240,8 +265,33 @@ def test_the_reasons_above_are_all_that_the_rules_here_can_give() -> None:
 
 def test_just_within_the_limits() -> None:
     accept(b'{"stream":"s","id":"ten_chars_","x":{"a":1,"b":1,"c":1,"d":1,"ten_chars_":"ten_chars_"}}')
-    accept(b'{"stream":"s","items":' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}")
+    accept(b'{"stream":"s","items":[{"item":"a","more":' + b"[" * (MAX_DEPTH - 3) + b"]" * (MAX_DEPTH - 3) + b"}]}")
+    accept(b'{"stream":"s","items":[' + b'"a",' * 999 + b'"a"]}')
     accept(b'{"stream":"s","ts":%d,"x":{}}' % (NOW + LIMITS.max_ahead_s))
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "everywhere"),
+    [
+        (b'{"stream":"s","id":"a","x":{}}', "a", False),
+        (b'{"stream":"s","id":"a","user":"u","x":{},"y":1}', "a", False),  # its label, by id alone, must find it
+        (b'{"stream":"s","id":"a","user":"u","item":"i","action":"click"}', "u", False),
+        (b'{"stream":"s","id":"a","item":"i","action":"click"}', "a", False),
+        (b'{"stream":"s","id":"a","user":"u","items":["i"]}', "u", False),
+        (b'{"stream":"s","user":"u","action":"$delete"}', "u", False),
+        (b'{"stream":"s","item":"i","action":"$delete"}', None, True),
+    ],
+)
+def test_where_an_event_without_a_key_belongs(data: bytes, key: str | None, everywhere: bool) -> None:
+    event = accept(data)
+    assert (default_key(event), is_item_record(event)) == (key, everywhere)
+
+
+def test_a_slate_survives_its_record() -> None:
+    slate = [ShownItem("a", 1, 0.95, 1.5, "covisit", [0.5, -1.0]), ShownItem("b", 2)]
+    prediction = Prediction("s", "i", "m", 3, x={"page": "home"}, user="u", items=slate)
+    assert decode_prediction(encode(prediction)) == prediction
+    assert b'"y"' not in encode(prediction)
 
 
 def test_nan_that_did_not_come_as_json() -> None:

@@ -33,10 +33,12 @@ from .config_fields import FROZEN, Count, Margin, NotNegative, Positive, Share, 
 from .config_history import HistorySettings as HistorySettings
 from .config_notify import NotifySettings as NotifySettings
 from .config_notify import TargetSettings as TargetSettings
+from .config_recommend import RecommendSettings as RecommendSettings
 from .config_retrain import ExecutorSettings as ExecutorSettings
 from .config_retrain import RetrainSettings as RetrainSettings
 from .config_serve import LimitSettings as LimitSettings
 from .config_serve import ServeSettings as ServeSettings
+from .config_serve import wrong_shop
 from .config_trial import TrialSettings as TrialSettings
 from .config_trial import wrong_metric
 from .errors import ConfigError
@@ -126,14 +128,17 @@ METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "binary": ("accuracy", "kappa", "roc_auc", "log_loss", "brier"),
     "multiclass": ("accuracy", "kappa", "log_loss"),
     "regression": ("mae", "rmse", "r2"),
+    "recommend": ("hit_rate", "ndcg", "mrr"),
 }
+SHARES: Final = frozenset({"accuracy", "roc_auc", "brier", "hit_rate", "ndcg", "mrr"})  # metrics that lie in [0, 1]
 TAKES: Final[Mapping[str, str]] = {"ddm": "01", "eddm": "01", "fhddm": "share", "hddm_a": "share", "hddm_w": "share"}
 
 
 class DetectorSettings(Table):
     name: Literal["adwin", "page_hinkley", "kswin", "ddm", "eddm", "fhddm", "hddm_a", "hddm_w", "dummy"]
     on: Literal[
-        "loss", "score", "label_rate", "accuracy", "kappa", "roc_auc", "log_loss", "brier", "mae", "rmse", "r2"
+        "loss", "score", "label_rate", "accuracy", "kappa", "roc_auc", "log_loss", "brier", "mae", "rmse", "r2",
+        "hit_rate", "ndcg", "mrr",
     ] = "loss"
     every: Count | None = None
     params: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = {}
@@ -212,6 +217,7 @@ class ModelSettings(Table):
     drift: DriftSettings = DriftSettings()
     trial: TrialSettings = TrialSettings()
     retrain: RetrainSettings = RetrainSettings()
+    recommend: RecommendSettings = RecommendSettings()
     publish: PublishSettings = PublishSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
 
@@ -219,8 +225,10 @@ class ModelSettings(Table):
     def _labels_fit_the_task(self) -> ModelSettings:
         if self.task == "binary" and self.labels and len(self.labels) != 2:
             raise ValueError(f"labels: a binary model has two labels, not {len(self.labels)}; write [negative, positive]")
-        if self.task == "regression" and self.labels:
-            raise ValueError("labels: a regression model has none; remove the key")
+        if self.task in ("regression", "recommend") and self.labels:
+            raise ValueError(f"labels: a {self.task} model has none; remove the key")
+        if self.task != "recommend" and self.recommend != RecommendSettings():
+            raise ValueError(f"recommend: a {self.task} model has no such table; remove it, or write task = \"recommend\"")
         if len(set(map(repr, self.labels))) != len(self.labels):
             raise ValueError("labels: one is given twice; list each once")
         if self.loss_scale is not None and self.task != "regression":
@@ -234,11 +242,11 @@ class ModelSettings(Table):
     def _detectors_fit_the_task(self) -> ModelSettings:
         for detector in self.drift.detectors:
             what = f"drift.detectors: {detector.name} on {detector.on}"
-            if detector.on in ("loss", "score", "label_rate"):
-                classes = self.task != "regression"
+            if detector.on == "loss" or (detector.on in ("score", "label_rate") and self.task != "recommend"):
+                classes = self.task in ("binary", "multiclass")
                 fits = {"01": classes and detector.on != "score", "share": classes or detector.on == "loss", "any": True}
             elif detector.on in METRICS[self.task]:
-                fits = {"01": False, "share": detector.on in ("accuracy", "roc_auc", "brier"), "any": True}
+                fits = {"01": False, "share": detector.on in SHARES, "any": True}
             else:
                 raise ValueError(f"{what}: a {self.task} model has no such metric; write one of {list(METRICS[self.task])}")
             takes = TAKES.get(detector.name, "any")
@@ -258,6 +266,8 @@ class ModelSettings(Table):
         value = self.default_label
         if value is None:
             return None
+        if self.task == "recommend":
+            return "stands for a missing label, and a recommend model has none; remove the key"
         if self.task == "regression":
             wrong = isinstance(value, bool | str)
             return "is not a number; write the number that a missing label stands for" if wrong else None
@@ -306,7 +316,7 @@ def load(path: Path, environ: Mapping[str, str], text: Path | None = None) -> Se
 def parse(tree: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """The settings in a parsed TOML `tree` under the overrides in `environ`. Raises ConfigErrors."""
     merged, sources = _override(tree, environ)
-    errors = list(_wrong_names(merged))
+    errors = [*_wrong_names(merged), *wrong_shop(merged)]
     try:
         settings = Settings.model_validate(merged)
     except ValidationError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StrictStr, field_validator
 
 from .config_fields import FROZEN, Count, NotNegative, Positive
+from .errors import ConfigError
 
 
 class RateSettings(BaseModel):
@@ -33,6 +35,7 @@ class ServeSettings(BaseModel):
     session_hours: Positive = 12
     rates: RateSettings = RateSettings()
     otlp_endpoint: StrictStr = ""
+    shop: StrictStr = ""
 
     @field_validator("otlp_endpoint")
     @classmethod
@@ -50,3 +53,18 @@ class LimitSettings(BaseModel):
     max_features: Count = 1000
     max_string: Count = 1024
     max_ahead_s: NotNegative = 3600
+
+
+def wrong_shop(tree: Mapping[str, Any]) -> Iterator[ConfigError]:
+    """A shop over what is no model that recommends."""
+    serve, models = ({} if not isinstance(table := tree.get(kind), Mapping) else table for kind in ("serve", "models"))
+    name = serve.get("shop")
+    if not isinstance(name, str) or not name:
+        return
+    tasks = {one: model.get("task") for one, model in models.items() if isinstance(model, Mapping)}
+    if tasks.get(name) == "recommend":
+        return
+    what = f"the task of model {name!r} is {tasks[name]!r}" if name in tasks else f"there is no model {name!r}"
+    fitting = sorted(one for one, task in tasks.items() if task == "recommend")
+    fix = f"Write {fitting[0]!r}" if fitting else "Name a model with task = \"recommend\", or remove the key"
+    yield ConfigError("serve.shop", what, fix)

@@ -14,6 +14,7 @@ GUARDED: Final[Mapping[Task, tuple[str, ...]]] = {
     "binary": ("accuracy", "log_loss", "brier", "positive_rate"),
     "multiclass": ("accuracy", "log_loss"),
     "regression": ("mae", "rmse"),
+    "recommend": (),
 }
 SHARES: Final = frozenset({"accuracy", "brier", "positive_rate"})  # metrics that lie in [0, 1]
 
@@ -91,6 +92,9 @@ def wrong_metric(task: Task, trial: TrialSettings) -> str | None:
     """The first guardrail that a model of this task cannot have, and what it may have; None when all fit."""
     for row in trial.guardrails:
         if row.metric not in GUARDED[task]:
-            known = list(GUARDED[task])
-            return f"trial.guardrails: a {task} model has no {row.metric} to guard; write one of {known}"
+            if not GUARDED[task]:
+                return f"trial.guardrails: the trial of a {task} model is judged by reward alone; remove it"
+            return f"trial.guardrails: a {task} model has no {row.metric} to guard; write one of {list(GUARDED[task])}"
+    if task == "recommend" and trial.slices:
+        return "trial.slices: a recommend model's trial is judged by user, and has no slices; remove the key"
     return None

@@ -19,6 +19,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from .errors import EventError
+from .items import ShownItem as ShownItem
+from .items import check_action, shown_items
 
 Scalar = float | int | str | bool | None
 Features = dict[str, Scalar]
@@ -31,6 +33,7 @@ REASONS: Final[dict[str, str]] = {
     "empty": "neither features, label nor interaction: nothing to learn from",
     "unknown_stream": "no such stream in the configuration",
     "too_many_features": "more features than limits.max_features",
+    "too_many_items": "more items than a slate may have",
     "too_long": "a string longer than limits.max_string",
     "not_finite": "NaN or infinity",
     "out_of_range": "an integer beyond 64 bits",
@@ -60,6 +63,7 @@ class Kind(IntEnum):
     PREDICTION = 1
     COMMAND = 2
     HEARTBEAT = 3
+    SHARED = 4
 
 
 class Limits(NamedTuple):
@@ -99,18 +103,20 @@ class Prediction(msgspec.Struct, omit_defaults=True):
     """What was served for `id`: logged, so that an outcome is attributed to what was really shown.
 
     Its `x` counts as the features of `id` when none came before. `y` is the predicted label or number,
-    `p` the probabilities by label.
+    `p` the probabilities by label. Of a slate, `items` are what was shown to `user`, `y` is None and `x` the context.
     """
 
     stream: str
     id: str
     model: str
     version: int
-    y: Scalar
+    y: Scalar = None
     p: dict[str, float] | None = None
     x: Features | None = None
     ts: float | None = None
     key: str | None = None
+    user: str | None = None
+    items: list[ShownItem] | None = None
 
 
 class _Known(Event, forbid_unknown_fields=True):
@@ -206,8 +212,29 @@ def check_event(event: Event, limits: Limits, now: float) -> None:
             if len(name) > limits.max_string:
                 raise EventError("too_long", "x", f"a feature's name has {len(name)} characters")
     check_scalar("y", event.y, limits)
-    if event.items is not None and _depth_exceeds(event.items, MAX_DEPTH - 1):
-        raise EventError("too_deep", "items", f"nested deeper than {MAX_DEPTH} levels")
+    if event.items is not None:
+        if _depth_exceeds(event.items, MAX_DEPTH - 1):
+            raise EventError("too_deep", "items", f"nested deeper than {MAX_DEPTH} levels")
+        shown_items(event.items, limits.max_string)
+    if event.action is not None:
+        check_action(event.action, event.item, event.user, event.x)
+    elif event.item is not None and event.x is None and event.y is None:
+        raise EventError("shape", "action", "is missing: what was done to the item, such as click?")
+
+
+def default_key(event: Event) -> str | None:
+    """The partition key of an event that has no `key`: the user of an interaction, a slate or a user's record; else the id.
+
+    Of an item's record it is the id too, but such a record belongs to every partition: see `is_item_record`.
+    """
+    if event.user is not None and (event.action is not None or event.items is not None):
+        return event.user
+    return event.id
+
+
+def is_item_record(event: Event) -> bool:
+    """Whether every partition of the stream is to have the event: it says something of an item, for whoever meets it."""
+    return event.item is not None and event.action is not None and event.action[:1] == "$"
 
 
 def _depth_exceeds(value: object, most: int) -> bool:

@@ -15,7 +15,7 @@ from .events import REASONS
 from .records import Status
 
 MAIN: Final[Mapping[str, tuple[str, bool]]] = {
-    "binary": ("accuracy", True), "multiclass": ("accuracy", True), "regression": ("mae", False),
+    "binary": ("accuracy", True), "multiclass": ("accuracy", True), "regression": ("mae", False), "recommend": ("ndcg", True),
 }  # fmt: skip
 WINDOW: Final = "window_"  # what a baseline's scores of the window begin with
 

@@ -26,6 +26,7 @@ __all__ = [
 EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 LATENCY_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 ANSWER_S: Final = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.05, 0.25)
+RECOMMEND_S: Final = (2e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series beside each counter, which nothing asks for
 
 
@@ -70,6 +71,19 @@ class Metrics:
         self.answering = Histogram(
             "streamlearn_predict_seconds", "The model's own time to answer one question", ("model",), buckets=ANSWER_S,
             registry=registry,
+        )
+        self.recommendations = Counter(
+            "streamlearn_recommendations_total", "Recommendations by model, by what became of their logging, and by what "
+            "helped out where candidates were too few (none: nothing had to)", ("model", "logged", "fallback"),
+            registry=registry,
+        )
+        self.recommended = Counter(
+            "streamlearn_recommended_items_total", "Items recommended, by model and by the source that named them",
+            ("model", "source"), registry=registry,
+        )
+        self.recommending = Histogram(
+            "streamlearn_recommend_seconds", "The model's own time to choose and order the items of one answer", ("model",),
+            buckets=RECOMMEND_S, registry=registry,
         )
         self.store_errors = Counter(
             "streamlearn_store_errors_total", "Polls of the store by this process that failed", registry=registry

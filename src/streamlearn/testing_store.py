@@ -30,6 +30,7 @@ class _StoreData:
     checkpoints: dict[int, _Checkpoint] = field(default_factory=dict)
     publications: dict[tuple[str, int], Publication] = field(default_factory=dict)
     versions: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
+    pieces: dict[tuple[str, int], dict[str, bytes]] = field(default_factory=dict)
     statuses: dict[tuple[str, int], bytes] = field(default_factory=dict)
     views: dict[tuple[str, str], bytes] = field(default_factory=dict)
     view_offset: int = 0
@@ -106,6 +107,23 @@ class MemoryStore:
         with self._open() as data:
             found = data.publications.get((model, shard))
             return None if found is None or found.tag == after else found
+
+    def put_piece(self, model: str, shard: int, generation: int, name: str, data: bytes) -> None:
+        with self._writing(model, shard, generation) as content:
+            content.pieces.setdefault((model, shard), {})[name] = data
+
+    def piece(self, model: str, shard: int, name: str) -> bytes | None:
+        with self._open() as data:
+            return data.pieces.get((model, shard), {}).get(name)
+
+    def pieces(self, model: str, shard: int) -> dict[str, int]:
+        with self._open() as data:
+            return {name: len(piece) for name, piece in sorted(data.pieces.get((model, shard), {}).items())}
+
+    def drop_pieces(self, model: str, shard: int, generation: int, names: Sequence[str]) -> None:
+        with self._writing(model, shard, generation) as content:
+            for name in names:
+                content.pieces.get((model, shard), {}).pop(name, None)
 
     def put_version(self, model: str, version: int, shard: int, blob: bytes) -> None:
         with self._open() as data:
@@ -201,6 +219,7 @@ class MemoryStore:
             sizes = [(one.model, len(one.blob)) for one in data.checkpoints.values()]
             sizes += [(model, len(one.blob)) for (model, _), one in data.publications.items()]
             sizes += [(model, len(blob)) for (model, _, _), blob in data.versions.items()]
+            sizes += [(model, len(piece)) for (model, _), pieces in data.pieces.items() for piece in pieces.values()]
             sizes += [(model, len(row)) for (model, _), rows in data.history.items() for row in rows.values()]
             for model, size in sizes:
                 total[model] = total.get(model, 0) + size

@@ -17,6 +17,12 @@ from .wire_fleet import FleetModel as FleetModel
 from .wire_fleet import FleetStore as FleetStore
 from .wire_fleet import Spark as Spark
 from .wire_fleet import Values as Values
+from .wire_recommend import Reason as Reason
+from .wire_recommend import RecommendAnswer as RecommendAnswer
+from .wire_recommend import RecommendAsk as RecommendAsk
+from .wire_recommend import RecommendedItem as RecommendedItem
+from .wire_recommend import SimilarAnswer as SimilarAnswer
+from .wire_recommend import SimilarItem as SimilarItem
 
 DEFAULT_URL: Final = "http://127.0.0.1:8321"
 

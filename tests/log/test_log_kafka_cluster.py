@@ -1,14 +1,18 @@
-"""Three brokers, each partition three times, two copies in sync: one may die, and nothing acknowledged is lost or doubled."""
+"""Three brokers, each partition three times, two copies in sync: one may die, and nothing acknowledged is lost or doubled.
+
+One cluster for all tests here, each of which finds every broker running.
+"""
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from streamlearn.cli.dev_kafka import KafkaCluster
+from streamlearn.cli.dev_kafka import Kafka, KafkaCluster
 from streamlearn.errors import LogError, LogUnavailable
 from streamlearn.log import INTERNAL, Entry
 from streamlearn.log.kafka import KafkaLog
@@ -18,9 +22,29 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(300)]
 WAIT = 90.0
 
 
+@pytest.fixture(scope="module")
+def shared(kafka_program: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    with KafkaCluster(tmp_path_factory.mktemp("cluster"), kafka_program) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def kafka_cluster(shared: KafkaCluster) -> KafkaCluster:
+    dead = [node for node in shared.nodes if not node.running]
+    for node in dead:
+        node.launch()
+    for node in dead:
+        node.await_ready()
+    shared.await_members(WAIT)
+    return shared
+
+
 @pytest.fixture
 def log(kafka_cluster: KafkaCluster) -> Iterator[KafkaLog]:
-    log = KafkaLog(bootstrap=kafka_cluster.address, replication=3, min_insync=2, timeout_s=3.0, delivery_s=15.0)
+    prefix = f"{secrets.token_hex(4)}."
+    log = KafkaLog(
+        bootstrap=kafka_cluster.address, prefix=prefix, replication=3, min_insync=2, timeout_s=3.0, delivery_s=15.0
+    )
     log.create({"s": 1})
     yield log
     log.close()

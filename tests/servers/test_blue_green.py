@@ -184,11 +184,12 @@ class Load:
 def test_no_request_is_dropped_while_a_version_is_promoted_and_rolled_back(serve: Callable[[str, str], Service]) -> None:
     service = serve("logistic", BY_HAND)
     service.learn(400)
+    service.request("retrain")  # before the load, which would leave the fit, nice to all else, hardly any of the machine
+    service.until(
+        lambda model: model["state"] == "trial" and (model["shards"][0]["status"] or {}).get("shadow") == 2, "a trial"
+    )
     with Load(service.url) as load:
-        service.request("retrain")
-        service.until(
-            lambda model: model["state"] == "trial" and (model["shards"][0]["status"] or {}).get("shadow") == 2, "a trial"
-        )
+        time.sleep(LINGER_S)
         service.request("promote")
         service.until(lambda model: model["version"] == 2 and model["state"] in ("watch", "steady"), "the new version serves")
         time.sleep(LINGER_S)

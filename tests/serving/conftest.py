@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from streamlearn.errors import EventError
 from streamlearn.events import Features, Position
 from streamlearn.keys import KeyRing
 from streamlearn.log import Log, Record
+from streamlearn.recommend.slates import Chosen, Slate
 from streamlearn.records import Status
 from streamlearn.serving.access import load_api_keys
 from streamlearn.serving.app import Deps, create_app
@@ -51,6 +53,61 @@ class Doubled:
         if self.fails:
             raise ZeroDivisionError(self.fails)
         return self.p > 0.5, {"false": 1.0 - self.p, "true": self.p}
+
+
+class Facts:
+    """What the fake below knows of its items."""
+
+    def __init__(self, fields: dict[str, dict[str, Any]]) -> None:
+        self.fields = fields
+
+    def fields_of(self, item: str) -> dict[str, Any]:
+        return self.fields.get(item, {})
+
+
+class Shelf:
+    """Recommends its items in their order but for one drawn at random to the front, by rules as simple; may fail on purpose."""
+
+    def __init__(self, items: dict[str, dict[str, Any]], fails: str = "", features: int = 2) -> None:
+        self.items, self.fails, self.features = items, fails, features
+        self.state = Facts(items)
+        self.asks: list[Any] = []
+
+    def recommend(self, ask: Any, draw: random.Random, search: Any = None) -> Slate:
+        if self.fails:
+            raise ZeroDivisionError(self.fails)
+        self.asks.append(ask)
+        known = [item for item in self.items if ask.allow is None or item in ask.allow]
+        order = [item for item in (known if ask.items is None else ask.items) if item in self.items and item not in ask.deny]
+        if order:
+            order.insert(0, order.pop(int(draw.random() * len(order))))
+        why = [("popular", 0.5), ("price", -0.25)] if ask.explain else None
+        chosen = [
+            Chosen(item, 1.0 / (n + 1), "popular", 0.5, n + 1, [0.25 + n] * self.features, why)
+            for n, item in enumerate(order[: ask.k])
+        ]
+        unknown = tuple(item for item in ask.items or () if item not in self.items)
+        return Slate(chosen, None if len(chosen) == ask.k else "available", unknown)
+
+    def rank_own(self, ask: Any, draw: random.Random) -> Slate:
+        return self.recommend(ask, draw)
+
+    def similar(self, item: str, k: int) -> list[tuple[str, float]]:
+        return [(other, 0.5) for other in self.items if other != item][:k] if item in self.items else []
+
+    def counts(self) -> dict[str, int]:
+        return {"items": len(self.items)}
+
+
+class Shop:
+    """A published model that recommends, the estimator being the fake above."""
+
+    def __init__(self, *items: str, fails: str = "", features: int = 2) -> None:
+        told = {item: {"category": item.partition("-")[0]} for item in items or ("shoe-7", "shoe-9", "hat-1", "hat-4")}
+        self.estimator = Shelf(told, fails, features)
+
+    def answer(self, x: Features) -> Any:
+        raise EventError("shape", "$", "the model recommends")
 
 
 @dataclass
@@ -131,7 +188,8 @@ class World:
     def publish_all(self) -> None:
         for name, model in self.tree["models"].items():
             for shard in range(self.tree["streams"][model["stream"]].get("partitions", 1)):
-                self.publish(name, shard)
+                content = Shop() if model["task"] == "recommend" else Doubled()
+                self.publish(name, shard, content=content)
 
     def report(self, model: str = "delay", shard: int = 0, **fields: Any) -> None:
         base: dict[str, Any] = {
@@ -159,6 +217,19 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture
+def shop(world: World) -> World:
+    """The world with the model `shop`, which recommends from the stream `visits` of one partition."""
+    world.tree["streams"]["visits"] = {}
+    world.tree["models"]["shop"] = {"stream": "visits", "task": "recommend", "pipeline": "logistic"}
+    return world
+
+
+@pytest.fixture
+def stock() -> type[Shop]:
+    return Shop
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ def query(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare(world: Any) -> None:
+    """Publishes and keeps what the examples ask for."""
     world.publish_all()
     world.memory_log.create({"flights": 1})
     world.memory_log.append("flights", [Entry(b"k", b"{}")] * 10).result()  # a place in it is an example
@@ -42,13 +43,14 @@ def prepare(world: Any) -> None:
 
 
 @pytest.fixture
-def document(world: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(world.make().openapi()))
+def document(shop: Any) -> dict[str, Any]:
+    return json.loads(json.dumps(shop.make().openapi()))
 
 
 def test_every_path_of_the_api_is_there(document: dict[str, Any]) -> None:
     assert {f"{method.upper()} {path}" for path, method, _ in operations(document)} == {
         "POST /v1/events", "POST /v1/predict/{model}", "POST /v1/predict/{model}/batch",
+        "POST /v1/recommend/{model}", "GET /v1/recommend/{model}", "POST /v1/rank/{model}", "GET /v1/similar/{model}/{item}",
         "GET /v1/models", "GET /v1/models/{model}", "GET /v1/models/{model}/versions",
         "GET /v1/models/{model}/versions/{version}", "GET /v1/models/{model}/history", "GET /v1/fleet",
         "GET /v1/models/{model}/versions/{version}/diff", "GET /v1/models/{model}/marks", "GET /v1/models/{model}/features",
@@ -117,7 +119,8 @@ def test_every_example_of_an_answer_is_one(document: dict[str, Any]) -> None:
     assert checked > 30
 
 
-def test_every_example_of_a_request_does_what_it_promises(world: Any) -> None:
+def test_every_example_of_a_request_does_what_it_promises(shop: Any) -> None:
+    world = shop
     prepare(world)
     sent = 0
 
@@ -145,7 +148,8 @@ def test_every_example_of_a_request_does_what_it_promises(world: Any) -> None:
     assert sent > 25
 
 
-def test_every_documented_problem_is_of_the_catalogue_and_every_answered_one_is_documented(world: Any) -> None:
+def test_every_documented_problem_is_of_the_catalogue_and_every_answered_one_is_documented(shop: Any) -> None:
+    world = shop
     prepare(world)
 
     async def story(http: Any) -> None:
@@ -168,6 +172,6 @@ def test_security_is_described_when_there_are_keys(world: Any) -> None:
 
 
 def test_the_types_that_applications_send_are_described() -> None:
-    assert {"Event", "Instance", "Batch", "Ask", "Problem", "PredictAnswer", "Position"} <= set(COMPONENTS)
+    assert {"Event", "Instance", "Batch", "Ask", "Problem", "PredictAnswer", "Position", "RecommendAsk"} <= set(COMPONENTS)
     assert set(COMPONENTS["Instance"]["properties"]) == {"x", "id", "key", "ts", "log"}
     assert COMPONENTS["Instance"]["required"] == ["x"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import streamlearn.serving
-from streamlearn.serving.routes_dashboard import MEDIA_TYPES, assets
+from streamlearn.serving.assets import MEDIA_TYPES, assets
 
 FOLDER = Path(streamlearn.serving.__file__).parent / "dashboard"
 OWN = [path for path in sorted(FOLDER.rglob("*")) if path.is_file() and "vendor" not in path.parts]
@@ -22,7 +22,7 @@ def name(path: Path) -> str:
 
 def test_every_file_of_the_folder_is_answered_with_its_type(world: Any) -> None:
     files = [path for path in FOLDER.rglob("*") if path.is_file()]
-    assert {name(path) for path in files} == set(assets())
+    assert {name(path) for path in files} == set(assets("dashboard"))
 
     async def story(http: Any) -> None:
         for path in files:

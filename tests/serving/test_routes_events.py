@@ -459,3 +459,90 @@ def test_predictions_are_answered_while_a_large_batch_is_judged(world: Any) -> N
         assert (await post).json()["accepted"] == 5000
 
     world.run(story)
+
+
+def test_an_interaction_goes_to_its_users_partition_and_its_own_key_is_left_alone(world: Any) -> None:
+    async def story(http: Any) -> None:
+        users = ["ann", "bob", "cyd", "dan", "eve"]
+        events = [
+            {"stream": "clicks", "id": f"e{n}", "user": user, "item": "shoe-7", "action": "click", "x": {"device": "phone"}}
+            for n, user in enumerate(users)
+        ]
+        slate = ["shoe-7", {"item": "hat-1", "propensity": 1.0}]
+        events.append({"stream": "clicks", "id": "i-1", "user": "ann", "items": slate})
+        events.append({"stream": "clicks", "id": "r-1", "user": "ann", "action": "$set", "x": {"country": "PT"}})
+        events.append({"stream": "clicks", "id": "k-1", "user": "ann", "key": "mine", "item": "shoe-7", "action": "buy"})
+        events.append({"stream": "clicks", "id": "f-1", "user": "ann", "x": {"amount": 3}})
+        assert (await http.post("/v1/events", json=events)).json()["accepted"] == 9
+        keys = {
+            decode_event(record.value).id: (record.key.decode(), partition)
+            for partition in range(4)
+            for record in world.records("clicks", partition)
+        }
+        for n, user in enumerate(users):
+            assert keys[f"e{n}"] == (user, partition_of(user.encode(), 4))
+        assert keys["i-1"] == keys["r-1"] == keys["e0"]
+        assert keys["k-1"] == ("mine", partition_of(b"mine", 4))
+        assert keys["f-1"] == ("f-1", partition_of(b"f-1", 4)), "no interaction: an event like any other"
+
+    world.run(story)
+
+
+def test_what_is_said_of_an_item_goes_to_every_partition_in_order_with_what_follows(world: Any) -> None:
+    async def story(http: Any) -> None:
+        events = [
+            {"stream": "clicks", "id": "r-1", "item": "shoe-7", "action": "$set", "x": {"price": 40, "available": True}},
+            {"stream": "clicks", "id": "e-1", "user": "ann", "item": "shoe-7", "action": "click"},
+            {"stream": "clicks", "id": "r-2", "item": "hat-1", "action": "$delete"},
+        ]
+        got = (await http.post("/v1/events", json=events)).json()
+        assert (got["accepted"], got["rejected"]) == (3, [])
+        home = partition_of(b"ann", 4)
+        for partition in range(4):
+            found = [decode_event(record.value).id for record in world.records("clicks", partition)]
+            assert found == (["r-1", "e-1", "r-2"] if partition == home else ["r-1", "r-2"])
+        assert got["positions"] == {"clicks": {str(n): 3 if n == home else 2 for n in range(4)}}
+        assert world.metric("streamlearn_events_posted_total", outcome="accepted") == 3
+
+    world.run(story)
+
+
+def test_of_two_records_with_one_id_that_say_other_things_none_is_dropped(world: Any) -> None:
+    async def story(http: Any) -> None:
+        events = [
+            {"stream": "flights", "id": "r", "item": "a", "action": "$set", "x": {"price": price}} for price in (40, 30, 30)
+        ]
+        got = (await http.post("/v1/events", json=events)).json()
+        assert (got["accepted"], got["duplicate"]) == (2, 1)
+
+    world.run(story)
+
+
+@pytest.mark.parametrize(
+    ("event", "field", "says"),
+    [
+        ({"action": "$set", "x": {"a": 1}}, "item", "is of an item or of a user: name one of them"),
+        ({"action": "$delete"}, "item", "name one of them"),
+        ({"action": "$set", "item": "i", "user": "u", "x": {}}, "item", "not both"),
+        ({"action": "$set", "item": "i"}, "x", "needs the fields"),
+        ({"action": "$unset", "item": "i"}, "action", "write $set or $delete"),
+        ({"action": "click", "user": "u"}, "item", "is missing"),
+        ({"item": "i", "user": "u"}, "action", "is missing"),
+        ({"items": []}, "items", "is an empty list"),
+        ({"items": ["a", 7]}, "items[1]", "Expected"),
+        ({"items": [{"position": 1}]}, "items[0]", "missing required field `item`"),
+        ({"items": [{"item": "a", "propensity": 0}]}, "items[0].propensity", "> 0"),
+        ({"items": [{"item": "a", "propensity": 1.5}]}, "items[0].propensity", "<= 1"),
+        ({"items": [{"item": "a", "position": -1}]}, "items[0].position", ">= 0"),
+    ],
+)
+def test_a_wrong_interaction_is_named_by_its_field(world: Any, event: dict[str, Any], field: str, says: str) -> None:
+    async def story(http: Any) -> None:
+        got = await http.post("/v1/events", json={"stream": "flights", "id": "e", **event})
+        assert got.status_code == 422
+        [rejected] = got.json()["rejected"]
+        assert (rejected["field"], rejected["reason"]) == (field, "shape")
+        assert says in rejected["detail"], rejected["detail"]
+        assert world.records("flights") == []
+
+    world.run(story)

@@ -66,6 +66,45 @@ def test_shards_and_models_are_fenced_apart(store: Store) -> None:
     assert store.statuses() == {("m", 1): b"1", ("n", 0): b"2"}
 
 
+# -- pieces
+
+
+def test_pieces_are_kept_by_name_and_shard_until_they_are_dropped(backend: Any, store: Store) -> None:
+    large = random.Random(1).randbytes(200_000)
+    store.put_piece("m", 0, 1, "base-1", large)
+    store.put_piece("m", 0, 1, "delta-2", b"")
+    store.put_piece("m", 1, 1, "base-1", b"of another shard")
+    assert store.piece("m", 0, "base-1") == large
+    assert store.piece("m", 0, "delta-2") == b""
+    assert store.piece("m", 1, "base-1") == b"of another shard"
+    assert store.piece("m", 0, "delta-3") is None
+    assert backend.open().pieces("m", 0) == {"base-1": 200_000, "delta-2": 0}
+    assert store.memory()["m"] >= 200_000
+    store.drop_pieces("m", 0, 1, ["base-1", "never-there"])
+    assert store.pieces("m", 0) == {"delta-2": 0}
+    assert store.piece("m", 0, "base-1") is None
+    assert store.pieces("m", 1) == {"base-1": 16}
+    assert store.pieces("n", 0) == {}
+
+
+def test_the_same_piece_again_is_the_same_piece(store: Store) -> None:
+    for _ in range(2):
+        store.put_piece("m", 0, 1, "base-1", b"bytes")
+    assert store.pieces("m", 0) == {"base-1": 5}
+    assert store.piece("m", 0, "base-1") == b"bytes"
+
+
+def test_pieces_are_fenced(store: Store) -> None:
+    store.put_piece("m", 0, 7, "base-1", b"mine")
+    with pytest.raises(Fenced):
+        store.put_piece("m", 0, 6, "base-1", b"a zombie's")
+    with pytest.raises(Fenced):
+        store.drop_pieces("m", 0, 6, ["base-1"])
+    assert store.piece("m", 0, "base-1") == b"mine"
+    with pytest.raises(Fenced):
+        store.put_checkpoint("m", 0, 6, b"zombie", KEEP)
+
+
 # -- checkpoints
 
 

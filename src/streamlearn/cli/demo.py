@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 import typer
+from click.core import ParameterSource
 from rich.live import Live
 
 from ..errors import ConfigError, StreamlearnError
@@ -25,18 +26,26 @@ from .demo_data import Schedule, read_schedule
 from .demo_report import Report, summary
 from .demo_run import Run
 from .demo_service import CONFIG, LOGS, MODEL, Service, elsewhere, service
+from .demo_shop import CONFIG as SHOP
+from .demo_shop import LIKES, Shop
+from .demo_shop import MOST as MOST_LIKES
 from .demo_view import TITLE, Lines, Snapshot, picture
 from .lifetime import Lifetime
 
 FLIGHTS: Final = 32_000
 MOST: Final = 60_000
 SHOTS_A_SECOND: Final = 4.0
+T = TypeVar("T")
 EXAMPLE: Final = {
     "Month": 4, "DayofMonth": 1, "DayOfWeek": 5, "UniqueCarrier": "WN", "Origin": "HOU", "Dest": "LAX", "Distance": 1390
 }  # fmt: skip
 
 
 def demo(
+    context: typer.Context,
+    recommend: Annotated[
+        bool, typer.Option("--recommend", help="Another demo: a shop of films, whose recommendations follow each click.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the service running at the end, until Ctrl-C.")] = False,
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the summary there, as JSON.", show_default=False)
@@ -56,6 +65,9 @@ def demo(
     flights: Annotated[
         int, typer.Option(min=1000, max=MOST, help="Flights to send; with far fewer, the story does not come to its end.")
     ] = FLIGHTS,
+    likes: Annotated[
+        int, typer.Option(min=100, max=MOST_LIKES, help="With --recommend: likes to learn before the shop opens.")
+    ] = LIKES,
 ) -> None:
     """Watch the service learn from real flights, notice a drift and replace its model. Takes about a minute.
 
@@ -69,22 +81,27 @@ def demo(
     service, promotion, recovery. Alarms before that are real, waves of bad weather, and the confirmation dismisses them.
 
     At the end every event posted is looked up in the learner's own last checkpoint. Exits 1 when one was lost or learned twice.
+
+    With --recommend it is about films instead: the service learns what real people liked in 2013 (MovieTweetings, MIT,
+    shipped), then opens a small shop to try in a browser, and goes on until Ctrl-C.
     """
+    _check_options(context, recommend)
     started, origin = time.monotonic(), time.time()
     if json is not None and not json.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {json.parent}", param_hint="--json")
     life = Lifetime()
     life.catch_signals()
     servers = elsewhere(kafka, redis)
+    if recommend:
+        with _folder(data_dir, keep) as folder, service(folder, port, os.environ, life, servers, SHOP) as running:
+            opened = _told(running, Shop(running, likes).play)
+        if keep or data_dir is not None:
+            _tell_folder(folder, SHOP)
+        raise typer.Exit(0 if opened else 130)
     with _folder(data_dir, keep) as folder, service(folder, port, os.environ, life, servers) as running:
         schedule = read_schedule(flights)
         _tell_start(schedule)
-        try:
-            report = _play(running, schedule, started, origin, keep)
-        except StreamlearnError:
-            for text in running.last_words():
-                warn(text)
-            raise
+        report = _told(running, lambda: _play(running, schedule, started, origin, keep))
         if report is None:
             say("interrupted")
             raise typer.Exit(130)
@@ -97,8 +114,27 @@ def demo(
             while not life.stop.wait(1.0) and not running.ended.is_set():
                 pass
         if keep or data_dir is not None:
-            say(f"The data stay in {folder}; to go on with them: streamlearn serve {folder / CONFIG}")
+            _tell_folder(folder, CONFIG)
     raise typer.Exit(0 if report.sound else 1)
+
+
+def _check_options(context: typer.Context, recommend: bool) -> None:
+    """Refuse an option of the other demo."""
+    of_flights = {"json": "--json", "flights": "--flights"}
+    for name, option in of_flights.items() if recommend else (("likes", "--likes"),):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            problem = "is of the flights: leave it out with --recommend" if recommend else "is of the shop: add --recommend"
+            raise typer.BadParameter(problem, param_hint=option)
+
+
+def _told(running: Service, work: Callable[[], T]) -> T:
+    """What `work` gives; when it fails, after the last words of the roles."""
+    try:
+        return work()
+    except StreamlearnError:
+        for text in running.last_words():
+            warn(text)
+        raise
 
 
 def _play(running: Service, schedule: Schedule, started: float, origin: float, keep: bool) -> Report | None:
@@ -148,6 +184,10 @@ def _tell_start(schedule: Schedule) -> None:
         f"{schedule.diverted:,} diverted ones never get a label"
     )
     say(f"The drift, from flight {len(schedule.flights) // 2:,} on, is injected: see streamlearn demo --help")
+
+
+def _tell_folder(folder: Path, config: str) -> None:
+    say(f"The data stay in {folder}; to go on with them: streamlearn serve {folder / config}")
 
 
 def _tell_end(report: Report, restarts: int) -> None:

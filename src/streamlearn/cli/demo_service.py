@@ -107,15 +107,16 @@ def elsewhere(kafka: str | None, redis: str | None) -> str:
 
 @contextmanager
 def service(
-    folder: Path, port: int, environ: Mapping[str, str], life: Lifetime, servers: str = ""
+    folder: Path, port: int, environ: Mapping[str, str], life: Lifetime, servers: str = "", name: str = CONFIG
 ) -> Iterator[Service]:
-    """The service over `folder` on `port` (0: a free one), drained at the end; `servers` as `elsewhere` gives them.
+    """The service over `folder` on `port` (0: a free one), drained at the end; `servers` as `elsewhere` gives them, `name` is
+    that of its configuration.
 
     Raises ConfigError, OSError.
     """
     own = {name: value for name, value in environ.items() if not name.startswith(PREFIX) or name in KEPT}
-    config = folder / CONFIG
-    config.write_text((files(__package__) / "data" / CONFIG).read_text(encoding="utf-8") + servers, encoding="utf-8")
+    config = folder / name
+    config.write_text((files(__package__) / "data" / name).read_text(encoding="utf-8") + servers, encoding="utf-8")
     settings = wiring.read_settings(config, own)
     if (settings.data_dir / wiring.LOG_FILE).exists():
         problem = f"{settings.data_dir} holds the events of an earlier run"

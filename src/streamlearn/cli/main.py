@@ -23,6 +23,7 @@ from . import (
     notify,
     off_policy,
     policy_bench,
+    recommend,
     reload,
     rewind,
     roles,
@@ -119,6 +120,7 @@ app.command()(roles.learn)
 app.command()(roles.control)
 app.command()(send)
 app.command()(status.status)
+app.command()(recommend.recommend)
 app.command()(healthy.healthy)
 app.command()(check.check)
 app.command()(verify.verify)

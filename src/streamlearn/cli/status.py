@@ -20,7 +20,7 @@ from ..wire import ModelView
 from .console import console, say, table
 from .remote import URL, ApiKey, Url, connected
 
-MAIN: Final[Mapping[str, str]] = {"binary": "accuracy", "multiclass": "accuracy", "regression": "mae"}
+MAIN: Final[Mapping[str, str]] = {"binary": "accuracy", "multiclass": "accuracy", "regression": "mae", "recommend": "ndcg"}
 BASELINES: Final = ("no_change", "majority")
 NONE: Final = "–"
 

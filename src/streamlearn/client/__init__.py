@@ -30,13 +30,14 @@ from .looking import Looking
 from .methods import Awaited, Waits
 from .methods import Method as _Method
 from .methods import path_of as _path
+from .recommending import Recommending
 
 __all__ = ["DEFAULT_URL", "RETRY", "Api", "AsyncClient", "Client", "Retry"]
 DEFAULT_URL: Final = wire.DEFAULT_URL
 T = TypeVar("T")
 
 
-class Api(Looking):
+class Api(Looking, Recommending):
     """The steps of every method. Raises Refused for a problem, Unreachable when there is no answer."""
 
     def __init__(self, retry: Retry, clock: Callable[[], float], jitter: Callable[[], float]) -> None:
@@ -54,6 +55,14 @@ class Api(Looking):
         Returns the sum of the answers, indexes counted over all of `events`. Rejected events do not raise. When it does
         raise, the chunks before are in the log; to send all of it again is harmless if the events had ids of their own.
         """
+        return (yield from self._send(events, chunk, on_chunk))
+
+    def _send(
+        self,
+        events: Iterable[Event | Mapping[str, Any]],
+        chunk: int = CHUNK_EVENTS,
+        on_chunk: Callable[[wire.EventsAnswer], None] | None = None,
+    ) -> Flow[wire.EventsAnswer]:
         total = wire.EventsAnswer(0, 0, [], [], {}, {})
         for start, lines, made in chunks(events, chunk):
             answer = yield from self._post(start, lines)

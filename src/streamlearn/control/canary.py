@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ..config import ModelSettings
 from ..records import Decision
+from .arms import by_users, guarded
 from .fold import MAY_GIVE_WAY
 from .state import Case, State
 from .steps import PATIENCE_S, decision, lose_trial, told
@@ -19,11 +20,14 @@ from .world import World
 def win_trial(state: State, case: Case, world: World, settings: ModelSettings, why: str) -> Decision:
     """The trial's verdict is for the challenger: the next step of its canary, or, when none is left, the promotion."""
     shares, canary = settings.trial.canary, case.canary
-    if canary is not None:
+    if by_users(settings):
+        shares = ()  # its trial was a canary from the first event on
+    elif canary is not None:
         shares = canary.shares
     step = 0 if canary is None else canary.step
     if step == len(shares):
-        numbers = {**state.trial_numbers, "command": {"verb": "promote", "version": case.version}}
+        promote = {"verb": "promote", "version": case.version, **guarded(state, settings)}
+        numbers = {**state.trial_numbers, "command": promote}
         return decision(state, world, "trial_won", version=case.version, why=why, numbers=numbers)
     salt = f"{state.name}@{case.version}"
     command = {"verb": "canary", "version": case.version, "share": shares[step], "salt": salt}

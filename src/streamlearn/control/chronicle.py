@@ -83,7 +83,7 @@ class Chronicle:
         sample = figures(self._fresh(state), state.settings.score_window)
         sample |= {
             "held": float(state.held is not None), "degraded": float(bool(state.degraded)),
-            "canary_share": 0.0 if state.canary is None else state.canary.share,
+            "canary_share": 0.0 if state.split is None else state.split["share"],
             **{f"debt:{one.policy.name}": one.choice.total for one in said}, **_trial(state.trial_numbers),
         }  # fmt: skip
         if progress is not None and progress[1]:

@@ -220,6 +220,7 @@ def _trial_started(state: State, offset: int, decision: Decision) -> None:
         state.trials.append(decision.at)
     case.canary = state.guard = None
     state.shadow, state.watch_from = case.version, None
+    state.arms = _arms(decision, case.version)
     state.phase = Phase.TRIAL
 
 
@@ -235,6 +236,7 @@ def _trial_won(state: State, offset: int, decision: Decision) -> None:
     if case.trial is not None and not case.decided:  # what a person has decided, no test undoes
         state.guard = Guard(offset, Reversal(case.trial.alpha, case.trial.length), Blocks(state.partitions))
     state.recoveries.clear()
+    state.arms = _arms(decision, state.version)
     state.phase = Phase.PROMOTING
 
 
@@ -353,6 +355,12 @@ _HANDLERS: Final[Mapping[str, tuple[_Handler, frozenset[Phase]]]] = {
     "rebuilt": (recipes.rebuilt, ANY),
     "silenced": (_silenced, ANY),
 }
+
+
+def _arms(decision: Decision, version: int | None) -> dict[str, Any] | None:
+    """The arms that the decision's command makes: `version` answers for a share of the users. None where it makes none."""
+    command = decision.numbers.get("command", {})
+    return {"version": version, "share": command["share"], "salt": command["salt"]} if command.get("share") else None
 
 
 def _case(state: State) -> Case:

@@ -20,6 +20,7 @@ from ..drift.confirm import recovered
 from ..lineage import ASKED, recipe_of
 from ..records import Decision
 from ..retrain.rewind import as_json
+from .arms import by_users, split
 from .canary import judge_canary, judge_promotion, win_trial
 from .changes import answer_rebuild, open_change
 from .choosing import judge_drift, open_policy
@@ -196,12 +197,20 @@ def _try(state: State, case: Case, world: World, settings: ModelSettings) -> Dec
     trained_to = {str(shard): offset for shard, offset in case.trained_to.items()}
     specs = {str(shard): case.spec(shard) for shard in case.trained_to}
     command = {"verb": "try", "version": case.version, "trained_to": trained_to, "specs": specs}
+    if apart := by_users(settings) and not case.decided:
+        command |= split(state.name, case.version, settings)
+    may_equal = case.kind in NOT_WORSE or bool(case.evidence)
     numbers = {
         "k": k, "alpha": trial.alpha, "gaps": {str(shard): gap for shard, gap in gaps.items()}, "command": command,
-        "tolerance": trial.tolerance if case.kind in NOT_WORSE or case.evidence else 0.0,  # else it must be better
+        "tolerance": trial.tolerance if may_equal and not apart else 0.0,  # else it must be better
         "guardrails": trial.table, "slices": list(trial.slices),
     }  # fmt: skip
     why = f"version {case.version} against version {state.version} on the same events, challenger {k} since the last promotion"
+    if apart:
+        why = (
+            f"version {case.version} answers for {command['share']:.3g} of the users, drawn at random, and is compared with "
+            f"version {state.version} by what they do, challenger {k} since the last promotion"
+        )
     if case.decided:
         why = f"version {case.version} is brought beside version {state.version}, to be promoted without a trial"
     return decision(state, world, "trial_started", version=case.version, why=why, numbers=numbers)
@@ -217,7 +226,8 @@ def _judge_trial(state: State, case: Case, world: World, settings: ModelSettings
     if case.decided and not order.waiting:
         return promote_at_once(state, case, world)
     if not order.waiting and not state.held_by_diagnosis:
-        least = settings.trial.canary_events if settings.trial.canary else settings.trial.min_events
+        stepwise = settings.trial.canary and not by_users(settings)
+        least = settings.trial.canary_events if stepwise else settings.trial.min_events
         bounds = min(least, settings.trial.min_events), settings.trial.horizon_events
         verdict = trial.verdict(*bounds)
         if verdict == "promote":
@@ -239,8 +249,8 @@ def _needless(state: State, case: Case, settings: ModelSettings) -> str:
     Such a pair may stay undecided for long, and while it does no other case is opened.
     """
     trial, least = case.trial, settings.trial.min_events
-    if trial is None or state.reference is None or case.kind != "drift":
-        return ""
+    if trial is None or state.reference is None or case.kind != "drift" or by_users(settings):
+        return ""  # of a recommender, blocks tell of rewards, and the reference of ranks
     gain, fresh = trial.gain_at_most(least), case.champion_window()
     if gain is None or gain > settings.trial.tolerance or fresh["n"] < settings.drift.window:
         return ""

@@ -31,6 +31,7 @@ from ..drift.features import FeatureWatch, Finding, Look, healed
 from ..errors import EventError, PositionExpired
 from ..events import Event, Features, Kind, decode_event
 from ..log import Log, Record
+from .arms import by_users
 from .seen import Block, Inputs
 from .sight import Statuses, offset_at
 from .state import State
@@ -271,7 +272,9 @@ class Observer:
 
 def _watched(state: State) -> ModelSettings | None:
     settings = state.settings
-    return settings if settings is not None and state.registered and settings.drift.features.enabled else None
+    if settings is None or not state.registered or by_users(settings):
+        return None  # a recommender has no features of its own: it makes them of what users do
+    return settings if settings.drift.features.enabled else None
 
 
 def _event(record: Record) -> Event | None:

@@ -277,6 +277,7 @@ class State:
     recoveries: dict[int, dict[str, Any]] = field(default_factory=dict)
     shadow_lost: str = ""
     guard: Guard | None = None
+    arms: dict[str, Any] | None = None  # a recommender's two arms as they were told last: version, share, salt; see `split`
     orders: dict[int, Order] = field(default_factory=dict)
     order: int = -1  # the seq that the present phase waits for
     asked: dict[int, Request] = field(default_factory=dict)
@@ -321,6 +322,14 @@ class State:
         """The canary that is on."""
         on = self.case is not None and self.phase in (Phase.CANARY, Phase.PROMOTING)
         return self.case.canary if self.case is not None and on else None
+
+    @property
+    def split(self) -> dict[str, Any] | None:
+        """Who answers beside the champion now: {version, share, salt}. A canary's challenger, the challenger in a recommender's
+        trial, or the recommender that gave way, while it is kept to compare with; None when nobody does."""
+        if self.canary is not None:
+            return {"version": self.shadow, "share": self.canary.share, "salt": self.canary.salt}
+        return self.arms if self.arms is not None and self.arms["version"] == self.shadow else None
 
     def pending(self, shard: int, *verbs: str) -> bool:
         """Whether an order of one of these verbs is on its way to the shard."""

@@ -178,7 +178,7 @@ def model_doc(state: State, seen: Doc | None = None, said: Sequence[Said] = ()) 
         shown = "retraining"
     if state.phase == Phase.STEADY and state.shadow is not None:
         shown = "watch"
-    settings, on = state.settings, state.canary
+    settings = state.settings
     return {
         "name": state.name,
         "stream": "" if settings is None else settings.stream,
@@ -187,7 +187,7 @@ def model_doc(state: State, seen: Doc | None = None, said: Sequence[Said] = ()) 
         "version": state.version or None,
         "previous": state.previous,
         "shadow": state.shadow,
-        "canary": None if on is None else {"version": state.shadow, "share": on.share, "salt": on.salt},
+        "canary": state.split,
         "case": "" if state.case is None else state.case.id,
         "cases": state.cases,
         "degraded": state.degraded,

@@ -15,8 +15,9 @@ import select
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Final, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -24,10 +25,12 @@ logger = logging.getLogger("streamlearn.learn")
 
 Parts = Mapping[str, bytes]
 Read = Callable[[], Parts | None]
+T = TypeVar("T")
 WORTH_S: Final = 0.01
 WORTH_BYTES: Final = 500_000
 PATIENCE_S: Final = 60.0  # a child builds everything before it says a word
 _READ: Final = 1 << 20
+_END: Final = b"\xff" * 8  # no piece is as long
 
 
 class Capture:
@@ -48,7 +51,7 @@ class Capture:
         """
         if self._forks and self._can_fork and not here:
             try:
-                child = _fork(build)
+                child = _fork(build, _whole)
             except OSError as error:  # no memory or no process to be had: it may be there the next time
                 logger.warning("no child process", extra={"error": str(error)})
             else:
@@ -66,8 +69,61 @@ class Capture:
         return parts
 
 
-def _fork(build: Callable[[], Parts]) -> tuple[int, int]:
-    """A child that writes the parts into a pipe: (its pid, the end to read)."""
+class ChildFailed(Exception):
+    """A child ended before it had given all."""
+
+
+def streamed(build: Callable[[], Iterable[bytes]]) -> Iterator[bytes]:
+    """What `build` gives, by a child that is forked now; to be taken on any thread, once. Memory holds one of them at a time.
+
+    Where no child can be had, all are built at once, here. The iterator raises ChildFailed.
+    """
+    try:
+        pid, reader = _fork(build, _frames)
+    except OSError as error:
+        logger.warning("no child process", extra={"error": str(error)})
+        return iter(list(build()))
+    return _unframed(pid, reader)
+
+
+def _frames(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield len(piece).to_bytes(8, "little")
+        yield piece
+    yield _END
+
+
+def _unframed(pid: int, reader: int) -> Iterator[bytes]:
+    whole = False
+    try:
+        while (head := _exactly(reader, 8)) != _END:
+            yield _exactly(reader, int.from_bytes(head, "little"))
+        whole = True
+    finally:
+        os.close(reader)
+        if not whole:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _exactly(reader: int, size: int) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        ready, _, _ = select.select([reader], [], [], PATIENCE_S)
+        data = os.read(reader, min(_READ, size - len(received))) if ready else b""
+        if not data:
+            raise ChildFailed
+        received += data
+    return bytes(received)
+
+
+def _whole(parts: Parts) -> Iterator[bytes]:
+    yield msgspec.msgpack.encode(dict(parts))
+
+
+def _fork(build: Callable[[], T], framed: Callable[[T], Iterable[bytes]]) -> tuple[int, int]:
+    """A child that writes what it builds into a pipe: (its pid, the end to read)."""
     reader, writer = os.pipe()
     try:
         with warnings.catch_warnings():  # Python 3.12 warns of threads: what the child calls takes no lock of theirs
@@ -78,20 +134,21 @@ def _fork(build: Callable[[], Parts]) -> tuple[int, int]:
         os.close(writer)
         raise
     if pid == 0:
-        _deliver(build, writer)
+        _deliver(build, framed, writer)
     os.close(writer)
     return pid, reader
 
 
-def _deliver(build: Callable[[], Parts], writer: int) -> NoReturn:
+def _deliver(build: Callable[[], T], framed: Callable[[T], Iterable[bytes]], writer: int) -> NoReturn:
     """The child's whole life. It must never return, and run nothing of the parent's: no handler, no finaliser."""
     code = 1
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        data = memoryview(msgspec.msgpack.encode(dict(build())))
-        while data:
-            data = data[os.write(writer, data) :]
+        for piece in framed(build()):
+            data = memoryview(piece)
+            while data:
+                data = data[os.write(writer, data) :]
         code = 0
     finally:
         os._exit(code)

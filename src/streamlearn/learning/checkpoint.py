@@ -8,7 +8,6 @@ and not of the model, and is not among them.
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,21 +15,23 @@ from typing import Any, Final
 import msgspec
 
 from ..config import ModelSettings
-from ..errors import Corrupt, Unexpected
+from ..errors import Corrupt, StoreUnavailable, Unexpected
 from ..keys import KeyRing
 from ..store.codec import open_blob
-from . import pickling
+from . import chain
+from .arms import Arms
 from .baselines import Baselines
 from .canary import Canary
+from .chain import Fetch, Links, shell
 from .course import Course
 from .digest import digest as digest_of
 from .inorder import InOrder
 from .learner import DELAYS, Learner
 from .loss import Loss, Scaled, make_loss
-from .model import Model
 from .paired import PairedBlocks
 from .pending import Join
 from .protocols import WatchMaker
+from .recommending import AnyModel
 from .scores import Scores
 from .waiting import JoinState
 
@@ -63,10 +64,17 @@ class _Rest(msgspec.Struct):
     canary: Canary | None = None
     course: Course = msgspec.field(default_factory=Course)
     waits: list[float] = []
+    arms: Arms | None = None
+    taught: int = 0
+
+
+def models(learner: Learner) -> dict[str, AnyModel]:
+    """By the part that each is."""
+    return {name: model for name in _MODELS if (model := getattr(learner, name)) is not None}
 
 
 def parts(learner: Learner) -> dict[str, bytes]:
-    """Everything that `load` needs, by name."""
+    """Everything that `load` needs, by name, but for the tables of recommenders, see `chain`."""
     out = {
         "join": learner.join.state(),
         "scores": learner.scores.state(),
@@ -74,17 +82,17 @@ def parts(learner: Learner) -> dict[str, bytes]:
         "rest": _rest(learner),
         "read": msgspec.msgpack.encode(learner.last_read),
     }
-    for name in _MODELS:
-        model = getattr(learner, name)
-        if model is not None:
-            out[name] = pickling.dumps(model)
+    out |= {name: shell(model) for name, model in models(learner).items()}
     if learner.held_join is not None:
         out["held_join"] = learner.held_join
     return out
 
 
-def load(learner: Learner, kept: Mapping[str, bytes], watches: WatchMaker) -> None:
-    """Make a new learner the one whose `parts` were kept.
+def load(
+    learner: Learner, kept: Mapping[str, bytes], watches: WatchMaker, links: Mapping[str, Links] | None = None,
+    fetch: Fetch = lambda name: None,
+) -> None:
+    """Make a new learner the one whose `parts` were kept; `links` are those of its header, and `fetch` finds their pieces.
 
     Raises Unexpected when the model's task, stream or labels changed, Corrupt for what cannot be brought back, such as a
     pickle of a class that is gone: that learner is then spoilt.
@@ -100,27 +108,31 @@ def load(learner: Learner, kept: Mapping[str, bytes], watches: WatchMaker) -> No
             "give the changed model a new name"
         )
     try:
-        _restore(learner, kept, rest, watches)
+        _restore(learner, kept, rest, watches, links or {}, fetch)
+    except StoreUnavailable:
+        raise
     except Exception as error:  # unpickling may raise anything
         raise Corrupt(f"{learner.name}: the checkpoint cannot be brought back: {error!r}") from error
     learner.bind()
 
 
-def _restore(learner: Learner, kept: Mapping[str, bytes], rest: _Rest, watches: WatchMaker) -> None:
+def _restore(
+    learner: Learner, kept: Mapping[str, bytes], rest: _Rest, watches: WatchMaker, links: Mapping[str, Links], fetch: Fetch
+) -> None:
     learner.join.load(kept["join"])
     learner.scores = Scores.restore(kept["scores"])
     if rest.scale is not None:
         learner.loss = rest.scale
     learner.watch = watches.restore(learner.settings.drift, learner.loss.kind, kept["watch"])
     for name in _MODELS:
-        model: Model | None = pickle.loads(kept[name]) if name in kept else None
+        model: AnyModel | None = chain.load(kept[name], links.get(name), fetch) if name in kept else None
         if model is not None:
             model.bound(learner.limits, learner.settings)
         setattr(learner, name, model)
     for name in (
         "version", "shadow_version", "parked_version", "shadow_was_champion", "blocks", "baselines", "in_order",
         "held", "held_from", "held_ranges", "n", "odd_in_a_row", "signal_seq", "last_command", "outcomes", "canary",
-        "course",
+        "course", "arms", "taught",
     ):  # fmt: skip
         setattr(learner, name, getattr(rest, name))
     learner.held_join = kept.get("held_join")
@@ -140,7 +152,7 @@ def digest(learner: Learner) -> str:
     """SHA-256 over the learner's named values: weights, counts, scores, waiting events, position."""
     total = hashlib.sha256()
     for name in _MODELS:
-        model: Model | None = getattr(learner, name)
+        model: AnyModel | None = getattr(learner, name)
         values = None if model is None else (model.estimator, model.types, model.label_type)
         total.update(f"{name}:{digest_of(values)}\n".encode())
     total.update(f"watch:{digest_of(learner.watch)}\n".encode())
@@ -175,6 +187,8 @@ def _rest(learner: Learner) -> bytes:
             learner.canary,
             learner.course,
             list(learner.waits),
+            learner.arms,
+            learner.taught,
         )
     )
 

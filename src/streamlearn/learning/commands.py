@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from ..lineage import REBUILT
 from ..records import RESUME_MODES, Command
+from .arms import Arms
 from .breakdown import Breakdown
 from .canary import Canary
 from .held import Lesson, Repair
 from .learner import Learner
-from .model import Model
 from .paired import PairedBlocks
+from .recommending import AnyModel
 from .refusal import Refusal as Refusal
 from .summary import known_features
 from .trainer import Trainer
@@ -68,11 +69,15 @@ def _try(learner: Learner, command: Command, trainer: Prepared) -> None:
         raise Refusal("unknown_version", "the command names no version that could be loaded or made again")
     _park_old_champion(learner)
     trainer.model.adopt(learner.champion)
+    arms = _arms(learner, command, (learner.version, command.version))
+    learner.end_trial()
     learner.shadow, learner.shadow_version = trainer.model, command.version
-    learner.shadow_was_champion = False
+    if learner.settings.task == "recommend":
+        learner.arms, learner.canary = arms
+        return
     breakdown = Breakdown.of(learner.settings)
     size = block_size(learner)
-    learner.blocks, learner.canary = PairedBlocks(command.seq, size, breakdown=breakdown), None
+    learner.blocks = PairedBlocks(command.seq, size, breakdown=breakdown)
     rehearsal = _rehearsal(learner, trainer, size)
     if rehearsal:
         learner.tell("rehearsal", {"trial": command.seq, "blocks": rehearsal})
@@ -98,8 +103,14 @@ def _detach(learner: Learner, command: Command, prepared: Prepared) -> None:
     if learner.shadow is None:
         raise Refusal("not_in_trial", "there is no shadow to detach")
     _park_old_champion(learner)
-    learner.shadow = learner.shadow_version = learner.blocks = learner.canary = None
-    learner.shadow_was_champion = False
+    learner.end_trial()
+
+
+def _arms(learner: Learner, command: Command, versions: tuple[int, int]) -> tuple[Arms, Canary] | tuple[None, None]:
+    """The arms by which a recommender's champion and challenger are compared, from here on; none without a share."""
+    if learner.settings.task != "recommend":
+        return None, None
+    return Arms.of(command, learner.settings, versions, block_size(learner), learner.position) or (None, None)
 
 
 def _canary(learner: Learner, command: Command, prepared: Prepared) -> None:
@@ -116,9 +127,13 @@ def _promote(learner: Learner, command: Command, prepared: Prepared) -> None:
     if learner.shadow is None or learner.shadow_version != command.version:
         raise Refusal("not_in_trial", f"version {command.version} is not the shadow ({learner.shadow_version} is)")
     former = learner.champion
+    arms = _arms(learner, command, (learner.shadow_version or 0, learner.version))
     _swap(learner)
     learner.shadow_was_champion = True
-    learner.blocks, learner.canary = PairedBlocks(command.seq, block_size(learner)), None
+    if learner.settings.task == "recommend":
+        learner.arms, learner.canary = arms
+    else:
+        learner.blocks, learner.canary = PairedBlocks(command.seq, block_size(learner)), None
     _serve_anew(learner, former)
 
 
@@ -137,8 +152,7 @@ def _roll_back(learner: Learner, command: Command, prepared: Prepared) -> None:
         learner.parked, learner.parked_version = former, version
     else:
         raise Refusal("no_previous", "no earlier champion is kept: nothing was promoted since the learner began")
-    learner.shadow = learner.shadow_version = learner.blocks = learner.canary = None
-    learner.shadow_was_champion = False
+    learner.end_trial()
     _serve_anew(learner, former)
 
 
@@ -181,7 +195,7 @@ def _park_old_champion(learner: Learner) -> None:
         learner.parked, learner.parked_version = learner.shadow, learner.shadow_version
 
 
-def _serve_anew(learner: Learner, former: Model) -> None:
+def _serve_anew(learner: Learner, former: AnyModel) -> None:
     """Another champion serves: a hold was the former one's, and its losses say nothing of this one's."""
     learner.champion.adopt(former)
     learner.odd_in_a_row = 0

@@ -22,7 +22,7 @@ from ..log import Log, Record, pages_below
 from ..records import Command
 from . import pickling
 from .learner import Learner
-from .model import Model
+from .recommending import AnyModel, recommender
 from .refusal import Refusal
 from .trainer import Trainer
 from .waiting import Entry
@@ -33,7 +33,7 @@ BATCH: Final = 1000
 class Lesson(Trainer):
     """A copy of the champion, and of the shadow beside it, taught what came while they were held."""
 
-    shadow: Model | None
+    shadow: AnyModel | None
     shadow_error: str
     refused: list[tuple[Entry, Any, str]]
 
@@ -71,6 +71,15 @@ class Lesson(Trainer):
             except Exception as error:
                 self.shadow, self.shadow_error = None, f"learning raised {error!r}"
         return taught
+
+    def teach(self, kind: str, given: Any) -> None:
+        """As `RecommendLearner.teach` does. Facts that were taken while the model was held are taken again, to no other end."""
+        super().teach(kind, given)
+        if self.shadow is not None:
+            try:
+                recommender(self.shadow).teach(kind, given)
+            except Exception as error:
+                self.shadow, self.shadow_error = None, f"learning ({kind}) raised {error!r}"
 
     @property
     def _mixed(self) -> bool:

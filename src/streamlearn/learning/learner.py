@@ -17,21 +17,22 @@ from ..errors import EventError
 from ..events import Event, Features, Kind, Limits, encode
 from ..log import Record
 from ..records import LEFT_OUT, DeadLetter, Signal
+from .arms import Arms
 from .baselines import Baselines
 from .canary import Canary
 from .course import Course
 from .inorder import InOrder
+from .interactions import make_join
 from .loss import Scaled, make_loss
-from .model import Model
 from .paired import PairedBlocks
-from .pending import Join
 from .protocols import Watch, WatchMaker
+from .recommending import AnyModel, make_model
 from .scores import Scores
 from .waiting import Entry
 
 DELAYS: Final = 1000
 METRICS_EVERY: Final = 256  # labelled events from one look at the window's metrics to the next, where a detector watches one
-BETTER: Final = frozenset({"accuracy", "kappa", "roc_auc", "r2"})  # metrics of which more is better
+BETTER: Final = frozenset({"accuracy", "kappa", "roc_auc", "r2", "hit_rate", "ndcg", "mrr"})  # metrics of which more is better
 ODD_IN_A_ROW: Final = 10  # one odd event may have no finite prediction; this many in a row tell of a ruined model
 
 
@@ -56,17 +57,20 @@ class Learner:
         self.name = name
         self.settings = model
         self.limits = limits
-        self.join = Join(self, model, stream, limits, place, start)
-        self.champion = Model(model, limits)
-        self.shadow: Model | None = None
-        self.parked: Model | None = None
+        self.join = make_join(self, model, stream, limits, place, start)
+        self.champion: AnyModel = make_model(model, limits)
+        self.shadow: AnyModel | None = None
+        self.parked: AnyModel | None = None
         self.version = 1
         self.shadow_version: int | None = None
         self.parked_version: int | None = None
         self.shadow_was_champion = False
         self.blocks: PairedBlocks | None = None
+        self.arms: Arms | None = None
         self.canary: Canary | None = None
-        self.scores = Scores(model.task, model.score_window, model.score_fading)
+        self.scores = Scores(
+            model.task, model.score_window, model.score_fading, model.recommend.k if model.task == "recommend" else None
+        )
         self.loss = make_loss(model)
         self.watch: Watch = watches.new(model.drift, self.loss.kind)
         self.baselines = Baselines(model.task)
@@ -77,6 +81,7 @@ class Learner:
         self.held_join: bytes | None = None  # the join as it stood when the hold began
         self.held_ranges: list[tuple[int, int]] = []
         self.n = 0
+        self.taught = 0  # by what is no question: see `teach`
         # A learner that starts over on a trimmed log must number above all that was read of it before, or control would take
         # its signals for repeats; a record causes far fewer than two.
         self.signal_seq = 2 * start
@@ -249,6 +254,13 @@ class Learner:
             self.blocks.give_up(entry.block)
             self._emit_blocks()
 
+    def teach(self, kind: str, given: Any) -> None:
+        """Only a recommender is taught by what is no question: see `recommend_learner`."""
+
+    def view(self) -> dict[str, Any]:
+        """Its scores, as JSON-able values."""
+        return self.scores.view()
+
     def refuse(self, record: Record, reason: str, detail: str) -> None:
         """A dead letter, and its counter."""
         self.counters[reason] = self.counters.get(reason, 0) + 1
@@ -340,10 +352,14 @@ class Learner:
 
     def drop_shadow(self, reason: str) -> None:
         """The shadow failed: it is let go, and control hears of it."""
-        version, self.shadow, self.shadow_version, self.blocks = self.shadow_version, None, None, None
-        self.canary = None
-        self.shadow_was_champion = False
+        version = self.shadow_version
+        self.end_trial()
         self.tell("shadow_failed", {"version": version, "reason": reason})
+
+    def end_trial(self) -> None:
+        """The shadow is let go, with all that compares it with the champion."""
+        self.shadow = self.shadow_version = self.blocks = self.arms = self.canary = None
+        self.shadow_was_champion = False
 
     def tell(self, kind: str, data: dict[str, Any]) -> None:
         """Leave a signal for control."""

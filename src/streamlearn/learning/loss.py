@@ -2,6 +2,7 @@
 
 Classes: 0 or 1 for right or wrong. Numbers: the absolute error over a scale, cut at 1; the scale is the configured
 `loss_scale`, else four standard deviations of the first labels, frozen then so that a loss means the same ever after.
+Recommendations: what the rank of the wanted item lacks of a full gain.
 """
 
 from __future__ import annotations
@@ -59,9 +60,26 @@ class Scaled(msgspec.Struct, array_like=True):
             self.scale = SCALE_DEVIATIONS * math.sqrt(self.squares / self.n)
 
 
-Loss = ZeroOne | Scaled
+class RankLoss(msgspec.Struct, array_like=True):
+    """1 − 1 / log2(1 + rank) for a rank from 1 to k, else 1: what NDCG lacks of 1. None where nothing was ranked."""
+
+    k: int
+
+    @property
+    def kind(self) -> str:
+        return "bounded"
+
+    def __call__(self, y: Any, predicted: Any) -> float | None:
+        if predicted is None:
+            return None
+        return 1.0 - 1.0 / math.log2(1.0 + predicted) if 1 <= predicted <= self.k else 1.0
+
+
+Loss = ZeroOne | Scaled | RankLoss
 
 
 def make_loss(model: ModelSettings) -> Loss:
     """The loss of a model's task."""
+    if model.task == "recommend":
+        return RankLoss(model.recommend.k)
     return Scaled(model.loss_scale) if model.task == "regression" else ZeroOne()

@@ -164,7 +164,7 @@ class Model:
             self.accept(fresh)
         return self.own(x)
 
-    def adopt(self, former: Model) -> None:
+    def adopt(self, former: Any) -> None:
         """Take over the stream's types from the model that watched it until now: they rule over those of a shorter past.
 
         Where one of the two is lenient they may differ with good reason, and each keeps its own.

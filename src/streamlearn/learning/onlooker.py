@@ -12,7 +12,7 @@ from typing import Any
 from ..config import ModelSettings, StreamSettings
 from ..events import Features, Limits
 from ..log import Record
-from .model import Model
+from .recommending import AnyModel
 from .trainer import Trainer
 from .waiting import Entry
 
@@ -32,7 +32,7 @@ class Onlooker(Trainer):
         place: tuple[str, int],
         start: int,
         after: int,
-        frozen: Model,
+        frozen: AnyModel,
         loss: Callable[[Any, Any], float | None],
     ) -> None:
         frozen.bound(limits, model)
@@ -72,7 +72,7 @@ class Gatherer(Trainer):
         limits: Limits,
         place: tuple[str, int],
         start: int,
-        checking: Model,
+        checking: AnyModel,
         most: int,
     ) -> None:
         super().__init__(name, model, stream, limits, *place, start, checking)

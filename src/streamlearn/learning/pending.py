@@ -96,8 +96,11 @@ class Join:
 
     def _event(self, record: Record) -> None:
         if len(record.value) > self._max_bytes:
-            raise _too_large(record, self._max_bytes)
+            raise too_large(record, self._max_bytes)
         event = decode_event(record.value)
+        if event.action is not None and event.action[:1] == "$":  # a record of an item or a user is for models that recommend
+            self._count("ignored")
+            return
         ts = self._check(event, record)
         x, y, id = event.x, event.y, event.id
         label = None if y is None else self._handler.label(y)
@@ -131,8 +134,8 @@ class Join:
             raise self._wrong_name("id", id)
         if key is not None and not 0 < len(key) <= self._max_string:
             raise self._wrong_name("key", key)
-        if self.partitions > 1 and (owner := partition_of(record.key, self.partitions)) != self.partition:
-            raise EventError("misrouted", "key", f"belongs to partition {owner}; partition by murmur2 of the key")
+        if self.partitions > 1:
+            self._check_owner(event, record)
         ts = event.ts
         if ts is None:
             return record.ts
@@ -141,6 +144,10 @@ class Join:
         if ts > record.ts + self._max_ahead:
             raise EventError("future", "ts", f"lies {ts - record.ts:.0f} s ahead of its append time")
         return ts
+
+    def _check_owner(self, event: Event | Prediction, record: Record) -> None:
+        if (owner := partition_of(record.key, self.partitions)) != self.partition:
+            raise EventError("misrouted", "key", f"belongs to partition {owner}; partition by murmur2 of the key")
 
     def _wrong_name(self, field: str, value: str) -> EventError:
         if not value:
@@ -225,9 +232,12 @@ class Join:
 
     def _prediction(self, record: Record) -> None:
         if len(record.value) > self._max_bytes:
-            raise _too_large(record, self._max_bytes)
+            raise too_large(record, self._max_bytes)
         prediction = decode_prediction(record.value)
         ts = self._check(prediction, record)
+        if prediction.items is not None:  # a slate, which a model that recommends has served
+            self._count("ignored")
+            return
         id = prediction.id
         x, types = (None, {}) if prediction.x is None else self._handler.check(prediction.x)
         if prediction.ts is not None:
@@ -356,7 +366,7 @@ class Join:
         self._old = dict(zip(*kept.old, strict=True))
 
 
-def _too_large(record: Record, most: int) -> EventError:
+def too_large(record: Record, most: int) -> EventError:
     return EventError("too_large", "$", f"has {len(record.value)} bytes, more than {most}")
 
 

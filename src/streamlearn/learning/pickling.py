@@ -13,6 +13,7 @@ import copyreg
 import gc
 import io
 import pickle
+from collections.abc import Mapping
 from types import FunctionType
 from typing import Any, Final
 
@@ -24,6 +25,25 @@ def dumps(obj: object) -> bytes:
     out = io.BytesIO()
     _Pickler(out, protocol=5).dump(obj)
     return out.getvalue()
+
+
+def dumps_apart(obj: object, tables: Mapping[str, object]) -> bytes:
+    """As `dumps`, but `tables` are left out: where one of them is referred to, its name stands for it."""
+    out = io.BytesIO()
+    pickler = _Apart(out, protocol=5)
+    pickler.names = {id(table): name for name, table in tables.items()}
+    pickler.dump(obj)
+    return out.getvalue()
+
+
+def loads_apart(data: bytes, tables: Mapping[str, object]) -> Any:
+    """The object whose `dumps_apart`, or `dumps`, were given, with these tables. They must come from a verified blob.
+
+    Raises UnpicklingError when it needs a table that is not among them, and whatever else unpickling raises.
+    """
+    unpickler = _Together(io.BytesIO(data))
+    unpickler.tables = tables
+    return unpickler.load()
 
 
 class _Shape:
@@ -61,6 +81,22 @@ class _Pickler(pickle.Pickler):
         if state is None:
             return NotImplemented
         return copyreg.__newobj__, (kind,), (None, state) if shape.settable else state  # type: ignore[attr-defined]  # not in typeshed
+
+
+class _Apart(_Pickler):
+    names: Mapping[int, str]
+
+    def persistent_id(self, obj: Any) -> str | None:
+        return self.names.get(id(obj))
+
+
+class _Together(pickle.Unpickler):
+    tables: Mapping[str, object]
+
+    def persistent_load(self, pid: Any) -> Any:
+        if pid not in self.tables:
+            raise pickle.UnpicklingError(f"it needs the table {pid!r}, which was not given")
+        return self.tables[pid]
 
 
 _shapes: dict[type, Any] = {}

@@ -7,32 +7,37 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import pickling
+from .chain import shell
 from .learner import ODD_IN_A_ROW, Learner
+from .recommending import AnyModel
 
-Standing = tuple[int, int, int]
+Standing = tuple[int, int, int, int]
 NO_CANARY: Final = -1
 
 
 def standing(learner: Learner) -> Standing:
-    """What a publication is made anew for: labelled events, version, and the canary's step."""
-    return learner.n, learner.version, NO_CANARY if learner.canary is None else learner.canary.step
+    """What a publication is made anew for: labelled events, version, what taught beside events, and the canary's step."""
+    return learner.n, learner.version, learner.taught, NO_CANARY if learner.canary is None else learner.canary.step
 
 
 def stands_still(learner: Learner, published: Standing) -> bool:
-    """Whether a held learner has nothing to publish. A canary that began or ended is told all the same, unless the champion is
-    ruined: what is served then is its last good state."""
+    """Whether a held learner has nothing to publish. A canary that began or ended is told all the same, and what a recommender
+    is told of its items, unless the champion is ruined: what is served then is its last good state."""
     if learner.held is None:
         return False
     return standing(learner)[1:] == published[1:] or learner.odd_in_a_row >= ODD_IN_A_ROW
 
 
+def models(learner: Learner) -> dict[str, AnyModel]:
+    """By the part that each is: "model", and "challenger" while a canary is on."""
+    if learner.canary is None or learner.shadow is None:
+        return {"model": learner.champion}
+    return {"model": learner.champion, "challenger": learner.shadow}
+
+
 def parts(learner: Learner) -> dict[str, bytes]:
-    """The models, pickled: "model", and "challenger" while a canary is on."""
-    named = {"model": pickling.dumps(learner.champion)}
-    if learner.canary is not None and learner.shadow is not None:
-        named["challenger"] = pickling.dumps(learner.shadow)
-    return named
+    """The models, pickled; of recommenders without their tables, see `chain`."""
+    return {name: shell(model) for name, model in models(learner).items()}
 
 
 def extra(learner: Learner) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..logs import named
 from ..store import CheckpointInfo, Store
 from ..store.codec import open_blob
 from .catchup import kept_past
+from .chain import links_of
 from .checkpoint import load
 from .genesis import genesis
 from .learner import Learner, mark
@@ -118,7 +119,8 @@ class _Opening:
                     "restore that log, or start over"
                 )
         learner = self._new(0)
-        load(learner, kept, self._watches)
+        links = links_of(sealed.header.extra)
+        load(learner, kept, self._watches, links, lambda name: self._store.piece(self._model, self._shard, name))
         about = {"version": learner.version, "offset": learner.position, "n": learner.n, "checkpoint": info.id}
         logger.info("recovered", extra=self._who | about)
         past = kept_past(sealed.header.extra, learner.position)

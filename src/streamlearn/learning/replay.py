@@ -22,8 +22,10 @@ from .commands import Prepared, apply
 from .genesis import Genesis, genesis
 from .held import reread
 from .learner import Learner
-from .model import BatchOnly, Model
+from .model import BatchOnly
 from .protocols import ResolveVersion, WatchMaker
+from .recommend_learner import RecommendLearner
+from .recommending import make_model
 from .refusal import Refusal
 from .trainer import REHEARSED_RECORDS, Trainer
 
@@ -48,13 +50,14 @@ def new_learner(
     if model is None:
         raise ConfigError(f"models.{name}", "there is no such model", f"Write one of {sorted(settings.models)}")
     stream = settings.streams[model.stream]
-    learner = Learner(name, model, stream, limits_of(settings), watches, (model.stream, shard), start)
+    kind = RecommendLearner if model.task == "recommend" else Learner
+    learner = kind(name, model, stream, limits_of(settings), watches, (model.stream, shard), start)
     if origin is not None:
         learner.version = origin.version
         made_of = recipe_of(origin.recipe)
         if changes(made_of, recipe_of(model)):
             with suppress(BatchOnly):  # only a fit makes it, and the log has lost that: the file's recipe stands in for it
-                learner.champion = Model(model.model_copy(update=made_of), learner.limits)
+                learner.champion = make_model(model.model_copy(update=made_of), learner.limits)
                 learner.bind()
     return learner
 

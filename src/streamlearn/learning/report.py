@@ -11,6 +11,7 @@ from typing import Any
 from ..buckets import Buckets
 from ..lineage import Backfill
 from ..records import Status
+from .arms import Arms
 from .learner import Learner
 from .measured import Measured
 from .paired import PairedBlocks
@@ -70,8 +71,8 @@ def status(
         counters=dict(join.counters),
         pending=len(join.pending),
         early=len(join.early),
-        scores=learner.scores.view(),
-        shadow_scores={} if learner.blocks is None else _paired(learner.blocks),
+        scores=learner.view(),
+        shadow_scores=_paired(learner.blocks or learner.arms),
         delay={
             "p50": quantile(delays, 0.5), "p95": quantile(delays, 0.95),
             **{f"p{share}_s": quantile(waits, share / 100) for share in (50, 90, 99) if waits},
@@ -106,7 +107,9 @@ def quantile(ordered: list[float] | list[int], share: float) -> float:
     return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))]) if ordered else 0.0
 
 
-def _paired(blocks: PairedBlocks) -> dict[str, float]:
-    """Mean losses of champion and challenger on the same events."""
-    n = max(1, blocks.n)
-    return {"n": blocks.n, "champion": blocks.champion / n, "challenger": blocks.challenger / n}
+def _paired(trial: PairedBlocks | Arms | None) -> dict[str, float]:
+    """Mean losses of champion and challenger, on the same events or of as many users of either arm; {} without a trial."""
+    if trial is None:
+        return {}
+    n = max(1, trial.n)
+    return {"n": trial.n, "champion": trial.champion / n, "challenger": trial.challenger / n}

@@ -6,11 +6,12 @@ function of the rows alone, however they were polled, checkpointed or looked at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from .recommend_tally import RecommendTally
 from .tallies import BinaryTally, MulticlassTally, RegressionTally, Row, Tally, shares
 
 FOLD: Final = 256
@@ -18,6 +19,7 @@ _TALLIES: Final[Mapping[str, type[Tally]]] = {
     "binary": BinaryTally,
     "multiclass": MulticlassTally,
     "regression": RegressionTally,
+    "recommend": RecommendTally,
 }
 
 
@@ -37,18 +39,24 @@ _decoder: Final = msgspec.msgpack.Decoder(_State)
 
 
 class Scores:
-    """The scores of one model on `task`, of its last `window` rows, and with weights that fade by `fading` a row."""
+    """The scores of one model on `task`, of its last `window` rows, and with weights that fade by `fading` a row.
 
-    def __init__(self, task: str, window: int, fading: float) -> None:
+    Those of a recommender are cut at rank `k`.
+    """
+
+    def __init__(self, task: str, window: int, fading: float, k: int | None = None) -> None:
         self.task = task
         self._tally = _TALLIES[task](window, fading)
+        if k is not None:
+            self._tally.classes = [k]
         self._rows: list[Row] = []
 
     def add(self, y: Any, y_pred: Any, p: Any, last: Any, majority: Any) -> None:
         """One labelled event: truth, answer, probability, and what no-change and majority would have answered.
 
         binary: bools, `p` = P(positive) or None. multiclass: classes, `p` = probability by class or None. regression: finite
-        floats, `p` None. `last` and `majority` are None where the baseline had nothing to go by.
+        floats, `p` None. recommend: see `recommend_tally`. `last` and `majority` are None where the baseline had nothing to go
+        by.
         """
         rows = self._rows
         rows.append((y, y_pred, p, last, majority))
@@ -56,12 +64,19 @@ class Scores:
             self._tally.fold(rows)
             rows.clear()
 
+    def slate(self, reward: float, clicked: bool, shown: Sequence[tuple[float, bool]]) -> None:
+        """What a shown slate earned; see `RecommendTally.slate`. Only of a recommender."""
+        assert isinstance(self._tally, RecommendTally)
+        self._tally.slate(reward, clicked, shown)
+
     def view(self) -> dict[str, Any]:
         """Every score, as JSON-able values, None where undefined; rows not yet folded count.
 
         n; cumulative, window, fading: accuracy, kappa, roc_auc, log_loss, brier (multiclass without roc_auc and brier) | mae,
-        rmse, r2; cumulative also calibration_error; baselines (no_change, majority): the cumulative ones of these that need no
-        probability, and window_accuracy | window_mae; calibration: used bins with low, high, count, predicted, observed.
+        rmse, r2 | hit_rate, ndcg, mrr; cumulative also calibration_error (no recommender's); baselines (no_change, majority):
+        the cumulative ones of these that need no probability, and window_accuracy | window_mae | window_ndcg; calibration: used
+        bins with low, high, count, predicted, observed. Of a recommender also impressions: n, reward and click_rate, in all and
+        of the window, fading_reward, calibration_error.
         The cumulative and fading roc_auc are of 1,024 bins of P(positive), that of the window is exact.
         """
         if not self._rows:

@@ -15,12 +15,15 @@ that cannot be reached is waited for, each by itself: without the store the shar
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from ..config import Settings
 from ..errors import LogError, LogUnavailable, Overloaded, StoreUnavailable
@@ -35,7 +38,8 @@ from . import publication
 from .capture import Capture, Read
 from .carrier import Carrier
 from .catchup import CatchUp, foreign_publication
-from .checkpoint import parts
+from .chain import Chain, Chains, settle
+from .checkpoint import models, parts
 from .chores import Chore, Patience
 from .learner import Learner
 from .measured import Measured
@@ -43,6 +47,7 @@ from .protocols import ResolveVersion, WatchMaker
 from .recovery import GONE, begin
 from .replay import advance
 from .report import Pace, status
+from .shelf import Shelf
 
 logger = logging.getLogger("streamlearn.learn")
 TURN_S: Final = 0.05
@@ -75,6 +80,8 @@ class Shard:
         self.generation = self._claim()
         self.checkpoint_at: float | None = None
         self._champion, self.whole = Capture(deps.timer), Capture(deps.timer)
+        self._chains = Chains(f"{model}.{shard}.{self.generation}", can_fork=sys.platform == "linux")
+        self._shelf = Shelf(deps.store, deps.keys, model, shard, self.generation)
         self._past: Backfill | None = None
         self.learner = self._begun()
         self._catch_up = self._to_catch_up()
@@ -211,6 +218,7 @@ class Shard:
             return
         self._published = publication.standing(learner)
         read = self._champion.take(lambda: publication.parts(learner), here=here)
+        tables = self._chains.take(publication.models(learner), here)
 
         def put(sealed: bytes | None, offset: int) -> None:
             if sealed is None:
@@ -218,7 +226,7 @@ class Shard:
             else:
                 self._tag = self.deps.store.put_publication(self.model, self.shard, self.generation, sealed)
 
-        self._write(self._publishing, started, "publication", read, put)
+        self._write(self._publishing, started, "publication", read, tables, put)
 
     def checkpoint(self, *, here: bool = False) -> None:
         """Steps 1 and 2 of a commit, unless nothing was read since the last one; put off when the log does not take step 1.
@@ -237,6 +245,7 @@ class Shard:
             return
         started = self.deps.timer()  # a log that is slow to take words must not make checkpoints rare
         read = self.whole.take(lambda: parts(learner), here=here)
+        tables = self._chains.take(models(learner), here)
         cadence = self.settings.checkpoint
         keep = Retention(cadence.keep_last, cadence.keep_hourly, cadence.keep_daily)
 
@@ -246,11 +255,17 @@ class Shard:
                 self.deps.store.put_checkpoint(self.model, self.shard, self.generation, sealed, keep, codec.build())
                 self.checkpoint_at = self.deps.clock()
                 self.kept_position = offset
+                if tables:
+                    self._shelf.sweep(self._chains.all)
 
-        self._write(self._checkpointing, started, "checkpoint", read, put)
+        self._write(self._checkpointing, started, "checkpoint", read, tables, put)
 
-    def _write(self, chore: Chore, started: float, kind: str, read: Read, put: Callable[[bytes | None, int], None]) -> None:
-        """Have the writer seal and `put` what was just captured (None when a child failed), with the offset it has read to."""
+    def _write(
+        self, chore: Chore, started: float, kind: str, read: Read, tables: Mapping[str, Chain],
+        put: Callable[[bytes | None, int], None],
+    ) -> None:
+        """Have the writer seal and `put` what was just captured, with the offset it has read to: None when a child failed, or
+        the tables that belong to it are not all in the store yet."""
         version, position, extra = self.learner.version, self._position(), publication.extra(self.learner)
         chore.done(started, self.deps.timer())
 
@@ -258,7 +273,10 @@ class Shard:
             began = self.deps.timer()
             named = read()
             spent = self.deps.timer() - began
-            put(None if named is None else self._seal(kind, version, position, named, extra), position.offset)
+            links = settle(tables, self._shelf.put)
+            whole = named is not None and links is not None
+            linked = {**extra, "chains": msgspec.to_builtins(links)} if links else extra
+            put(self._seal(kind, version, position, named, linked) if whole and named else None, position.offset)
             return spent
 
         chore.write(self.deps.writer, write)
@@ -275,6 +293,8 @@ class Shard:
             if self._tag not in (None, tag):
                 logger.warning("the store has lost what was put into it; it gets it again", extra=self.who)
                 self._tag = self._published = self.kept_position = None
+                self._shelf.lost()
+                self._chains = Chains(f"{self._chains.uid}'", can_fork=sys.platform == "linux")
 
         self._reporting.write(self.deps.writer, write)
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from ..lineage import known
 from .batch import Batch
-from .model import NUMBER, Model
+from .model import NUMBER
+from .recommending import AnyModel
 
 MAX_WEIGHTS: Final = 300
 INTERCEPT: Final = "(intercept)"
@@ -20,7 +21,7 @@ _INNER: Final = ("regressor", "classifier")  # what an estimator around another 
 _ADDED: Final = ("n_nodes", "n_leaves")
 
 
-def summarize(model: Model) -> dict[str, Any]:
+def summarize(model: AnyModel) -> dict[str, Any]:
     """JSON-able: `estimator` (the last step's class), `features` seen with `numbers` and `strings`, their `types` ("number" or
     "string") by name, see `lineage.known`, `members` of an ensemble, `nodes`, `leaves` and `height` of trees, and the
     `weights` of linear models by name, the MAX_WEIGHTS largest of `weights_in_all`. Of a batch estimator its own class, how it
@@ -55,7 +56,7 @@ def _on_top(estimator: Batch) -> Any:
     return top[1] if isinstance(top, tuple) else top
 
 
-def known_features(model: Model) -> dict[str, Any]:
+def known_features(model: AnyModel) -> dict[str, Any]:
     """How many `features` it has seen, and the `types` of the first of them by name; see `lineage.known`."""
     return known(model.types)
 

@@ -20,8 +20,8 @@ from ..log import Record
 from ..log.ranges import merged, within
 from . import pickling
 from .batch import Batch
-from .model import Model
-from .pending import Join
+from .interactions import make_join
+from .recommending import AnyModel, make_model, recommender
 from .sampling import Decay, EvenSample
 from .waiting import Entry
 
@@ -50,7 +50,7 @@ class Trainer:
         stream_name: str,
         partition: int,
         start: int,
-        fitted: Model,
+        fitted: AnyModel,
     ) -> None:
         self.name = name
         self.model = fitted
@@ -59,7 +59,7 @@ class Trainer:
         self.thinned = 0
         self.decay: Decay | None = None
         self.check, self.label, self.accept = fitted.check, fitted.label, fitted.accept
-        self._join = Join(self, model, stream, limits, (stream_name, partition), start)
+        self._join = make_join(self, model, stream, limits, (stream_name, partition), start)
         self.rehearse_from: int | None = None
         self.rehearsed: deque[tuple[int, Any, Any]] = deque(maxlen=REHEARSED)
         self._min_events = model.retrain.min_events
@@ -79,7 +79,7 @@ class Trainer:
         start: int,
     ) -> Self:
         """A trainer of a model that has seen nothing, reading from offset `start`. Raises ModelError."""
-        trainer = cls(name, model, stream, limits, stream_name, partition, start, Model(model, limits, live=False))
+        trainer = cls(name, model, stream, limits, stream_name, partition, start, make_model(model, limits, live=False))
         estimator = trainer.model.estimator
         if isinstance(estimator, Batch):
             estimator.gather_at_most(model.retrain.strategy.max_events)
@@ -224,6 +224,15 @@ class Trainer:
 
     def unanswered(self, entry: Entry) -> None:
         """Nothing to learn."""
+
+    def teach(self, kind: str, given: Any) -> None:
+        """What teaches a recommender and is no question; what it cannot take is skipped and counted."""
+        try:
+            recommender(self.model).teach(kind, given)
+        except MemoryError:
+            raise
+        except Exception:
+            self.skipped += 1
 
     def refuse(self, record: Record, reason: str, detail: str) -> None:
         """The live learner has told of it already."""

@@ -70,6 +70,34 @@ class JoinState(msgspec.Struct, array_like=True):
     counters: dict[str, int]
 
 
+class Slot(msgspec.Struct, array_like=True, gc=False):
+    """One item of a slate that waits; `f` are its ranking features as served, as float32 bytes: many wait at once."""
+
+    item: str
+    position: int
+    propensity: float | None = None
+    score: float | None = None
+    f: bytes | None = None
+
+
+class Impression(msgspec.Struct, array_like=True, gc=False):
+    """A slate that was shown, on its way to what comes of it.
+
+    `version` is the one of this model that made it, None for another maker. `earned` holds the sum of weights of each slot, and
+    `delay` the seconds from showing it to the first action with a weight above 0.
+    """
+
+    id: str
+    user: str | None
+    slots: list[Slot]
+    context: dict[str, Any]
+    ts: float
+    offset: int
+    version: int | None = None
+    earned: list[float] = []
+    delay: float | None = None
+
+
 class Handler(Protocol):
     """What a join drives. `check`, `label` and `question` may raise EventError, and have changed nothing then; `answer` and
     `unanswered` never raise, since they are also called for other events than the one at hand."""
@@ -95,6 +123,9 @@ class Handler(Protocol):
 
     def unanswered(self, entry: Entry) -> None:
         """Their label never came, and there is no default."""
+
+    def teach(self, kind: str, given: Any) -> None:
+        """What teaches a recommender and is no question: see `interactions`. Never raises."""
 
     def refuse(self, record: Record, reason: str, detail: str) -> None:
         """A record, or the part of it that cannot be used, goes to the dead letters."""

@@ -1,1 +1,1 @@
-"""Recommendations: what a policy that chooses items is worth, and how good its lists are."""
+"""Recommending: candidates from several sources, their ranking, slates. A pure library: no clock, no log, no store."""

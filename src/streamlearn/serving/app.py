@@ -31,9 +31,11 @@ from . import (
     routes_live,
     routes_models,
     routes_predict,
+    routes_recommend,
     routes_rewind,
     routes_service,
     routes_session,
+    routes_shop,
     routes_versions,
 )
 from .access import check_bind
@@ -48,10 +50,11 @@ from .keywatch import KeyWatch
 from .limits import Buckets
 from .pasts import Pasts
 from .predictions import PredictionBuffer
+from .recommending import Recommending
 from .refusals import Refusals
 from .tracing import Traced
 
-DESCRIPTION: Final = "Post events; models learn from each one as it arrives; ask them for predictions."
+DESCRIPTION: Final = "Post events; models learn from each one as it arrives; ask them for predictions and recommendations."
 
 __all__ = ["Deps", "create_app"]
 
@@ -104,10 +107,12 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.shared = Shared(deps, metrics, holder, ingest, buffer, keys, refusals, Buckets(deps.timer), pasts)
     app.state.audit = Audit(deps.store)
     app.state.live = routes_live.live_of(app.state.shared)
+    app.state.titles = routes_shop.Titles(deps.timer)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
+    app.state.recommending = Recommending(app.state.shared)
     routers = (
-        routes_predict, routes_events, routes_models, routes_cases, routes_inputs, routes_history, routes_versions,
-        routes_rewind, routes_session, routes_service, routes_live, routes_dashboard,
+        routes_predict, routes_recommend, routes_events, routes_models, routes_cases, routes_inputs, routes_history,
+        routes_versions, routes_rewind, routes_session, routes_service, routes_live, routes_dashboard, routes_shop,
     )  # fmt: skip
     for routes in routers:
         app.router.routes.extend(routes.router.routes)  # flat: an included router is matched in two steps, and slower

@@ -15,7 +15,19 @@ from starlette.requests import ClientDisconnect, Request
 
 from ..config import Settings
 from ..errors import EventError, LogFull, LogUnavailable, Overloaded
-from ..events import Event, Kind, Limits, check_event, decode_posted, encode, new_id, parse_time, split_body
+from ..events import (
+    Event,
+    Kind,
+    Limits,
+    check_event,
+    decode_posted,
+    default_key,
+    encode,
+    is_item_record,
+    new_id,
+    parse_time,
+    split_body,
+)
 from ..log import Entry, Log
 from ..telemetry import Metrics
 from ..wire import EventsAnswer, Rejection
@@ -89,7 +101,7 @@ class Ingest:
         self._limits = Limits(limits.max_features, limits.max_string, limits.max_event_bytes, limits.max_ahead_s)
         self._max_body, self._max_batch = limits.max_body_bytes, limits.max_batch
         self._max_in_flight = settings.serve.max_in_flight
-        self._streams = frozenset(settings.streams)
+        self._streams = {name: stream.partitions for name, stream in settings.streams.items()}
         self._log, self._metrics, self._clock = log, metrics, clock
         self._in_flight = 0
         self._bytes = 0
@@ -188,8 +200,8 @@ class Ingest:
         if event.ts is not None:
             event.ts = parse_time(event.ts)
         if event.key is None:
-            event.key = event.id
-        bundle.entries.setdefault(event.stream, []).append(Entry(event.key.encode(), encode(event), Kind.EVENT))
+            event.key = default_key(event) or event.id
+        bundle.entries.setdefault(event.stream, []).extend(_entries(event, event.key, self._streams[event.stream]))
         bundle.answer.accepted += 1
 
     async def _append(self, bundle: Bundle) -> None:
@@ -238,6 +250,14 @@ def refusal(answer: EventsAnswer) -> ProblemError | None:
     return ProblemError(kind, f"no event was accepted: {first.field}: {first.detail}{more}", extra)
 
 
+def _entries(event: Event, key: str, partitions: int) -> list[Entry]:
+    """The event's entry in the partition of its key, or one in each partition for what is said of an item."""
+    value, raw = encode(event), key.encode()
+    if is_item_record(event):
+        return [Entry(raw, value, Kind.EVENT, partition) for partition in range(partitions)]
+    return [Entry(raw, value, Kind.EVENT)]
+
+
 def _parts(event: Event) -> set[tuple[object, ...]]:
     """What the event says about its id, one item a part. Another label for the same id is no repeat: it is a correction."""
     parts: set[tuple[object, ...]] = set()
@@ -246,7 +266,8 @@ def _parts(event: Event) -> set[tuple[object, ...]]:
     if event.y is not None:
         parts.add((event.stream, event.id, "y", type(event.y), event.y))
     if event.item is not None or event.items is not None or event.action is not None:
-        parts.add((event.stream, event.id, "item", event.user, event.item, event.action, encode(event.items)))
+        fields = encode(event.x) if event.action is not None and event.action.startswith("$") else None
+        parts.add((event.stream, event.id, "item", event.user, event.item, event.action, encode(event.items), fields))
     return parts
 
 

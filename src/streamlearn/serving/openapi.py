@@ -27,7 +27,8 @@ from .scopes import rule
 from .sessions import COOKIE
 
 TYPES: Final[tuple[type, ...]] = (
-    events.Event, wire.EventsAnswer, wire.Instance, wire.Batch, wire.PredictAnswer, wire.BatchAnswer, wire.ModelView,
+    events.Event, wire.EventsAnswer, wire.Instance, wire.Batch, wire.PredictAnswer, wire.BatchAnswer,
+    wire.RecommendAsk, wire.RecommendAnswer, wire.SimilarAnswer, wire.ModelView,
     wire.Models, wire.Page, wire.AuditPage, wire.Marks, wire.VersionView, wire.VersionDiff, wire.History, wire.Fleet, wire.Ask,
     wire.Asked, wire.RewindPlan, wire.Alive, wire.Ready, wire.SignIn, wire.SessionView, wire.Problem,
 )

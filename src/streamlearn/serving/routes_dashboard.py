@@ -1,78 +1,30 @@
-"""The dashboard's files, as they lie in the package: the page at `/`, and all that it asks for under `/dashboard/`.
-
-Only files that were there when the process began are answered, by their exact name, so no path leads anywhere else.
-"""
+"""The dashboard's files, as they lie in the package: the page at `/`, and all that it asks for under `/dashboard/`."""
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
-from importlib import resources
-from importlib.resources.abc import Traversable
-from typing import Final, NamedTuple
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from .assets import PAGE, answer, assets
 from .openapi import PlainRoute
 from .problems import ProblemError
 
-PAGE: Final = "index.html"
-MEDIA_TYPES: Final = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".uPlot": "text/plain; charset=utf-8",
-}
-# A browser may keep a file and asks each time whether it is still the same, so that an upgrade is seen at once.
-CACHING: Final = "no-cache"
+FOLDER: Final = "dashboard"
 router: Final = APIRouter(route_class=PlainRoute)
-
-
-class Asset(NamedTuple):
-    body: bytes
-    media_type: str
-    etag: str
-
-
-@cache
-def assets() -> dict[str, Asset]:
-    """The dashboard's files by their path below `dashboard/`; read once."""
-    return dict(_walk(resources.files(__package__) / "dashboard", ""))
-
-
-def _walk(folder: Traversable, prefix: str) -> list[tuple[str, Asset]]:
-    found: list[tuple[str, Asset]] = []
-    for item in folder.iterdir():
-        suffix = "." + item.name.rpartition(".")[2]
-        if item.is_dir():
-            found += _walk(item, f"{prefix}{item.name}/")
-        elif suffix in MEDIA_TYPES:
-            body = item.read_bytes()
-            etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-            found.append((prefix + item.name, Asset(body, MEDIA_TYPES[suffix], etag)))
-    return found
 
 
 @router.get("/", include_in_schema=False)
 async def page(request: Request) -> Response:
-    return _answer(request, assets()[PAGE])
+    return answer(request, assets(FOLDER)[PAGE])
 
 
 @router.get("/dashboard/{path:path}", include_in_schema=False)
 async def file(request: Request) -> Response:
     path = request.path_params["path"]
-    asset = assets().get(path)
+    asset = assets(FOLDER).get(path)
     if asset is None:
         raise ProblemError("not-found", f"the dashboard has no file {path[:200]!r}; it begins at /")
-    return _answer(request, asset)
-
-
-def _answer(request: Request, asset: Asset) -> Response:
-    headers = {"ETag": asset.etag, "Cache-Control": CACHING, "X-Content-Type-Options": "nosniff"}
-    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    if asset.etag in known:
-        return Response(status_code=304, headers=headers)
-    return Response(asset.body, headers=headers, media_type=asset.media_type)
+    return answer(request, asset)

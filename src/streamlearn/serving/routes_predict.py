@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 from fastapi import APIRouter
@@ -15,13 +15,13 @@ from starlette.responses import Response
 
 from .. import wire
 from ..errors import EventError
-from ..events import Features, Limits, Prediction, check_string, explain, parse_time, unit_of
+from ..events import Features, Limits, Prediction, parse_time
 from ..telemetry import Counter, Histogram
 from . import openapi
 from .deps import Shared
 from .holder import Served, Slot
-from .ingest import content_type, read_body
 from .problems import ProblemError, of_event
+from .questions import asked_at, check_name, decode, read_question, served_by
 
 if TYPE_CHECKING:
     from ..learning.model import Answer
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 BREATH: Final = 50
 router: Final = APIRouter(route_class=openapi.PlainRoute, tags=["predictions"])
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 _one: Final = msgspec.json.Decoder(wire.Instance)
 _many: Final = msgspec.json.Decoder(wire.Batch)
 _encode: Final = msgspec.json.Encoder().encode
@@ -70,12 +69,13 @@ class Predictor:
         self._limits = Limits(limits.max_features, limits.max_string, limits.max_event_bytes, limits.max_ahead_s)
         self._holder, self._buffer = shared.holder, shared.buffer
         self._clock, self._timer = shared.deps.clock, shared.deps.timer
+        self._recommending = frozenset(name for name, model in settings.models.items() if model.task == "recommend")
         self._desks = {
             name: Desk(
                 model.stream, count(name, "queued"), count(name, "dropped"), count(name, "off"), role(name, "champion"),
                 role(name, "challenger"), role(name, "fallback"), shared.metrics.answering.labels(name),
             )
-            for name, model in settings.models.items()
+            for name, model in settings.models.items() if name not in self._recommending
         }
 
     def require(self, model: str) -> None:
@@ -84,12 +84,11 @@ class Predictor:
 
     def answer(self, model: str, question: wire.Instance) -> wire.PredictAnswer:
         """The answer, not yet logged. Raises ProblemError, and EventError for what the model cannot take."""
+        if model in self._recommending:
+            raise ProblemError("rejected", f"model {model!r} recommends: ask POST /v1/recommend/{model}", {"field": "model"})
         id, key = question.id, question.key
         slot = self._holder.slot(model, id if key is None else key)
-        served = slot.served
-        if served is None:
-            why = slot.refused or "the model has not learned yet: nothing was published"
-            raise ProblemError("not-learned", f"model {model!r}, shard {slot.shard}: {why}")
+        served = served_by(slot)
         if question.log:
             self._check_log(question)
         began = perf_counter()
@@ -103,7 +102,7 @@ class Predictor:
     ) -> tuple[Answer, int, list[str] | None]:
         """The answer, the version that gave it, and why it may be worse: by the challenger where a canary gives it the key."""
         desk, challenger = self._desks[slot.model], served.challenger
-        if challenger is None or key is None or unit_of(challenger.salt, key) >= challenger.share:
+        if challenger is None or not challenger.answers_for(key):
             answer = _ask(served.answer, x, slot)
             desk.champion.inc()
             return answer, served.version, slot.degraded
@@ -134,15 +133,9 @@ class Predictor:
     def _check_log(self, question: wire.Instance) -> None:
         if not question.id:
             raise EventError("shape", "id", "is needed to log a prediction: its label is joined by it")
-        check_string("id", question.id, self._limits)
-        if question.key is not None:
-            check_string("key", question.key, self._limits)
-            if not question.key:
-                raise EventError("shape", "key", "is an empty string; leave it out instead")
-        if question.ts is not None:
-            ahead = self._limits.max_ahead_s
-            if parse_time(question.ts) > self._clock() + ahead:
-                raise EventError("future", "ts", f"lies more than {ahead:g} s ahead of now; Unix time is in seconds")
+        check_name("id", question.id, self._limits)
+        check_name("key", question.key, self._limits)
+        asked_at(question.ts, self._limits, self._clock())
 
 
 def _ask(answer: Callable[[Features], Answer], x: Features, slot: Slot) -> Answer:
@@ -155,19 +148,6 @@ def _ask(answer: Callable[[Features], Answer], x: Features, slot: Slot) -> Answe
     except Exception as error:
         _log.exception("the model could not answer", extra=slot.who)
         raise ProblemError("model", f"model {slot.model!r}: its pipeline raised {type(error).__name__}") from error
-
-
-def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    try:
-        return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise explain(body, error) from None
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    if content_type(request) != "json":
-        raise ProblemError("media-type", "questions are application/json")
-    return await read_body(request, limit)
 
 
 @router.post(
@@ -188,7 +168,7 @@ async def _body(request: Request, limit: int) -> bytes:
 )
 async def predict(request: Request) -> Response:
     predictor: Predictor = request.app.state.predictor
-    question = _decode(await _body(request, predictor.max_body), _one)
+    question = decode(await read_question(request, predictor.max_body), _one)
     answer = predictor.answer(request.path_params["model"], question)
     predictor.hand_over(question, answer)
     return Response(_encode(answer), media_type="application/json")
@@ -213,7 +193,7 @@ async def predict(request: Request) -> Response:
 async def predict_batch(request: Request) -> Response:
     predictor: Predictor = request.app.state.predictor
     model = request.path_params["model"]
-    instances = _decode(await _body(request, predictor.max_batch_body), _many).instances
+    instances = decode(await read_question(request, predictor.max_batch_body), _many).instances
     if len(instances) > predictor.max_instances:
         raise ProblemError("too-large", f"{len(instances)} instances, more than {predictor.max_instances}; send fewer at once")
     predictor.require(model)

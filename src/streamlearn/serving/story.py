@@ -26,7 +26,9 @@ retrain   null | {version, attempts, progress: null | {done, total}, search: nul
           ended: null | retrained | retrain_failed, ended_at, reason, took_s}]; by shard: window, times, trained_to
 trial     null | {version, began_at, k, threshold, tolerance, alpha, e, peak, events, low, high, mean, champion_loss,
           challenger_loss, recent, guardrails: [{…}], slices: null | {…}, ended: null | trial_won | trial_lost, ended_at,
-          why, canary: null | {share, step, shares, began_at, …}, growth: {events, e, mean, low, high}}
+          why, canary: null | {share, step, shares, began_at, …}, arms, growth: {events, e, mean, low, high}}
+          arms: null | the share of the users, drawn at random, for whom a recommender's challenger answers: then pairs of
+          users are compared, and losses are rewards missed
           growth: five lists of one length, at most 201 points, the last one where the trial stands
 verdict   null | {kind, at, by, why, version, control}
           kind: rejected, expired, broken_input, retrain_failed, retrain_kept, trial_lost, recovered, not_recovered,
@@ -225,6 +227,7 @@ def _trial(case: Mapping[str, Any], steps: Sequence[Step]) -> Doc | None:
         "guardrails": numbers.get("guardrails", []), "slices": numbers.get("slices"),
         "ended": None if ended is None else ended["kind"], "ended_at": None if ended is None else ended["at"],
         "why": (begun if ended is None else ended)["why"], "canary": _canary(after, numbers),
+        "arms": (begins.get("command") or {}).get("share"),
         "growth": {name: list((case.get("growth") or {}).get(name, ())) for name in GROWTH},
     }  # fmt: skip
 

@@ -78,6 +78,18 @@ class Store(Protocol):
     def publication(self, model: str, shard: int, after: int | None = None) -> Publication | None:
         """The shard's publication, or None when there is none or its tag is `after`."""
 
+    def put_piece(self, model: str, shard: int, generation: int, name: str, data: bytes) -> None:
+        """Keep a piece of a shard's large tables until it is dropped; a name never stands for other bytes. Raises Fenced."""
+
+    def piece(self, model: str, shard: int, name: str) -> bytes | None:
+        """A piece, or None when there is none of that name."""
+
+    def pieces(self, model: str, shard: int) -> dict[str, int]:
+        """The size of every piece of a shard, by name."""
+
+    def drop_pieces(self, model: str, shard: int, generation: int, names: Sequence[str]) -> None:
+        """Forget these pieces, those that are there. Raises Fenced."""
+
     def put_version(self, model: str, version: int, shard: int, blob: bytes) -> None:
         """Keep a fitted version for good (or replace it by the same version fitted further)."""
 

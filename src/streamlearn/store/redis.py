@@ -2,6 +2,7 @@
 
     {PREFIX:MODEL/SHARD}:v1:shard       a hash: the generation, the pointers to checkpoints and publication, the status
     {PREFIX:MODEL/SHARD}:v1:versions    a hash: the pointers to fitted versions
+    {PREFIX:MODEL/SHARD}:v1:pieces      a hash: the pointers to pieces of large tables
     {PREFIX:MODEL/SHARD}:v1:part:…      the blobs, in parts (see `redis_parts`)
     {PREFIX:MODEL}:v1:history:STEP      a sorted set: rows of history, each its time in 8 bytes and what was put, by that time
     {PREFIX}:v1:…                       which shards and series there are, the counter of ids, the views, the channel
@@ -145,6 +146,34 @@ class RedisStore:
                 return Publication(int(found[0]), blob)
         raise StoreError(f"the publication of {model}/{shard} has lost a part of it: {self._evicts}")
 
+    def put_piece(self, model: str, shard: int, generation: int, name: str, data: bytes) -> None:
+        place = (model, shard)
+        for _ in range(TRIES):
+            old = self._link.command("HGET", self._pieces(place), name) or b""
+            parts, replaced = upload(self._link, self._tag(place), data, self._part_bytes), parts_of(old)
+            new = Pointer(len(data), parts, generation, self._clock()).encoded()
+            keys, values = [self._pieces(place), *parts, *replaced], [name, new, old, len(parts), len(replaced)]
+            if self._fenced(scripts.PUT_PIECE, place, generation, values, olds=keys)[0] == b"ok":
+                return
+            drop(self._link, parts)
+        self._gave_up(f"the piece {name}", place)
+
+    def piece(self, model: str, shard: int, name: str) -> bytes | None:
+        data = self._link.command("HGET", self._pieces((model, shard)), name)
+        return None if data is None else fetch(self._link, decode(data))
+
+    def pieces(self, model: str, shard: int) -> dict[str, int]:
+        found: Mapping[bytes, bytes] = self._link.command("HGETALL", self._pieces((model, shard)))
+        return {name.decode(): decode(data).size for name, data in sorted(found.items())}
+
+    def drop_pieces(self, model: str, shard: int, generation: int, names: Sequence[str]) -> None:
+        place = (model, shard)
+        for name in names:
+            data = self._link.command("HGET", self._pieces(place), name)
+            if data is not None:
+                keys = [self._pieces(place), *parts_of(data)]
+                self._fenced(scripts.DROP_PIECE, place, generation, [name, data], olds=keys)
+
     def put_version(self, model: str, version: int, shard: int, blob: bytes) -> None:
         place = (model, shard)
         self._register(place)
@@ -249,12 +278,12 @@ class RedisStore:
     def memory(self) -> dict[str, int]:
         """The bytes of the server's memory that each model takes, everything in it; under "_views", what the views take."""
         places = self.shards()
-        hashes = [(self._shard(place), self._versions(place)) for place in places]
-        contents = self._link.commands([("HVALS", key) for pair in hashes for key in pair])
+        hashes = [(self._shard(place), self._versions(place), self._pieces(place)) for place in places]
+        contents = self._link.commands([("HVALS", key) for keys in hashes for key in keys])
         owned: list[tuple[str, str]] = []
-        for (model, _), pair, one, two in zip(places, hashes, contents[::2], contents[1::2], strict=True):
-            parts = (part for data in (*one, *two) if data[:8] == b'{"size":' for part in parts_of(data))
-            owned += [(model, key) for key in (*pair, *parts)]
+        for (model, _), keys, *found in zip(places, hashes, contents[::3], contents[1::3], contents[2::3], strict=True):
+            parts = (part for values in found for data in values if data[:8] == b'{"size":' for part in parts_of(data))
+            owned += [(model, key) for key in (*keys, *parts)]
         owned += [(model, self._series(model, step)) for model, step in self.histories()]
         owned += [("_views", key) for key in self._view_keys(self.view_kinds())]
         sizes = self._link.commands([("MEMORY USAGE", key) for _, key in owned])
@@ -291,6 +320,9 @@ class RedisStore:
 
     def _versions(self, place: Place) -> str:
         return f"{self._tag(place)}:v1:versions"
+
+    def _pieces(self, place: Place) -> str:
+        return f"{self._tag(place)}:v1:pieces"
 
     def _series(self, model: str, step: int) -> str:
         return f"{{{self._prefix}:{model}}}:v1:history:{step}"

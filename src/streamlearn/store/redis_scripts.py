@@ -134,6 +134,31 @@ if not found[2] or found[1] == ARGV[1] then return false end
 return found
 """)
 
+# KEYS: shard, its pieces, the new parts, the old ones.
+# ARGV: generation, name, pointer, the pointer as read ('' for none), the two numbers of parts.
+PUT_PIECE: Final = _script(_FENCE, _PARTS, """
+if (redis.call('HGET', KEYS[2], ARGV[2]) or '') ~= ARGV[4] then
+  raise()
+  return {'changed'}
+end
+local fresh = 2 + tonumber(ARGV[5])
+if lost(3, fresh) then return {'lost'} end
+raise()
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+keep(3, fresh)
+drop(fresh + 1, fresh + tonumber(ARGV[6]))
+return {'ok'}
+""")  # fmt: skip
+
+# KEYS: shard, its pieces, the parts. ARGV: generation, name, the pointer as read.
+DROP_PIECE: Final = _script(_FENCE, _PARTS, """
+raise()
+if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return {'changed'} end
+redis.call('HDEL', KEYS[2], ARGV[2])
+drop(3, #KEYS)
+return {'ok'}
+""")  # fmt: skip
+
 # KEYS: the shard's versions, the new parts, the old ones.
 # ARGV: version, pointer, the pointer as read ('' for none), the two numbers of parts, grace in seconds.
 PUT_VERSION: Final = _script(_PARTS, """

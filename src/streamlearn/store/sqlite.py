@@ -53,6 +53,8 @@ LAYOUT: Final = Layout(
         "CREATE TABLE IF NOT EXISTS builds (checkpoint INTEGER PRIMARY KEY, build TEXT NOT NULL)",
         "CREATE TABLE IF NOT EXISTS history (model TEXT NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL, "
         "row BLOB NOT NULL, PRIMARY KEY (model, step, at))",
+        "CREATE TABLE IF NOT EXISTS pieces (model TEXT NOT NULL, shard INTEGER NOT NULL, name TEXT NOT NULL, "
+        "size INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (model, shard, name))",
     ),
 )
 ERRORS: Final = Errors(refused=StoreError, unavailable=StoreUnavailable, full=StoreFull)
@@ -151,6 +153,29 @@ class SqliteStore:
                 "SELECT tag, blob FROM publications WHERE model=? AND shard=? AND tag IS NOT ?", (model, shard, after)
             ).fetchone()
         return Publication._make(row) if row else None
+
+    def put_piece(self, model: str, shard: int, generation: int, name: str, data: bytes) -> None:
+        with self._file.writing() as connection:
+            _fence(connection, model, shard, generation)
+            connection.execute("REPLACE INTO pieces VALUES (?, ?, ?, ?, ?)", (model, shard, name, len(data), data))
+        self._file.bound_wal(WAL_BYTES)
+
+    def piece(self, model: str, shard: int, name: str) -> bytes | None:
+        with self._file.reading() as connection:
+            asked = "SELECT data FROM pieces WHERE model=? AND shard=? AND name=?"
+            row = connection.execute(asked, (model, shard, name)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def pieces(self, model: str, shard: int) -> dict[str, int]:
+        with self._file.reading() as connection:
+            asked = "SELECT name, size FROM pieces WHERE model=? AND shard=? ORDER BY name"
+            return dict(connection.execute(asked, (model, shard)))
+
+    def drop_pieces(self, model: str, shard: int, generation: int, names: Sequence[str]) -> None:
+        with self._file.writing() as connection:
+            _fence(connection, model, shard, generation)
+            gone = [(model, shard, name) for name in names]
+            connection.executemany("DELETE FROM pieces WHERE model=? AND shard=? AND name=?", gone)
 
     def put_version(self, model: str, version: int, shard: int, blob: bytes) -> None:
         with self._file.writing() as connection:
@@ -261,7 +286,7 @@ class SqliteStore:
             rows = connection.execute(
                 "SELECT model, SUM(size) FROM (SELECT model, size FROM checkpoints UNION ALL "
                 "SELECT model, LENGTH(blob) FROM publications UNION ALL SELECT model, LENGTH(blob) FROM versions UNION ALL "
-                "SELECT model, LENGTH(row) FROM history) "
+                "SELECT model, LENGTH(row) FROM history UNION ALL SELECT model, size FROM pieces) "
                 "GROUP BY model "
                 "UNION ALL SELECT '_views', COALESCE(SUM(LENGTH(doc)), 0) FROM views"
             )

@@ -2,8 +2,8 @@
 
 import { number, percent, span } from "./time.js";
 
-const SHARES = new Set(["accuracy", "roc_auc", "positive_rate"]);
-const FALLBACK = { binary: "accuracy", multiclass: "accuracy", regression: "mae" };
+const SHARES = new Set(["accuracy", "roc_auc", "positive_rate", "hit_rate", "click_rate", "coverage"]);
+const FALLBACK = { binary: "accuracy", multiclass: "accuracy", regression: "mae", recommend: "ndcg" };
 
 /** A metric's value as it is read: a share as a percentage. */
 export function metricText(metric, value) {

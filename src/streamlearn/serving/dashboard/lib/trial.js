@@ -42,7 +42,8 @@ export function trialPart() {
     replace(
       numbers,
       facts([
-        ["Events compared", number(told.events)],
+        [told.arms ? "Pairs of users compared" : "Events compared", number(told.events)],
+        told.arms ? ["Users of the challenger", `${percent(told.arms)}, drawn at random`] : null,
         ["Loss of the champion", told.champion_loss === null ? null : number(told.champion_loss)],
         ["Loss of the challenger", told.challenger_loss === null ? null : number(told.challenger_loss)],
         ["Mean difference", told.mean === null ? null : number(told.mean)],
@@ -51,7 +52,7 @@ export function trialPart() {
         ["Trial of this model", told.k === null ? null : `number ${number(told.k)}`],
         ["Tolerance", told.tolerance === null ? null : number(told.tolerance)],
         ["Error rate over all trials", told.alpha],
-      ]),
+      ].filter(Boolean)),
     );
     draw(told);
     replace(rest, guardrails(told.guardrails), slices(told.slices));
@@ -86,7 +87,7 @@ export function trialPart() {
     ];
     if (drawn === null) {
       replace(charts);
-      const common = { x: "number", xLabel: "after events", at, range, height: 190 };
+      const common = { x: "number", xLabel: told.arms ? "after pairs of users" : "after events", at, range, height: 190 };
       drawn = [
         timeChart(charts, {
           ...common,
@@ -99,7 +100,7 @@ export function trialPart() {
         timeChart(charts, {
           ...common,
           what: "trial-difference",
-          title: "Difference of the mean losses",
+          title: told.arms ? "Difference of the mean rewards missed" : "Difference of the mean losses",
           unit: "with its confidence interval",
           series: difference,
         }),
@@ -123,11 +124,14 @@ function inWords(told) {
   if (told.ended !== null && !told.events) return [h("strong", null, "No trial was held. "), told.why];
   if (told.ended === "trial_won") return [h("strong", null, "Won. "), told.why];
   if (told.ended === "trial_lost") return [h("strong", null, "Lost. "), told.why];
-  const begun = `Version ${told.version} is tried on the same events as the champion. `;
-  if (told.e === null || told.e === undefined) return `${begun}No event has been compared yet.`;
+  const begun = told.arms
+    ? `Version ${told.version} answers for ${percent(told.arms)} of the users, drawn at random, and what they do is compared. `
+    : `Version ${told.version} is tried on the same events as the champion. `;
+  const what = told.arms ? "pairs of users" : "events";
+  if (told.e === null || told.e === undefined) return `${begun}${told.arms ? "No pair of users" : "No event"} has been compared yet.`;
   const enough = told.threshold !== null && told.e >= told.threshold;
   const needs = enough ? `more than the ${number(told.threshold)} that is needed` : `and ${number(told.threshold)} is needed`;
-  return `${begun}After ${number(told.events)} events the evidence that it is better is ${number(told.e)}, ${needs}.`;
+  return `${begun}After ${number(told.events)} ${what} the evidence that it is better is ${number(told.e)}, ${needs}.`;
 }
 
 function scale(x) {

@@ -19,7 +19,7 @@ const FATES = {
   rolled_back: ["rolling_back", "Rolled back"],
   retired: ["closed", "Retired"],
 };
-const METRICS = ["accuracy", "roc_auc", "log_loss", "mae", "rmse", "r2", "f1", "kappa"];
+const METRICS = ["ndcg", "hit_rate", "mrr", "accuracy", "roc_auc", "log_loss", "mae", "rmse", "r2", "f1", "kappa"];
 
 /** The fate of a version as a badge. */
 export function fate(doc) {
