@@ -15,7 +15,7 @@ from .tables import Array, Column, Rows, Table
 LIFE: Final = 16  # of co-visits, in `half_life_s`
 HIGH: Final = 60.0  # half-lives after which the growing weights are brought down
 NEWEST: Final = -0.5  # the exponent of an item's place in the history, 1 the newest
-MOST: Final = 250_000  # items that have neighbours at a time
+MOST: Final = 150_000  # items that have neighbours at a time
 AFTER: Final = 5  # items of a history after which one comes next
 NEXT: Final = 32  # items that came next after one
 SMOOTHED: Final = 5.0  # co-visits that each item is taken to have had beside its own, in the cosine
