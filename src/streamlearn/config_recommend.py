@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field, StrictBool, StrictStr, field_validator, model_validator
+from pydantic import BaseModel, Field, StrictBool, StrictStr, StringConstraints, field_validator, model_validator
 
 from .config_fields import FROZEN, Count, NotNegative, Positive, Share, Whole
 
@@ -49,7 +49,7 @@ class RecommendSettings(BaseModel):
     rank_every: Count = 1
     exact_items: Count = 50_000
     item_fields: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
-    separator: StrictStr = "|"
+    separator: Annotated[str, StringConstraints(strict=True, strip_whitespace=False)] = "|"
     segments: Annotated[tuple[Name, ...], Field(max_length=8)] = ()
     window_s: Positive = 1800
     labels: Literal["wait", "at_once"] = "wait"

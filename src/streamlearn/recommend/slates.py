@@ -101,7 +101,7 @@ def sources_of(candidates: Candidates, some: Sequence[int]) -> list[str]:
     sources that have a score for it; "available" when there is none."""
     scores, named = candidates.scores[list(some)], candidates.named[list(some)]
     named = np.where(named.any(axis=1, keepdims=True), named, scores > 0)
-    above = (candidates.scores[None, :, :] > scores[:, None, :]).sum(axis=1)
+    above = np.count_nonzero(np.ascontiguousarray(candidates.scores.T)[None] > scores[:, :, None], axis=2)
     best = np.where(named, above, len(candidates.rows) + 1).argmin(axis=1).tolist()
     return [candidates.sources[at] if its.any() else "available" for at, its in zip(best, named, strict=True)]
 
