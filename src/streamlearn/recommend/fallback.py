@@ -17,9 +17,7 @@ FEW: Final = 1000  # items of each kind that are looked at to fill a slate; to h
 Bools = NDArray[np.bool_]
 
 
-def fill(
-    state: State, hidden: Bools, fits: Callable[[int], bool], wanted: int, ts: float, empty: bool
-) -> list[tuple[int, str]]:
+def fill(state: State, hidden: Bools, fits: Callable[[int], bool], wanted: int, empty: bool) -> list[tuple[int, str]]:
     """At most `wanted` rows of items that are not `hidden` (items,) and that `fits` lets by, each with the name of its kind.
 
     Ends after FEW of each kind, unless the slate would be `empty`.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config_recommend import SOURCES, RecommendSettings
-from .candidates import Candidates
+from .candidates import MORE, Candidates
 from .popular import half_lives
 from .state import State
 from .tables import Rows
@@ -22,6 +22,7 @@ from .tables import Rows
 HOUR_S: Final = 3600.0
 DAY_S: Final = 86_400.0
 LONGEST_S: Final = 365 * DAY_S
+LEADING: Final = [1, 3]  # of the half-lives: a quarter and four times `half_life_s`
 FAINT: Final = 1e-3  # a source's score counts as this share of the best one at least
 RATE_PRIOR: Final = 20.0  # impressions that a click rate is smoothed with
 ITEM: Final = ("item.count", "item.age", "item.idle", "item.rising", "item.rising_slowly", "item.click_rate", "item.unseen")
@@ -38,12 +39,10 @@ class Features:
 
     def __init__(self, settings: RecommendSettings) -> None:
         heats = [f"item.heat_{_span(life)}" for life in half_lives(settings)]
-        by_source = [f"{source}.{kind}" for kind in ("share", "log", "rank") for source in SOURCES]
-        crossed = [f"{source}.log*{by}" for by in USER for source in SOURCES]
+        signals = (*SOURCES, *MORE, *(f"popular_{_span(half_lives(settings)[at])}" for at in LEADING))
+        by_signal = [f"{signal}.{kind}" for kind in ("share", "log", *(f"log*{by}" for by in USER)) for signal in signals]
         items = (*ITEM, *heats)
-        self.names: tuple[str, ...] = (
-            *by_source, *items, *crossed, *(f"{name}*{USER[0]}" for name in items), *USER, *CONTEXT, *SHOWN,
-        )  # fmt: skip
+        self.names = (*by_signal, *items, *(f"{name}*{USER[0]}" for name in items), *USER, *CONTEXT, *SHOWN)
         self.constant = frozenset((*USER, *CONTEXT, *SHOWN))
 
     def matrix(
@@ -53,23 +52,16 @@ class Features:
 
         `reward` is the mean of what is shown, towards which click rates are smoothed; `shown`: as at the head of a slate.
         """
-        n = len(candidates.rows)
-        scores = np.maximum(candidates.scores.T, 0.0)  # [sources, n]
-        best = scores.max(axis=1, keepdims=True, initial=0.0)
-        share = np.divide(scores, best, out=np.zeros_like(scores), where=best > 0)
+        heats = state.popular.heats(candidates.rows, ts).T
+        signals = np.maximum(np.concatenate([candidates.scores.T, candidates.more.T, heats[LEADING]]), 0.0)
+        best = signals.max(axis=1, keepdims=True, initial=0.0)
+        share = signals / np.where(best > 0, best, 1.0)
         log = np.log(share + FAINT) * (best > 0)
-        rank = np.empty_like(share)
-        places = np.arange(n, dtype=np.float32)
-        order = np.argsort(-scores, axis=1, kind="stable")
-        np.put_along_axis(rank, order, np.broadcast_to(3.0 / (3.0 + places), rank.shape), axis=1)
-        rank *= best > 0
-        facts = _of_items(state, candidates.rows, ts, reward)
+        facts = _of_items(state, candidates.rows, heats, ts, reward)
         of_user = _of_user(state, user, ts)
-        one = np.ones((1, n))
         constant = [*of_user, *_of_time(ts), float(shown), float(shown)]
-        parts = [share, log, rank, facts]
-        parts += [log * value for value in of_user] + [facts * of_user[0]]
-        parts += [one * value for value in constant]
+        same = np.repeat(np.array(constant)[:, None], len(candidates.rows), axis=1)
+        parts = [share, log, *(log * value for value in of_user), facts, facts * of_user[0], same]
         return np.ascontiguousarray(np.concatenate(parts).T, dtype=np.float32)
 
     def placed(self, f: Matrix, position: int) -> Matrix:
@@ -79,10 +71,9 @@ class Features:
         return f
 
 
-def _of_items(state: State, rows: Rows, ts: float, reward: float) -> Floats:
+def _of_items(state: State, rows: Rows, heats: Floats, ts: float, reward: float) -> Floats:
     """ITEM and the fading counts, float64[.., n]. The counts stand in the order of their half-lives, the shortest first."""
     raw = state.items.raw
-    heats = state.popular.heats(rows, ts).T
     liked, shown = raw["liked"][rows], raw["shown"][rows]
     middle = len(heats) // 2
     rate = (raw["reward"][rows] + RATE_PRIOR * reward) / (shown + RATE_PRIOR)

@@ -126,11 +126,12 @@ class Recommender:
         disliked is learned as worth nothing.
         """
         stage, self._made = self._made, None
-        if organic and i.weight > 0 and (stage is None or stage.of != i):
+        if organic and i.weight > 0:
             due, self._positives = self._positives % self.settings.rank_every == 0, self._positives + 1
-            stage = self._stage(self.state.candidates(i.user, i.context, i.ts), i.user, i.ts, i) if due else None
-        if organic and i.weight > 0 and stage is not None:
-            self._prefer(stage, i)
+            if (stage is None or stage.of != i) and due:
+                stage = self._stage(self.state.candidates(i.user, i.context, i.ts), i.user, i.ts, i)
+            if stage is not None and stage.of == i:
+                self._prefer(stage, i)
         elif organic and i.weight < 0:
             disliked = self._stage(self.state.candidates_of([i.item], i.user, i.context, i.ts), i.user, i.ts, None)
             if len(disliked.f):
