@@ -21,7 +21,7 @@ from .candidates import Candidates, Search
 from .fallback import fill
 from .features import Features
 from .ranker import DEFAULT, Ranker, sigmoid
-from .slates import Chosen, Slate, arrange, expose, source_of
+from .slates import Chosen, Slate, arrange, expose, sources_of
 from .state import Ask, Interaction, State
 from .tables import Rows
 
@@ -53,16 +53,12 @@ class _Stage(NamedTuple):
 
 
 class _Pool(NamedTuple):
-    """Items that may be shown, the best first, and what named each: a place among candidates, or a kind of filling."""
+    """Items that may be shown, the best first, and what named each: a place among the candidates, or a kind of filling."""
 
     rows: Rows
     f: Matrix
     logits: Floats
-    named: list[tuple[Candidates, int] | str]
-
-    def source(self, at: int) -> str:
-        named = self.named[at]
-        return named if isinstance(named, str) else source_of(*named)
+    named: Sequence[int | str]
 
 
 class Recommender:
@@ -302,13 +298,15 @@ class Recommender:
         order = arrange(range(len(rows)), pool.logits, k, self.settings, lambda at: state.fields_at(rows[at]), factors)
         shown_before = state.items.raw["shown"][pool.rows[order]]
         shown, propensities = expose(pool.logits[order], shown_before, k, self.settings, draw)
-        scores = sigmoid(pool.logits)
+        scores, named = sigmoid(pool.logits), [pool.named[order[place]] for place in shown]
+        sources = iter(sources_of(candidates, [at for at in named if isinstance(at, int)]))
         items = []
         for position, (place, propensity) in enumerate(zip(shown, propensities, strict=True), start=1):
             at = order[place]
             why = self._why(pool.f[at]) if ask.explain else None
             name = state.item_ids.id_of(rows[at])
-            source = pool.source(at)
+            kind = pool.named[at]
+            source = kind if isinstance(kind, str) else next(sources)
             items.append(Chosen(name, float(scores[at]), source, propensity, position, pool.f[at].tolist(), why))
         return Slate(items, fallback, candidates.unknown)
 
@@ -318,11 +316,12 @@ class Recommender:
         allowed = state.available(rows)
         if seen:
             allowed &= ~self._seen(rows, ask.user)
-        hard = np.array([allowed[at] and self._fits(ask, int(rows[at])) for at in range(len(rows))], dtype=bool)
+        if ask.where or ask.deny or ask.allow is not None:
+            allowed &= np.fromiter((self._fits(ask, row) for row in rows.tolist()), bool, len(rows))
         stage = self._stage(candidates, ask.user, ask.ts, None, shown=True)
-        kept = np.flatnonzero(hard)
+        kept = np.flatnonzero(allowed)
         kept = kept[np.argsort(-stage.logits[kept], kind="stable")]
-        pool = _Pool(rows[kept], stage.f[kept], stage.logits[kept], [(candidates, int(at)) for at in kept])
+        pool = _Pool(rows[kept], stage.f[kept], stage.logits[kept], kept.tolist())
         if len(kept) >= ask.k or ask.items is not None or ask.allow is not None:
             return pool, None
         hidden = ~state.available(np.arange(len(state.items), dtype=np.int32))
