@@ -262,6 +262,16 @@ class ModelSettings(Table):
             raise ValueError(problem)
         return self
 
+    @model_validator(mode="after")
+    def _retrains_fit_the_task(self) -> ModelSettings:
+        if self.task == "recommend":
+            if self.retrain.epochs > 1:
+                raise ValueError("retrain.epochs: a recommend model counts what it learns, so it learns a window once; write 1")
+            if self.retrain.strategy.how != "full":
+                how = self.retrain.strategy.how
+                raise ValueError(f"retrain.strategy.how: a recommend model is fitted in full, not by {how!r}; write \"full\"")
+        return self
+
     def _wrong_default(self) -> str | None:
         value = self.default_label
         if value is None:

@@ -1,4 +1,4 @@
-"""The join of interactions, slates and records: its table of rules, line by line; nothing lost or counted twice in any order."""
+"""The join of interactions, slates and records: its table, line by line; nothing is lost or counted twice in any order."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_with_room_for_all_it_scores_as_the_whole_matrices_do(events: list[tuple
 
 
 def test_without_room_a_new_neighbour_takes_the_place_of_the_lightest() -> None:
-    table, ids, covisits = made(neighbours=2)
+    _, _, covisits = made(neighbours=2)
     for item in (0, 1, 1, 2, 3):
         covisits.learn(rows(*([0] if item else [])), item, 1.0, 0.0)
     assert covisits.near(rows(0), 0.0).rows.tolist() == [1, 3]
@@ -73,7 +73,7 @@ def test_without_room_a_new_neighbour_takes_the_place_of_the_lightest() -> None:
 
 
 def test_an_item_that_is_let_go_is_nobodys_neighbour_nor_is_the_next_in_its_row() -> None:
-    table, ids, covisits = made()
+    _, ids, covisits = made()
     covisits.learn(rows(), 0, 1.0, 0.0)
     covisits.learn(rows(0), 1, 1.0, 0.0)
     assert covisits.near(rows(0), 0.0).rows.tolist() == [1]
@@ -88,7 +88,7 @@ def test_an_item_that_is_let_go_is_nobodys_neighbour_nor_is_the_next_in_its_row(
 
 def test_of_the_items_with_neighbours_the_one_acted_on_longest_ago_gives_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(covisit, "MOST", 2)
-    table, ids, covisits = made()
+    table, _, covisits = made()
     covisits.learn(rows(), 0, 1.0, 0.0)
     covisits.learn(rows(0), 1, 1.0, 0.0)
     covisits.learn(rows(1), 0, 1.0, 0.0)

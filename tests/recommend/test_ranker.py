@@ -49,9 +49,8 @@ def table(f: np.ndarray) -> pa.Table:
 
 @pytest.mark.parametrize("loss", [SoftLog(), AtOnce()])
 def test_the_numbers_are_river_s_own(loss: SoftLog) -> None:
-    river = preprocessing.StandardScaler() | linear_model.LogisticRegression(
-        optim.AdaGrad(LEARNING_RATE), loss, intercept_lr=0.02
-    )
+    model = linear_model.LogisticRegression(optim.AdaGrad(LEARNING_RATE), loss, intercept_lr=0.02)
+    river = preprocessing.StandardScaler() | model
     ranker = Ranker(NAMES, at_once=isinstance(loss, AtOnce))
     f = rows(400)
     for index, row in enumerate(f):
@@ -68,10 +67,8 @@ def test_the_numbers_are_river_s_own(loss: SoftLog) -> None:
 
 
 def test_preferring_is_river_s_mini_batch_on_the_differences() -> None:
-    scaler, river = (
-        preprocessing.StandardScaler(),
-        linear_model.LogisticRegression(optim.AdaGrad(LEARNING_RATE), intercept_lr=0.0),
-    )
+    scaler = preprocessing.StandardScaler()
+    river = linear_model.LogisticRegression(optim.AdaGrad(LEARNING_RATE), intercept_lr=0.0)
     linear = Linear(4)
     for turn in range(40):
         f = rows(12, turn)

@@ -14,10 +14,9 @@ from streamlearn.recommend.slots import Slots
 from streamlearn.recommend.tables import FIRST, Column, Table
 
 COLUMNS = {"one": Column("f8"), "wide": Column("f4", 3), "filled": Column("i4", fill=-1)}
-STEPS = st.lists(
-    st.tuples(st.sampled_from(["append", "reset", "write", "put", "ask"]), st.integers(0, 200), st.integers(-9, 9)),
-    max_size=120,
-)
+KINDS = ["append", "reset", "write", "put", "ask"]
+Steps = list[tuple[str, int, int]]
+STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 200), st.integers(-9, 9)), max_size=120)
 
 
 def made() -> Table:
@@ -52,7 +51,7 @@ def stepped(table: Table, kind: str, at: int, value: int) -> int | None:
 
 
 @given(STEPS)
-def test_each_reader_is_told_what_changed_since_it_last_asked(steps: list[tuple[str, int, int]]) -> None:
+def test_each_reader_is_told_what_changed_since_it_last_asked(steps: Steps) -> None:
     table = made()
     waiting: dict[str, set[int]] = {"often": set(), "once": set()}
     for kind, at, value in steps:
@@ -67,9 +66,7 @@ def test_each_reader_is_told_what_changed_since_it_last_asked(steps: list[tuple[
 
 
 @given(STEPS, STEPS)
-def test_the_changed_rows_on_a_base_are_the_whole(
-    before: list[tuple[str, int, int]], after: list[tuple[str, int, int]]
-) -> None:
+def test_the_changed_rows_on_a_base_are_the_whole(before: Steps, after: Steps) -> None:
     table, base = made(), made()
     for step in before:
         stepped(table, *step)
@@ -86,7 +83,7 @@ def test_the_changed_rows_on_a_base_are_the_whole(
 
 
 @given(STEPS)
-def test_a_pickled_table_is_the_same_and_has_told_nobody_yet(steps: list[tuple[str, int, int]]) -> None:
+def test_a_pickled_table_is_the_same_and_has_told_nobody_yet(steps: Steps) -> None:
     table = made()
     for step in steps:
         stepped(table, *step)

@@ -244,7 +244,7 @@ class Shard:
             self._checkpointing.done(started, started)
             return
         started = self.deps.timer()  # a log that is slow to take words must not make checkpoints rare
-        read = self.whole.take(lambda: parts(learner), here=here)
+        read = self.whole.take(lambda: parts(learner, apart=True), here=here)
         tables = self._chains.take(models(learner), here)
         cadence = self.settings.checkpoint
         keep = Retention(cadence.keep_last, cadence.keep_hourly, cadence.keep_daily)

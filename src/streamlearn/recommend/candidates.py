@@ -133,6 +133,7 @@ class Sources:
     def _of_factors(self, person: Person, hidden: Mask, search: Search | None) -> tuple[Rows, Vectors | None]:
         """What the factors name; and the score of every item, when each was scored."""
         vector, limit = self._factors.vector(person.row), self._quotas["factors"]
+        hidden = hidden | ~self._popular.touched()  # what factors say of the others is where they began
         if search is not None:
             rows = search(vector, limit + len(person.history))[0]
             rows = rows[(rows >= 0) & (rows < len(hidden))]

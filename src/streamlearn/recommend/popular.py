@@ -27,7 +27,7 @@ def half_lives(settings: RecommendSettings) -> tuple[float, ...]:
 
 def columns(settings: RecommendSettings) -> dict[str, Column]:
     """What Popular keeps of each item."""
-    return {"heat": Column("f8", len(half_lives(settings))), "heat_ts": Column("f8")}
+    return {"heat": Column("f8", len(half_lives(settings))), "heat_ts": Column("f8", fill=NEVER)}
 
 
 class Popular:
@@ -79,6 +79,11 @@ class Popular:
         """(n, half-lives): what the items' weights count at `ts`."""
         passed = np.maximum(ts - self._items.raw["heat_ts"][rows], 0.0)
         return self._items.raw["heat"][rows] * np.exp2(passed[:, None] / -self._half_lives)  # type: ignore[no-any-return]
+
+    def touched(self) -> NDArray[np.bool_]:
+        """(items,): which were ever given a weight."""
+        touched: NDArray[np.bool_] = self._items["heat_ts"] != NEVER
+        return touched
 
     def hottest(self, limit: int) -> Rows:
         """The `limit` items that count most by `half_life_s`, offered or not, in the order of their rows."""

@@ -80,6 +80,10 @@ class Recommender:
         self._shown, self._earned = 0, 0.0  # items of slates, and the sum of their rewards
         self._made: _Stage | None = None  # of the interaction that was ranked last, for its learning
 
+    def configure(self, settings: RecommendSettings) -> None:
+        """Go by these settings from now on, but for those that what was learned depends on."""
+        self.settings = self.state.settings = settings.learned(self.settings)
+
     # What is learned
 
     def rank(self, i: Interaction) -> int:
@@ -226,7 +230,7 @@ class Recommender:
     def __fingerprint__(self) -> str:
         """SHA-256 over the values of the tables and of the ranker: equal for two that learned the same."""
         total = hashlib.sha256(self.ranker.__fingerprint__().encode())
-        total.update(repr((self._random.getstate(), self._positives)).encode())
+        total.update(repr((self._random.getstate(), self._positives, self._shown, self._earned)).encode())
         for name, table in sorted(self.state.tables.items()):
             for column, values in sorted(table.arrays().items()):
                 total.update(f"{name}.{column} {values.dtype.str} {values.shape}".encode())

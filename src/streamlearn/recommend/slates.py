@@ -99,13 +99,11 @@ def deviations(means: Floats, shown_before: Floats) -> Floats:
 def sources_of(candidates: Candidates, some: Sequence[int]) -> list[str]:
     """Of each of some candidates the source among those that named it in which it stood highest; of the caller's own, of all
     sources that have a score for it; "available" when there is none."""
-    scores = candidates.scores[list(some)]
-    named = candidates.named[list(some)]
+    scores, named = candidates.scores[list(some)], candidates.named[list(some)]
     named = np.where(named.any(axis=1, keepdims=True), named, scores > 0)
-    above = (candidates.scores[None, :, :] > scores[:, None, :]).sum(axis=1)
-    best = np.where(named, above, len(candidates.rows) + 1).argmin(axis=1)
-    found = named.any(axis=1)
-    return [candidates.sources[at] if any_ else "available" for at, any_ in zip(best.tolist(), found.tolist(), strict=True)]
+    above = np.count_nonzero(np.ascontiguousarray(candidates.scores.T)[None] > scores[:, :, None], axis=2)
+    best = np.where(named, above, len(candidates.rows) + 1).argmin(axis=1).tolist()
+    return [candidates.sources[at] if its.any() else "available" for at, its in zip(best, named, strict=True)]
 
 
 def _tokens(fields: Mapping[str, Any], settings: RecommendSettings) -> frozenset[Any]:

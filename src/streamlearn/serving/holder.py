@@ -10,27 +10,30 @@ This module must never unpickle bytes that the codec has not verified.
 from __future__ import annotations
 
 import logging
-import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from ..config import Settings
-from ..errors import CodecError, LogError, StoreError, StreamlearnError
-from ..events import Features, Position, partition_of, unit_of
+from ..errors import CodecError, LogError, StoreError, StoreUnavailable, StreamlearnError
+from ..events import partition_of
 from ..keys import KeyRing
 from ..lineage import told
 from ..logs import named
 from ..records import Status
 from ..store import Store, codec
 from ..telemetry import Metrics
+from .following import Follower, links_of
 from .problems import ProblemError
+from .served import Challenger as Challenger
+from .served import Served as Served
 
 if TYPE_CHECKING:
-    from ..learning.model import Answer
+    from ..learning.chain import Links
 
 SLOW_POLL_S: Final = 0.2
 CAUSES: Final = ("drift", "store", "publication", "learner_silent", "held", "log", "catching_up")
@@ -39,39 +42,6 @@ HELD: Final = "learning is held: "  # how that reason begins
 MAX_BACKOFF_S: Final = 2.0
 SHORTEST_PAUSE_S: Final = 0.005  # between two polls, however many publications are told of
 _log = logging.getLogger(__name__)
-
-
-class Challenger(NamedTuple):
-    """The version beside the champion: it answers for the keys whose `events.unit_of` (salt, key) lies below `share`."""
-
-    answer: Callable[[Features], Answer]
-    version: int
-    share: float
-    salt: str
-    model: Any = None
-
-    def answers_for(self, key: str | None) -> bool:
-        return key is not None and unit_of(self.salt, key) < self.share
-
-
-class Served(NamedTuple):
-    """One shard's model as it is served. `current_at`: when the learner was last known to stand at it, by the timer.
-
-    That is when the newest status was heard if it shows nothing waiting in a log that can be read, and nothing learned since;
-    else when the publication was made. The age of an answer is the time since then, so that it stays small
-    while a learner has nothing to do, and grows when it is behind, held or gone.
-    """
-
-    answer: Callable[[Features], Answer]
-    version: int
-    position: Position
-    n: int
-    created: float
-    current_at: float
-    tag: int
-    size: int
-    challenger: Challenger | None = None
-    model: Any = None
 
 
 class Slot:
@@ -121,6 +91,7 @@ class Holder:
         self.memory: dict[str, int] = {}
         self._weighed_at = -WEIGH_S
         self._views: dict[str, bytes] = {}
+        self._followers: dict[tuple[str, int, str], Follower] = {}
         self._words: dict[tuple[str, int] | str, bytes] = {}
         self._stop, self._woken = threading.Event(), threading.Event()
         self._unlisten: Callable[[], None] = lambda: None
@@ -219,11 +190,14 @@ class Holder:
         publication = self._store.publication(slot.model, slot.shard, slot.tag)
         if publication is None:
             return
-        identity = self._log_of(slot, publication.blob)
+        identity, before = self._log_of(slot, publication.blob), slot.tag
         slot.tag = publication.tag  # also when it is refused: the same bytes do not get better by another look
         began = time.perf_counter()
         try:
             served = self._load(slot, publication.tag, publication.blob, identity)
+        except StoreUnavailable:
+            slot.tag = before
+            raise
         except StreamlearnError as error:
             slot.refused = f"publication {publication.tag} was refused: {error}"
             self._metrics.publications.labels(slot.model, "refused").inc()
@@ -255,25 +229,39 @@ class Holder:
         sealed = codec.open_blob(blob, self._keys, kind="publication", model=slot.model, shard=slot.shard, log=identity)
         header = sealed.header
         try:
-            model = pickle.loads(sealed.part("model"))
+            links = links_of(sealed)
+            model, lock = self._followed(slot, "model", sealed, links)
             answer, position = model.answer, header.positions[0]
-        except CodecError:
+        except (CodecError, StoreUnavailable):
             raise
         except Exception as error:  # signed by us, yet it does not load: a code or library version that differs
             raise CodecError(f"its model does not load: {type(error).__name__}: {error}") from error
         n = int(header.extra.get("n", 0))
-        made, challenger = self._made(header.created), self._challenger(slot, sealed)
-        return Served(answer, header.version, position, n, header.created, made, tag, len(blob), challenger, model)
+        made, challenger = self._made(header.created), self._challenger(slot, sealed, links)
+        return Served(answer, header.version, position, n, header.created, made, tag, len(blob), challenger, model, lock)
 
-    def _challenger(self, slot: Slot, sealed: codec.Sealed) -> Challenger | None:
+    def _followed(
+        self, slot: Slot, part: str, sealed: codec.Sealed, links: Mapping[str, Links]
+    ) -> tuple[Any, AbstractContextManager[Any]]:
+        """The model of a part, and the lock under which it is asked."""
+        follower = self._followers.setdefault((slot.model, slot.shard, part), Follower())
+        found = follower.load(
+            sealed.part(part), links.get(part), lambda name: self._store.piece(slot.model, slot.shard, name)
+        )
+        return found, follower.lock
+
+    def _challenger(self, slot: Slot, sealed: codec.Sealed, links: Mapping[str, Links]) -> Challenger | None:
         """The other model of a publication while a canary is on. One that does not load leaves everything to the champion."""
         canary = sealed.header.extra.get("canary")
         if canary is None:
+            self._followers.pop((slot.model, slot.shard, "challenger"), None)
             return None
-        part = sealed.part("challenger")
+        sealed.part("challenger")  # without it, it is no publication at all: raises
         try:
-            model = pickle.loads(part)
-            return Challenger(model.answer, int(canary["version"]), float(canary["share"]), str(canary["salt"]), model)
+            model, lock = self._followed(slot, "challenger", sealed, links)
+            return Challenger(model.answer, int(canary["version"]), float(canary["share"]), str(canary["salt"]), model, lock)
+        except StoreUnavailable:
+            raise
         except Exception as error:
             self._metrics.publications.labels(slot.model, "no challenger").inc()
             why = "the challenger of the canary does not load, and the champion answers for all"
