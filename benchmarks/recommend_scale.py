@@ -19,21 +19,25 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from streamlearn.config_recommend import RecommendSettings
 from streamlearn.learning import chain, pickling
+from streamlearn.recommend import covisit
+from streamlearn.recommend.factors import beginnings
 from streamlearn.recommend.history import ENTRY
-from streamlearn.recommend.ids import hash_of
+from streamlearn.recommend.ids import KEPT, UPPER, Ids, hash_of
 from streamlearn.recommend.index import Approximate, available
 from streamlearn.recommend.popular import half_lives
 from streamlearn.recommend.recommender import Recommender
 from streamlearn.recommend.state import Ask, Interaction
+from streamlearn.recommend.tables import Table
 
 from .harness import Rows, main, quiet
 
-HISTORY, K, START = 20, 100, 1.7e9
+HISTORY, MAKERS, K, START = 20, 20_011, 100, 1.7e9
 GIB, PAUSE_MS, ANSWER_MS = 2**30, "<= 50", "<= 25"
 
 
@@ -59,28 +63,62 @@ def settings_of(size: Size) -> RecommendSettings:
 
 
 def filled(size: Size, draw: np.random.Generator) -> Recommender:
-    """A recommender that knows so many items and users, as if from long ago."""
+    """A recommender that knows so many items and users, as if from long ago: its tables are written at once."""
     recommender = Recommender(settings_of(size), 0)
     state = recommender.state
-    for number in range(size.items):
-        fields = {"category": f"c{number % 997}", "maker": f"m{number % 20011}", "new": number % 3 == 0}
-        state.set_item(item(number), fields, START + number / size.items)
+    tokens = {}
+    for number in range(min(size.items, MAKERS)):  # so that every token is known
+        fields = fields_of(number)
+        state.set_item(item(number), fields, START)
+        refs = state.items.get("tokens", number)
+        tokens |= {name: refs[8 * at : 8 * at + 8] for at, name in enumerate(state.content.tokens_of(fields))}
+    rank = np.arange(1.0, size.items + 1)
     hashes = np.array([hash_of(item(number)) for number in range(size.items)], np.uint64)
-    for number in range(size.users):
-        state.set_user(user(number), {}, START + number / size.users)
-        history = np.zeros(HISTORY, ENTRY)
-        history["item"], history["ts"], history["weight"] = hashes[liked(size, draw, HISTORY)], START, 1.0
-        state.users.put("history", number, history.tobytes())
-    rank = np.arange(1, size.items + 1)
-    state.items["heat"][:] = (1e6 / rank**1.1)[:, None] * np.linspace(0.2, 1.0, len(half_lives(state.settings)))
-    state.items["heat_ts"][:] = START
-    state.items["liked"][:] = 1e6 / rank**1.1
+    some = np.arange(size.items, dtype=np.uint64)
+    refs = hashes & np.uint64(UPPER) | some
+    near_at = np.where(rank <= size.owners, rank - 1, -1)
+    shares = np.linspace(0.2, 1.0, len(half_lives(state.settings)))
+    known = [fields_of(number) for number in range(size.items)]
+    fill(state.items, state.item_ids, size.items, kept=True, hash=hashes, last=START, born=START, available=1, liked=1e6 / rank,
+         heat=1e6 / rank[:, None] * shares, heat_ts=START, near_at=near_at, met=HISTORY, n=1e6 / rank,
+         factors=beginnings(hashes, state.settings.factors, 0),
+         id=[item(number).encode() for number in range(size.items)], fields=[msgspec.msgpack.encode(one) for one in known],
+         tokens=[b"".join(tokens[name] for name in state.content.tokens_of(one)) for one in known])  # fmt: skip
+    history = np.zeros((size.users, HISTORY), ENTRY)
+    history["item"] = hashes[liked(size, draw, size.users * HISTORY)].reshape(-1, HISTORY)
+    history["ts"], history["weight"] = START, 1.0
+    who = [user(number) for number in range(size.users)]
+    people = np.array([hash_of(name) for name in who], np.uint64)
+    fill(state.users, state.user_ids, size.users, kept=False, hash=people, last=START, born=START, n=HISTORY, liked=HISTORY,
+         factors=beginnings(people, state.settings.factors, 0), id=[name.encode() for name in who],
+         history=[one.tobytes() for one in history])  # fmt: skip
+    near, following, owned = state.settings.neighbours, covisit.NEXT, slice(size.owners)
+    fill(state.covisits.table, state.covisits.owners, size.owners, kept=False, hash=hashes[owned], of=refs[owned],
+         near=refs[liked(size, draw, size.owners * near)].reshape(-1, near), weight=draw.random((size.owners, near)),
+         next=refs[liked(size, draw, size.owners * following)].reshape(-1, following), followed=5.0,
+         next_weight=draw.random((size.owners, following)))  # fmt: skip
     for row in range(2000):
         state.popular.offer(row)
-    for row in range(size.owners):
-        last = np.unique(liked(size, draw, 10)).astype(np.int32)
-        state.covisits.learn(last[last != row], row, 1.0, START + 1)
     return recommender
+
+
+def fill(table: Table, ids: Ids, n: int, /, *, kept: bool, **values: Any) -> None:
+    """Write all rows of a table, each used once in their order: what stands in `values` by column, else what a new row has."""
+    whole = {"used": np.arange(1, n + 1, dtype=np.uint64) | np.uint64(KEPT * kept), **values}
+    arrays = {}
+    for name, column in table.columns.items():
+        shape = (n,) if column.width == 1 else (n, column.width)
+        arrays[name] = np.ascontiguousarray(np.broadcast_to(np.asarray(whole.get(name, column.fill), column.dtype), shape))
+    for name in table.ragged:
+        pieces = values.get(name, [b""] * n)
+        arrays[f"{name}.bytes"] = np.frombuffer(b"".join(pieces), np.uint8)
+        arrays[f"{name}.ends"] = np.cumsum(np.fromiter(map(len, pieces), np.int64, n))
+    table.patch(n, np.arange(n, dtype=np.int32), arrays)
+    ids.__setstate__({**ids.__getstate__(), "_n": n, "_uses": n, "_kept": n * kept})
+
+
+def fields_of(number: int) -> dict[str, Any]:
+    return {"category": f"c{number % 997}", "maker": f"m{number % MAKERS}", "new": number % 3 == 0}
 
 
 def item(number: int) -> str:
@@ -276,24 +314,24 @@ def evicted(rows: Rows, recommender: Recommender, size: Size) -> None:
     """New users and items where all rows are taken; then time passes."""
     state, n = recommender.state, size.events
     before = state.counts()
-    late = [state.observe] * n
-    walls = [
-        ms(lambda at=at, observe=observe: observe(Interaction(f"new-{at}", f"new-{at}", "click", 1.0, START + 200 + at / 1e3)))
-        for at, observe in enumerate(late)
-    ]
+    new = [Interaction(f"new-{at}", f"new-{at}", "click", 1.0, START + 200 + at / 1e3) for at in range(n)]
+    walls = [ms(lambda one=one: state.observe(one)) for one in new]
     after = state.counts()
     gone = [after[name] - before[name] for name in ("users_evicted_lru", "items_evicted_lru")]
     rows.add("an event of a new user and item, for which others are let go: p50", float(np.median(walls)), "ms")
     rows.add(
         "the same: longest", max(walls), "ms", PAUSE_MS, f"{gone[0]:,} users and {gone[1]:,} items let go for {n:,} events"
     )
-    for _ in range(40):  # so many in a row that the leap of time is believed
+
+    def late() -> None:
         state.observe(Interaction("late", item(0), "click", 1.0, START + 2 * state.settings.ttl_s))
-    mean = np.mean([ms(lambda: state.observe(Interaction("late", item(0), "click", 1.0, START + 2 * state.settings.ttl_s)))
-                    for _ in range(n)])  # fmt: skip
-    counts = state.counts()
-    rows.add("an event that lets go of what is too old: mean", float(mean), "ms", None,
-             f"{counts['users_evicted_ttl']:,} users and {counts['items_evicted_ttl']:,} items by {n + 40:,} events")  # fmt: skip
+
+    for _ in range(40):  # in a row: a leap of time is believed after some
+        late()
+    mean, counts = np.mean([ms(late) for _ in range(n)]), state.counts()
+    gone = [counts[name] for name in ("users_evicted_ttl", "items_evicted_ttl")]
+    told = f"{gone[0]:,} users, {gone[1]:,} items by {n + 40:,} events"
+    rows.add("an event that lets go of what is too old: mean", float(mean), "ms", None, told)
 
 
 def measure(rows: Rows, quick: bool) -> None:
