@@ -57,6 +57,8 @@ class Ids:
     of them first.
     """
 
+    _earliest: float
+
     def __init__(self, table: Table, most: int, ttl_s: float) -> None:
         self._table, self._most, self._ttl_s = table, most, ttl_s
         self._uses = self._n = self._kept = 0
@@ -206,7 +208,7 @@ class Ids:
         """What follows from the table. Its slots stay beside it, for all that have its ids one after the other."""
         self._slots = self._table.slots = self._table.slots or Slots(self._table["hash"])
         self._order: list[tuple[int, int]] = []
-        self._earliest: float = -np.inf  # no row that may be stale was used last before this
+        self._earliest = -np.inf  # no row that may be stale was used last before this
 
     def _number(self, row: int, kept: int) -> None:
         self._uses += 1
