@@ -12,7 +12,6 @@ from ..config_recommend import SOURCES, RecommendSettings
 from .content import Content, Taste
 from .covisit import Covisits, Near
 from .factors import Factors, Vectors
-from .pool import Pool
 from .popular import MAIN, MULTIPLES, Floats, Popular, Segments
 from .tables import Rows
 
@@ -61,10 +60,9 @@ class Sources:
         covisits: Covisits,
         factors: Factors,
         content: Content,
-        pool: Pool,
     ) -> None:
         self._quotas: Mapping[str, int] = {str(name): quota for name, quota in settings.quotas.items()}
-        self._pool = pool
+        self._exact = settings.exact_items
         self._popular, self._segments = popular, segments
         self._covisits, self._factors, self._content = covisits, factors, content
 
@@ -138,11 +136,11 @@ class Sources:
             rows = search(vector, limit + len(person.history))[0]
             rows = rows[(rows >= 0) & (rows < len(hidden))]
             return rows[~hidden[rows]][:limit], None
-        if not self._pool.used:
+        if len(hidden) <= self._exact:
             every = self._factors.scores(vector)
             return _best(np.arange(len(hidden), dtype=np.int32), every, hidden, limit), every
-        scores = self._pool.scores(vector)
-        return _best(self._pool.rows, scores, hidden, limit), None
+        rows = self._popular.hottest(self._exact)
+        return _best(rows, self._factors.scores(vector, rows), hidden, limit), None
 
 
 def _best(rows: Rows, scores: Floats | Vectors, hidden: Mask, limit: int) -> Rows:

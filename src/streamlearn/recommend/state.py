@@ -23,7 +23,6 @@ from .factors import Factors
 from .history import Histories
 from .ids import COLUMNS as ID_COLUMNS
 from .ids import Hashes, Ids, hash_of
-from .pool import Pool
 from .popular import Popular, Segments, segments_of
 from .tables import Column, Rows, Table
 from .times import Times
@@ -91,8 +90,7 @@ class State:
         self.covisits = Covisits(self.items, self.item_ids, settings)
         self.factors = Factors(self.users, self.items, settings, seed)
         self.content = Content(self.items, self.item_ids, settings)
-        self.pool = Pool(self.items, self.popular, settings.exact_items)
-        self.sources = Sources(settings, self.popular, self.segments, self.covisits, self.factors, self.content, self.pool)
+        self.sources = Sources(settings, self.popular, self.segments, self.covisits, self.factors, self.content)
         self.times = Times()
         self._odd = 0
 
@@ -124,13 +122,11 @@ class State:
         if weight > 0:
             self.popular.add(item, weight, ts, self.items.cells["available"][item] == OFFERED)
             self.segments.add(segments, item, weight, ts)
-            self.pool.learned()
         if user >= 0:
             self._count(self.users, user, weight)
             if weight > 0:
                 self.covisits.learn(self._last(user, item), item, weight, ts)
                 self.factors.learn(user, item, min(weight, 1.0))
-                self.pool.written(item)
             self.histories.add(user, hashed, weight, ts)
         self._let_go(ts, LET_GO)
 
@@ -296,7 +292,6 @@ class State:
             self._forget_item(self.item_ids.oldest())
             self.item_ids.evicted_lru += 1
         row = self._born(self.items, self.item_ids.add(name, hashed, ts), ts)
-        self.pool.written(row)
         self.items.cells["available"][row] = OFFERED
         return row
 
