@@ -19,7 +19,7 @@ from .slots import Slots
 from .tables import Column, Rows, Table
 
 FEW: Final = 48  # hashes that are looked up faster one by one
-BATCH: Final = 1024  # rows that are put in order at a time
+BATCH: Final = 4096  # rows that are put in order at a time
 KEPT: Final = 1 << 62
 LOWER: Final = (1 << 32) - 1
 UPPER: Final = LOWER << 32

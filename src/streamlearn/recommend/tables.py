@@ -183,7 +183,7 @@ class Table:
         """No reader has asked for anything yet."""
         self._clock = 1
         self._read: dict[str, int] = {}
-        self._stamps = np.ones(self._n, np.int64)
+        self._stamps = np.ones(self._n, np.int32)
         self._marks = self._stamps.data
 
     def _make_room(self, rows: int) -> None:
@@ -192,7 +192,7 @@ class Table:
             if self._n:
                 array[: self._n] = self.raw[name][: self._n]
             self.raw[name] = array
-        stamps = np.zeros(rows, np.int64)
+        stamps = np.zeros(rows, np.int32)
         stamps[: self._n] = self._stamps[: self._n]
         self._stamps, self._marks = stamps, stamps.data
         self._see_cells()
