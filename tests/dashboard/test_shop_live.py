@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
-import psutil
 import pytest
+from shop_demo import demo_shop
 
 from streamlearn.client import Client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-OPEN_S: Final = 240.0
 LEARNED_MS: Final = 1000  # what people are promised on a machine that has nothing else to do
 CLICKS: Final = 12  # of which the quickest counts: a test's machine may be busy
 SLOWLY_MS: Final = 60_000.0
@@ -26,39 +19,9 @@ SLOWLY_MS: Final = 60_000.0
 
 @pytest.fixture(scope="module")
 def shop_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the demo's service, once the shop is open. It ends well on Ctrl-C, and leaves nothing running."""
-    folder = tmp_path_factory.mktemp("demo")
-    out = folder / "out.txt"
-    with out.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamlearn", "demo", "--recommend", "--likes", "800", "--data-dir", str(folder / "data")],
-            stdout=file, stderr=file, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        )  # fmt: skip
-    roles: list[psutil.Process] = []
-    try:
-        yield _opened(process, out)
-        roles = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, out.read_text()
-        assert "Traceback" not in out.read_text()
-        assert not [one for one in roles if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-    finally:
-        if process.poll() is None:
-            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-            for one in family:
-                one.kill()
-            process.wait(10)
-
-
-def _opened(process: subprocess.Popen[bytes], out: Path) -> str:
-    end = time.monotonic() + OPEN_S
-    while time.monotonic() < end:
-        found = re.search(r"The shop is open: (http://127\.0\.0\.1:\d+)/shop", out.read_text())
-        if found:
-            return found[1]
-        assert process.poll() is None, out.read_text()
-        time.sleep(0.2)
-    raise AssertionError(f"the shop did not open in {OPEN_S:g} s:\n{out.read_text()}")
+    """The address of the demo's service, once the shop is open."""
+    with demo_shop(tmp_path_factory.mktemp("demo"), 800) as url:
+        yield url
 
 
 def test_a_click_changes_what_is_recommended_within_a_second_and_says_why(shop_url: str, look: Callable[..., Any]) -> None:
