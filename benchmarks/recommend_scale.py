@@ -1,7 +1,7 @@
 """A recommender of a million items of 64 factors and a million users: memory, pauses of learning, loading, answers, evictions.
 
-Made up: items with a few fields each, liked by Zipf's law; users with 20 items of history each; co-visits of a quarter of a
-million items. It learns and publishes as a learner's shard does (a chain of pieces, put by a thread of its own, into files),
+Made up: items with a few fields each, liked by Zipf's law; users with 20 items of history each; co-visits of
+as many items as have any. It learns and publishes as a learner's shard does (a chain of pieces, put by a thread of its own, into files),
 and another process follows the publications as the service does, with an index of the factors.
 """
 
@@ -53,7 +53,7 @@ class Size(NamedTuple):
     asked: int
 
 
-FULL = Size(1_000_000, 1_000_000, 250_000, 50_000, 500, 20, 300)
+FULL = Size(1_000_000, 1_000_000, covisit.MOST, 50_000, 500, 20, 300)
 QUICK = Size(20_000, 20_000, 5_000, 2_000, 100, 5, 60)
 
 
@@ -80,7 +80,7 @@ def filled(size: Size, draw: np.random.Generator) -> Recommender:
     shares = np.linspace(0.2, 1.0, len(half_lives(state.settings)))
     known = [fields_of(number) for number in range(size.items)]
     fill(state.items, state.item_ids, size.items, kept=True, hash=hashes, last=START, born=START, available=1, liked=1e6 / rank,
-         heat=1e6 / rank[:, None] * shares, heat_ts=START, near_at=near_at, met=HISTORY, n=1e6 / rank,
+         heat=1e6 / rank[:, None] * shares, heat_ts=START, near_at=near_at, n=1e6 / rank,
          factors=beginnings(hashes, state.settings.factors, 0),
          id=[item(number).encode() for number in range(size.items)], fields=[msgspec.msgpack.encode(one) for one in known],
          tokens=[b"".join(tokens[name] for name in state.content.tokens_of(one)) for one in known])  # fmt: skip
@@ -95,7 +95,7 @@ def filled(size: Size, draw: np.random.Generator) -> Recommender:
     near, following, owned = state.settings.neighbours, covisit.NEXT, slice(size.owners)
     fill(state.covisits.table, state.covisits.owners, size.owners, kept=False, hash=hashes[owned], of=refs[owned],
          near=refs[liked(size, draw, size.owners * near)].reshape(-1, near), weight=draw.random((size.owners, near)),
-         next=refs[liked(size, draw, size.owners * following)].reshape(-1, following), followed=5.0,
+         next=refs[liked(size, draw, size.owners * following)].reshape(-1, following), followed=5.0, met=HISTORY,
          next_weight=draw.random((size.owners, following)))  # fmt: skip
     for row in range(2000):
         state.popular.offer(row)
