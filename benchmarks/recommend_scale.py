@@ -1,8 +1,8 @@
 """A recommender of a million items of 64 factors and a million users: memory, pauses of learning, loading, answers, evictions.
 
-Made up: items with a few fields each, liked by Zipf's law; users with 20 items of history each; co-visits of
-as many items as have any. It learns and publishes as a learner's shard does (a chain of pieces, put by a thread of its own, into files),
-and another process follows the publications as the service does, with an index of the factors.
+Made up: items with a few fields each, liked by Zipf's law; users with 20 items of history each; co-visits of as many items as
+may have any. It learns and publishes as a learner's shard does (a chain of pieces, put by a thread of its own, into files), and
+another process follows the publications as the service does, with an index of the factors.
 """
 
 from __future__ import annotations
