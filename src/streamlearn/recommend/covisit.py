@@ -61,7 +61,7 @@ class Covisits:
             },
             ("id",),
         )
-        self._owners = Ids(self.table, min(settings.max_items, MOST), 0)
+        self.owners = Ids(self.table, min(settings.max_items, MOST), 0)
 
     def learn(self, last: Rows, row: int, weight: float, ts: float) -> None:
         """A user acted on `row` after the items `last` (n,), each once, newest last, without `row`."""
@@ -117,22 +117,22 @@ class Covisits:
         """The item is let go: its neighbours go with it."""
         at = self._items.cells["near_at"][row]
         if at >= 0:
-            self._owners.remove(at)
+            self.owners.remove(at)
 
     def _own(self, row: int, ts: float) -> int:
         """The item's row of neighbours, made when it has none."""
         cells = self._items.cells
         at: int = cells["near_at"][row]
         if at >= 0:
-            self._owners.use(at, ts)
+            self.owners.use(at, ts)
             return at
-        if self._owners.full:
-            oldest = self._owners.oldest()
+        if self.owners.full:
+            oldest = self.owners.oldest()
             owner = int(self._ids.deref(self.table.raw["of"][oldest : oldest + 1])[0])
             cells["near_at"][owner] = -1
             self._items.touch(owner)
-            self._owners.remove(oldest)
-        at = self._owners.add("", cells["hash"][row], ts)
+            self.owners.remove(oldest)
+        at = self.owners.add("", cells["hash"][row], ts)
         self.table.cells["of"][at] = self._ids.ref(row)
         cells["near_at"][row] = at
         return at

@@ -22,7 +22,7 @@ from .fallback import fill
 from .features import Features
 from .ranker import DEFAULT, Ranker, sigmoid
 from .slates import Chosen, Slate, arrange, expose, sources_of
-from .state import Ask, Interaction, State
+from .state import OFFERED, Ask, Interaction, State
 from .tables import Rows
 
 REASONS: Final = 10  # features named by explain, at most
@@ -338,7 +338,7 @@ class Recommender:
         pool = _Pool(rows[kept], stage.f[kept], stage.logits[kept], kept.tolist())
         if len(kept) >= ask.k or ask.items is not None or ask.allow is not None:
             return pool, None
-        hidden = ~state.available(np.arange(len(state.items), dtype=np.int32))
+        hidden = state.items["available"] != OFFERED
         hidden[rows[kept]] = True
         if seen:
             known = state.item_ids.rows(state.seen(ask.user))
