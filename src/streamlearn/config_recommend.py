@@ -49,7 +49,7 @@ class RecommendSettings(BaseModel):
     rank_every: Count = 1
     exact_items: Count = 50_000
     item_fields: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
-    separator: Annotated[str, StringConstraints(strict=True, strip_whitespace=False)] = "|"
+    separator: Annotated[str, StringConstraints(strict=True, strip_whitespace=False)] = "| ,;:()"
     segments: Annotated[tuple[Name, ...], Field(max_length=8)] = ()
     window_s: Positive = 1800
     labels: Literal["wait", "at_once"] = "wait"
