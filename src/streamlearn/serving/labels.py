@@ -24,6 +24,20 @@ OUTCOMES: Final = {
     "skipped": "a label that belonged to a held range, and was dropped",
     "duplicate": "the same label for the same id again, dropped",
 }
+TAKEN: Final = {
+    "organic": "an action that was found without a slate of ours",
+    "joined": "an action on an item of a slate, while the slate was waited for",
+    "early_clicks": "of the organic ones, actions that came before their slate",
+    "late_clicks": "an action that named a slate whose window was over; learned as organic",
+    "unshown_clicks": "an action that named a slate which did not show its item; learned as organic",
+    "impressions": "slates that were shown",
+    "expired": "slates whose window was over, which then taught the ranking",
+    "pushed_out": "slates that had to make room before",
+    "duplicate_interactions": "the same action under the same id again, dropped",
+    "duplicate_impressions": "the same slate again, dropped",
+    "other_actions": "actions that the settings give no weight",
+    "heard": "actions of users of other shards, of which items alone are learned",
+}
 _letters: Final = msgspec.json.Decoder(DeadLetter)
 
 Doc = dict[str, Any]
@@ -42,7 +56,11 @@ def labels_view(model: str, settings: ModelSettings, statuses: Sequence[Status],
     for status in statuses:
         for name, count in status.counters.items():
             counts[name] = counts.get(name, 0) + count
-    outcomes = outcomes_of(sum(status.n for status in statuses), counts)
+    recommends = settings.task == "recommend"
+    if recommends:
+        outcomes = {name: counts.get(name, 0) for name in TAKEN}
+    else:
+        outcomes = outcomes_of(sum(status.n for status in statuses), counts)
     reasons = {name: count for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if name in REASONS}
     told = {*reasons, *outcomes, *(one["reason"] for one in newest or ())}
     return {
@@ -52,7 +70,8 @@ def labels_view(model: str, settings: ModelSettings, statuses: Sequence[Status],
             "label_wait_s": settings.label_wait_s, "max_pending": settings.max_pending, "default_label": settings.default_label,
         },
         "delay": delay_of(statuses), "outcomes": outcomes, "dead": {"total": sum(reasons.values()), "reasons": reasons},
-        "explain": {name: text for name, text in {**OUTCOMES, **REASONS}.items() if name in told},
+        "explain": {name: text for name, text in {**(TAKEN if recommends else OUTCOMES), **REASONS}.items() if name in told},
+        "slates": slates_of(settings, statuses) if recommends else None,
         "shards": [
             {
                 "shard": status.shard, "waiting": status.pending, "early": status.early,
@@ -61,6 +80,23 @@ def labels_view(model: str, settings: ModelSettings, statuses: Sequence[Status],
             for status in statuses
         ],
         "newest": newest,
+    }  # fmt: skip
+
+
+def slates_of(settings: ModelSettings, statuses: Sequence[Status]) -> Doc:
+    """What comes of a recommender's slates: how many were shown, the share with a click, the mean reward, and how late clicks
+    come, `curve` as [seconds, share of all clicks that have come by then]; the delays of the shard that has shown the most."""
+    told = [scores for status in statuses if (scores := status.scores).get("impressions")]
+    shown = sum(scores["impressions"]["n"] for scores in told)
+
+    def mean(name: str) -> float | None:
+        values = [(scores["impressions"]["n"], scores["impressions"].get(name)) for scores in told]
+        return sum(n * value for n, value in values if value is not None) / shown if shown else None
+
+    delays = max((scores.get("delay") or {} for scores in told), key=lambda delay: delay.get("impressions") or 0, default={})
+    return {
+        "window_s": settings.recommend.window_s, "shown": shown, "click_rate": mean("click_rate"), "reward": mean("reward"),
+        "curve": delays.get("curve", []), **{name: delays.get(name) for name in ("p50_s", "p90_s", "p99_s")},
     }  # fmt: skip
 
 

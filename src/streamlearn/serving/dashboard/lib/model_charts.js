@@ -10,6 +10,13 @@ export function metricText(metric, value) {
   return SHARES.has(metric) ? percent(value) : number(value);
 }
 
+const OF_LISTS = { majority: "popular", no_change: "recent" }; // what the baselines of a recommender rank by
+
+/** A baseline as it is called for the task. */
+export function baselineName(name, task) {
+  return task === "recommend" ? (OF_LISTS[name] ?? words(name)) : words(name);
+}
+
 /** The metrics that the history has, the model's main one first. */
 export function metricsOf(view, task) {
   const main = FALLBACK[task];
@@ -18,7 +25,7 @@ export function metricsOf(view, task) {
 }
 
 /** The charts' options by name; one that has nothing to show is null. `metric`: the one of chart "metric". */
-export function chartsOf(view, metric) {
+export function chartsOf(view, metric, task) {
   const common = { at: view.at, bridge: Math.max(45, 3 * view.step_s) };
   const line = (name, label, color, more = {}) => {
     const { mean, min, max } = view.get(name);
@@ -35,7 +42,7 @@ export function chartsOf(view, metric) {
       series: [
         line(`metric:${metric}`, "model", 1, { band: true, format: text, width: 2 }),
         ...baselines.map((name, i) =>
-          line(name, words(name.split(":")[1]), [7, 8, 6][i % 3], { dash: [5, 4], format: text, width: 1.25 }),
+          line(name, baselineName(name.split(":")[1], task), [7, 8, 6][i % 3], { dash: [5, 4], format: text, width: 1.25 }),
         ),
       ],
     },

@@ -103,7 +103,12 @@ export async function mount(root, params, ctx) {
       chosenPanel.hidden = true;
       replace(
         list,
-        doc.enabled === false
+        doc.enabled === null
+          ? empty(
+              "A model that recommends has no features of its own",
+              "It makes them of what users do with items. Ask for a recommendation with explain to see what moved its scores.",
+            )
+          : doc.enabled === false
           ? empty(
               "The features of this model are not watched",
               "Set enabled = true under [models.NAME.drift.features] in the configuration to watch them.",

@@ -1,6 +1,7 @@
 // How a model's labels come: after how long, what waits for them, what became of them, and what could not be learned.
 
 import { toLimit } from "../lib/bars.js";
+import { timeChart } from "../lib/charts.js";
 import { h, replace, say } from "../lib/dom.js";
 import { refresher } from "../lib/fresh.js";
 import { plain } from "../lib/story.js";
@@ -19,6 +20,8 @@ export async function mount(root, params, ctx) {
   replace(root, pageHead(`Labels of ${model}`, said, modelTabs(model, "labels")), problem, body);
   replace(body, loading("Loading the labels"));
   const [wait, became, dead, newest] = [h("div", { class: "stack" }), h("div"), h("div"), h("div")];
+  const curve = h("div");
+  let drawn = null;
   let shown = {};
 
   async function load() {
@@ -38,7 +41,7 @@ export async function mount(root, params, ctx) {
         h(
           "div",
           { class: "grid" },
-          panel("Waiting for their label", { "data-testid": "labels-waiting" }, null, wait),
+          panel(doc.slates ? "Slates" : "Waiting for their label", { "data-testid": "labels-waiting" }, null, wait, curve),
           panel("What became of them", { "data-testid": "labels-outcomes" }, null, became),
         ),
         panel("Dead letters by reason", { "data-testid": "labels-dead" }, null, dead),
@@ -47,7 +50,8 @@ export async function mount(root, params, ctx) {
       shown.body = true;
     }
     say(said, doc.dead.total ? `${number(doc.dead.total)} events could not be learned` : "every event could be learned");
-    draw("wait", wait, [doc.waiting, doc.early, doc.limits, doc.delay, doc.shards], () => waiting(doc));
+    draw("wait", wait, [doc.waiting, doc.early, doc.limits, doc.delay, doc.shards, doc.slates], () => waiting(doc));
+    draw("curve", h("div"), doc.slates?.curve, () => drawCurve(doc.slates));
     draw("became", became, [doc.outcomes, doc.explain], () => outcomes(doc));
     draw("dead", dead, [doc.dead, doc.explain], () => reasons(doc));
     draw("newest", newest, doc.newest, () => letters(doc));
@@ -60,12 +64,56 @@ export async function mount(root, params, ctx) {
     replace(place, make());
   }
 
+  function drawCurve(slates) {
+    if (!slates?.curve.length) return null;
+    const series = [{ label: "of all clicks", values: slates.curve.map(([, share]) => share), color: 1, format: percent }];
+    const at = slates.curve.map(([seconds]) => seconds);
+    if (drawn) drawn.set({ at, series });
+    else
+      drawn = timeChart(curve, {
+        what: "delays",
+        title: "How late clicks come",
+        unit: "share of all that come within the window",
+        x: "number",
+        xLabel: "seconds after the slate",
+        at,
+        series,
+        zero: true,
+      });
+    return null;
+  }
+
   await load();
   const off = ctx.live.on(`model:${model}`, refresher(load, FRESH_MS));
-  return off;
+  return () => {
+    off();
+    drawn?.destroy();
+  };
+}
+
+function slatesPart({ waiting, limits, slates }) {
+  return [
+    toLimit(
+      waiting,
+      limits.max_pending,
+      `${number(waiting)} of at most ${number(limits.max_pending)} slates wait for clicks; at the limit the oldest make room`,
+      waiting > 0.8 * limits.max_pending ? "over" : "",
+    ),
+    facts([
+      ["Slates judged", number(slates.shown)],
+      ["With a click", slates.click_rate === null ? null : percent(slates.click_rate)],
+      ["Mean reward", slates.reward === null ? null : number(slates.reward)],
+      ["A click is awaited for", span(slates.window_s)],
+      ["Half of the clicks come within", slates.p50_s === null ? null : span(slates.p50_s)],
+      ["90 % within", slates.p90_s === null ? null : span(slates.p90_s)],
+      ["99 % within", slates.p99_s === null ? null : span(slates.p99_s)],
+    ]),
+    slates.curve.length ? null : h("p", { class: "muted" }, "No slate's time is over yet, so there is no delay to tell."),
+  ];
 }
 
 function waiting(doc) {
+  if (doc.slates) return slatesPart(doc);
   const { limits, delay } = doc;
   const events = delay?.events;
   const seconds = delay?.seconds;
@@ -127,7 +175,7 @@ function waiting(doc) {
 function outcomes(doc) {
   const rows = Object.entries(doc.outcomes);
   const all = Math.max(1, (doc.outcomes.joined ?? 0) + (doc.outcomes.missed ?? 0) + (doc.outcomes.defaulted ?? 0));
-  const shares = new Set(["joined", "missed", "defaulted"]);
+  const shares = new Set(doc.slates ? [] : ["joined", "missed", "defaulted"]);
   return table(
     [
       { label: "Outcome", head: true, cell: ([name]) => named(name, doc) },

@@ -4,7 +4,7 @@ import { actionBar } from "../lib/actions.js";
 import { chartGroup, timeChart } from "../lib/charts.js";
 import { h, replace, say } from "../lib/dom.js";
 import { markStrip, markWords } from "../lib/marks.js";
-import { chartsOf, metricsOf, metricText, words } from "../lib/model_charts.js";
+import { baselineName, chartsOf, metricsOf, metricText, words } from "../lib/model_charts.js";
 import { pastOf, RANGES } from "../lib/past.js";
 import { clock, clockText, number, onTimeZone, since, span, when } from "../lib/time.js";
 import { badge, empty, facts, failure, loading, modelTabs, pageHead, panel, table } from "../lib/views.js";
@@ -121,7 +121,7 @@ export async function mount(root, params, ctx) {
       );
     select.hidden = all.length < 2;
     const shown = bounds();
-    const wanted = chartsOf(view, metric);
+    const wanted = chartsOf(view, metric, doc.task);
     for (const what of ORDER) {
       const options = wanted[what];
       if (!options) {
@@ -257,7 +257,7 @@ function figuresNow(doc) {
   const value = doc.scores?.window?.[metric];
   const ages = doc.shards.map((shard) => shard.age_s).filter((age) => age !== null);
   const baselines = Object.entries(doc.scores?.baselines ?? {}).map(([name, scores]) => [
-    `${words(name)}, baseline`,
+    `${baselineName(name, doc.task)}, baseline`,
     metricText(metric, scores?.[`window_${metric}`] ?? null),
   ]);
   const canary = doc.control.canary;
