@@ -49,7 +49,7 @@ class RecommendSettings(BaseModel):
     rank_every: Count = 1
     exact_items: Count = 50_000
     item_fields: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
-    separator: Annotated[str, StringConstraints(strict=True, strip_whitespace=False)] = "|"
+    separator: Annotated[str, StringConstraints(strict=True, strip_whitespace=False)] = "| ,;:()"
     segments: Annotated[tuple[Name, ...], Field(max_length=8)] = ()
     window_s: Positive = 1800
     labels: Literal["wait", "at_once"] = "wait"
@@ -65,6 +65,8 @@ class RecommendSettings(BaseModel):
     unit_impressions: Count = 5
     arm_share: Share = 0.5
     guard_share: Share = 0.1
+    share_every: Whole = 50
+    share_s: Positive = 2
 
     @property
     def scale(self) -> float:

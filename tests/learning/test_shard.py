@@ -33,6 +33,7 @@ from streamlearn.events import Position
 from streamlearn.keys import KeyRing
 from streamlearn.learning import carrier, checkpoint
 from streamlearn.learning import shard as shard_module
+from streamlearn.learning.chain import links_of, load
 from streamlearn.learning.digest import digest
 from streamlearn.learning.learner import Learner
 from streamlearn.learning.shard import Deps, Shard
@@ -695,7 +696,9 @@ def test_a_recommender_s_arms_are_published_with_its_trial_and_survive_a_restart
     assert sealed.header.extra["canary"] == {"version": 2, "share": 0.5, "salt": "m@2"}
     shadow = house.shard.learner.shadow
     assert shadow is not None
-    assert digest(pickle.loads(sealed.part("challenger")).estimator) == digest(shadow.estimator)
+    links = links_of(sealed.header.extra)["challenger"]
+    challenger = load(sealed.part("challenger"), links, lambda name: house.store.piece("m", 0, name))
+    assert digest(challenger.estimator) == digest(shadow.estimator)
     told = house.status()
     assert told.shadow == 2
     assert told.scores["state"]["items"] == 40
@@ -852,9 +855,9 @@ def test_the_pause_of_a_checkpoint_is_reported(monkeypatch: pytest.MonkeyPatch) 
     house.stage.xy("a")
     house.work()
 
-    def slow(learner: Learner) -> dict[str, bytes]:
+    def slow(learner: Learner, **how: bool) -> dict[str, bytes]:
         house.timer.advance(0.25)
-        return checkpoint.parts(learner)
+        return checkpoint.parts(learner, **how)
 
     monkeypatch.setattr(shard_module, "parts", slow)
     house.shard.checkpoint()

@@ -37,9 +37,9 @@ def put(ids: Ids, content: Content, name: str, fields: dict[str, Any]) -> int:
 @pytest.mark.parametrize(
     ("given_", "expected"),
     [
-        ({}, ["genres=Drama", "genres=War", "title=The Fog", "new=True"]),
+        ({}, ["genres=Drama", "genres=War", "title=The", "title=Fog", "new=True"]),
         ({"item_fields": ("genres", "year", "none")}, ["genres=Drama", "genres=War", "year=1980"]),
-        ({"separator": "| "}, ["genres=Drama", "genres=War", "title=The", "title=Fog", "new=True"]),
+        ({"separator": "|"}, ["genres=Drama", "genres=War", "title=The Fog", "new=True"]),
         ({"separator": ""}, ["genres=Drama|War|Drama", "title=The Fog", "new=True"]),
     ],
 )

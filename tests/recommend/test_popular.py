@@ -79,7 +79,9 @@ def test_as_many_lead_as_are_named_and_a_history_hides() -> None:
     hidden = np.zeros(N, np.bool_)
     hidden[[N - 1, N - 2]] = True  # a history of two
     assert popular.leaders(MAIN, hidden, 2).tolist() == [N - 3, N - 4]
-    assert popular.hottest(3).tolist() == [N - 3, N - 2, N - 1]
+    assert popular.every_leader().tolist() == [N - 4, N - 3, N - 2, N - 1]
+    assert popular.touched(np.arange(N, dtype=np.int32)).all()
+    assert not made()[1].touched(np.arange(N, dtype=np.int32)).any()
 
 
 def test_a_late_weight_counts_as_if_it_had_come_in_time() -> None:

@@ -252,18 +252,18 @@ def test_a_search_takes_the_place_of_scoring_every_item() -> None:
     assert names(state, found) == {"i5", "i3"}
 
 
-def test_of_many_items_the_hottest_are_scored() -> None:
-    quotas = {**dict.fromkeys(SOURCES, 0), "factors": 5}
-    state = roomy(quotas=quotas, exact_items=3, seen=False)
-    for n in range(6):
-        for m in range(n + 1):
-            act(state, f"x{m}", f"i{n}")
-    for _ in range(60):
-        act(state, "u1", "i5", "i0")  # near to both, but i0 is not among the hottest
-        act(state, "x9", "i3", "i4", "i5")
-    found = state.candidates("u1", {}, 0.0)
-    assert names(state, found) <= {"i0", "i3", "i4", "i5"}
-    assert len(found) <= 3
+def test_of_many_items_only_those_that_lead_are_scored_by_factors() -> None:
+    quotas = {**dict.fromkeys(SOURCES, 0), "factors": 20}
+    few, many = roomy(quotas=quotas, exact_items=5), roomy(quotas=quotas, exact_items=1000)
+    for state in (few, many):
+        for n in range(40):
+            for m in range(1 + n // 4):
+                act(state, f"x{m}", f"i{n}", ts=float(n))
+        act(state, "u1", "i39", ts=40.0)
+    leaders = {few.item_ids.id_of(row) for row in few.popular.every_leader().tolist()}
+    assert len(leaders) == few.settings.history + 20
+    assert set() < names(few, few.candidates("u1", {}, 40.0)) <= leaders
+    assert names(many, many.candidates("u1", {}, 40.0)) - leaders
 
 
 def test_similar_items_by_co_visits_and_by_content_while_little_is_known() -> None:

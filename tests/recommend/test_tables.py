@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamlearn.recommend.slots import Slots
 from streamlearn.recommend.tables import FIRST, Column, Table
 
 COLUMNS = {"one": Column("f8"), "wide": Column("f4", 3), "filled": Column("i4", fill=-1)}
@@ -138,3 +139,44 @@ def test_a_loaded_table_takes_arrays_as_they_are(n: int) -> None:
     again = made()
     again.load(arrays)
     assert n == 0 or np.shares_memory(again["wide"], arrays["wide"])
+
+
+IDS = {"hash": Column("u8"), "n": Column("f8")}
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from([0, 0, 1, 2, 3, 4, 1 << 40, 2 << 40, 3 << 40])), max_size=60))
+def test_slots_follow_what_is_patched(steps: list[tuple[int, int]]) -> None:
+    """Hashes that crowd into one slot move between rows; those of a table made anew are found in the same rows."""
+    table, follower = Table(IDS), Table(IDS)
+    follower.slots = Slots(follower["hash"])
+    for place, (at, hashed) in enumerate(steps):
+        row = at if at < len(table) else table.append()
+        if hashed not in table["hash"] or not hashed:
+            table.cells["hash"][row] = hashed
+            table.touch(row)
+        if place % 3:
+            continue
+        rows = table.changed("chain")
+        follower.patch(len(table), rows, table.part(rows))
+        afresh = Slots(table["hash"])
+        for one in {hashed for _, hashed in steps} - {0}:
+            assert found(follower.slots, one) == found(afresh, one) == next(iter(np.flatnonzero(table["hash"] == one)), -1)
+
+
+def test_slots_grow_with_what_is_patched() -> None:
+    table, follower = Table(IDS), Table(IDS)
+    follower.slots = Slots(follower["hash"])
+    for number in range(5000):
+        row = table.append()
+        table.cells["hash"][row] = number * 0x9E37_79B9_7F4A_7C15 % 2**64 or 1
+    rows = table.changed("chain")
+    follower.patch(len(table), rows, table.part(rows))
+    assert [found(follower.slots, hashed) for hashed in table["hash"].tolist()] == list(range(5000))
+    assert follower.slots.mask >= 2 * 5000
+
+
+def found(slots: Slots, hashed: int) -> int:
+    slot = hashed & slots.mask
+    while slots.taken[slot] not in (0, hashed):
+        slot = (slot + 1) & slots.mask
+    return int(slots.rows[slot])

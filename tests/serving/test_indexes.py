@@ -18,6 +18,7 @@ from streamlearn.recommend.state import Interaction
 from streamlearn.serving import indexes
 from streamlearn.serving.holder import Challenger, Served, Slot
 from streamlearn.serving.indexes import Indexes
+from streamlearn.serving.served import Indexed
 
 pytest.importorskip("faiss")
 SHOP = {"stream": "visits", "task": "recommend", "pipeline": "logistic", "recommend": {"exact_items": 50, "factors": 8}}
@@ -72,7 +73,7 @@ def nearest(model: Published, vector: Any, k: int) -> list[int]:
 
 def test_a_large_model_gets_an_index_and_a_small_one_none() -> None:
     held = Held(Published(50))
-    made = Indexes(SETTINGS, held)  # type: ignore[arg-type]  # a holder as far as it is needed
+    made = Indexes(SETTINGS, held, lambda: 7.0)  # type: ignore[arg-type]  # a holder as far as it is needed
     made.look()
     assert made.search_of(held.slots["shop"][0].served.model) is None
     model = Published(400)
@@ -95,7 +96,7 @@ def test_a_large_model_gets_an_index_and_a_small_one_none() -> None:
 def test_it_follows_what_is_added_changed_and_deleted() -> None:
     model = Published(200)
     held = Held(model)
-    made = Indexes(SETTINGS, held)  # type: ignore[arg-type]
+    made = Indexes(SETTINGS, held, lambda: 7.0)  # type: ignore[arg-type]
     made.look()
     search = made.search_of(model)
     vector = np.ones(8, np.float32)
@@ -119,7 +120,7 @@ def test_it_follows_what_is_added_changed_and_deleted() -> None:
 def test_lists_that_are_worn_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Published(100)
     held = Held(model)
-    made = Indexes(SETTINGS, held)  # type: ignore[arg-type]
+    made = Indexes(SETTINGS, held, lambda: 7.0)  # type: ignore[arg-type]
     made.look()
     for n in range(100, 300):
         model.touch(n)
@@ -132,7 +133,7 @@ def test_lists_that_are_worn_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> N
 def test_another_model_has_an_index_of_its_own_and_the_former_goes() -> None:
     first, second, tried = Published(100), Published(120), Published(80)
     held = Held(first)
-    made = Indexes(SETTINGS, held)  # type: ignore[arg-type]
+    made = Indexes(SETTINGS, held, lambda: 7.0)  # type: ignore[arg-type]
     made.look()
     held.publish(second, tried)
     assert made.search_of(second) is None, "a request does not wait: the model searches without"
@@ -147,10 +148,63 @@ def test_another_model_has_an_index_of_its_own_and_the_former_goes() -> None:
     assert made.search_of(tried) is None
 
 
+def test_items_that_are_not_offered_take_no_place_in_it() -> None:
+    model = Published(200)
+    for n in range(150):
+        model.estimator.set_item(f"item-{n}", {"available": False}, 1e9)
+    held = Held(model)
+    made = Indexes(SETTINGS, held, lambda: 7.0)  # type: ignore[arg-type]
+    made.look()
+    search = made.search_of(model)
+    assert search is not None
+    assert sorted(search(np.ones(8, np.float32), 500)[0].tolist()) == list(range(150, 200))
+    model.estimator.set_item("item-3", {"available": True}, 1e9)
+    model.estimator.set_item("item-160", {"available": False}, 1e9)
+    held.publish(model)
+    made.look()
+    assert sorted(search(np.ones(8, np.float32), 500)[0].tolist()) == sorted({3, *range(150, 200)} - {160})
+
+
+def test_it_tells_how_many_it_holds_how_fresh_they_are_and_what_it_finds() -> None:
+    model, now = Published(100), iter([1.0, 3.0, 5.0, 8.0])
+    for n in range(40):
+        model.touch(n, f"user-{n}")
+    held = Held(model)
+    slot = held.slots["shop"][0]
+    made = Indexes(SETTINGS, held, lambda: next(now))  # type: ignore[arg-type]
+    made.look()
+    assert slot.index is not None
+    assert (slot.index.items, slot.index.fresh_at) == (100, 5.0)
+    assert 0.9 <= slot.index.recall <= 1.0
+    model.touch(100)
+    held.publish(model)
+    made.look()
+    assert (slot.index.items, slot.index.fresh_at) == (101, 8.0)
+    assert held.slots["delay"][0].index is None
+    held.publish(Published(10))
+    made.look()
+    assert slot.index is None
+
+
+def test_the_metrics_tell_of_it(world: Any) -> None:
+    async def story(http: Any) -> None:
+        world.publish("delay")
+        world.poll()
+        here = {"model": "delay", "shard": "0"}
+        assert world.metric("streamlearn_index_items", **here) is None
+        now = world.hub.deps.timer()
+        world.hub.holder.slots["delay"][0].index = Indexed(70_000, now, 0.97)
+        assert world.metric("streamlearn_index_items", **here) == 70_000
+        assert world.metric("streamlearn_index_recall_ratio", **here) == 0.97
+        assert world.metric("streamlearn_index_age_seconds", **here) == pytest.approx(world.hub.deps.timer() - now, abs=0.1)
+
+    world.run(story)
+
+
 def test_without_faiss_it_says_so_once(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     monkeypatch.setattr("streamlearn.recommend.index.available", lambda: False)
     held = Held(Published(100))
-    made = Indexes(SETTINGS, held)  # type: ignore[arg-type]
+    made = Indexes(SETTINGS, held, lambda: 7.0)  # type: ignore[arg-type]
     for _ in range(2):
         made.look()
     assert made.search_of(held.slots["shop"][0].served.model) is None

@@ -263,7 +263,8 @@ def measure(source: str, found: Read, columns: Columns, how: Interval, folds: in
                 "--target", f"no row of {columns.target!r} is of {', '.join(where)}", "Its choices there are not known"
             )
     groups: list[str | None] = [None] if len(found.campaigns) == 1 else [*sorted(found.campaigns), None]
-    lacking = [name for name, code in found.campaigns.items() if code not in set(log.campaign)]
+    seen = set(log.campaign)
+    lacking = [name for name, code in found.campaigns.items() if code not in seen]
     if lacking:
         raise ConfigError("--logged", f"no row of {columns.logged!r} is of {columns.campaign} {lacking[0]}", "Leave it out")
     made = []

@@ -17,6 +17,7 @@ import msgspec
 from ..config import ModelSettings
 from ..errors import Corrupt, StoreUnavailable, Unexpected
 from ..keys import KeyRing
+from ..recommend.hearing import Heard
 from ..store.codec import open_blob
 from . import chain, pickling
 from .arms import Arms
@@ -66,6 +67,7 @@ class _Rest(msgspec.Struct):
     waits: list[float] = []
     arms: Arms | None = None
     taught: int = 0
+    telling: list[Heard] = []
 
 
 def models(learner: Learner) -> dict[str, AnyModel]:
@@ -133,7 +135,7 @@ def _restore(
     for name in (
         "version", "shadow_version", "parked_version", "shadow_was_champion", "blocks", "baselines", "in_order",
         "held", "held_from", "held_ranges", "n", "odd_in_a_row", "signal_seq", "last_command", "outcomes", "canary",
-        "course", "arms", "taught",
+        "course", "arms", "taught", "telling",
     ):  # fmt: skip
         setattr(learner, name, getattr(rest, name))
     learner.held_join = kept.get("held_join")
@@ -190,6 +192,7 @@ def _rest(learner: Learner) -> bytes:
             list(learner.waits),
             learner.arms,
             learner.taught,
+            learner.telling,
         )
     )
 

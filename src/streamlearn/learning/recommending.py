@@ -15,6 +15,7 @@ from ..config import ModelSettings
 from ..errors import EventError
 from ..events import Features, Limits, ShownItem, check_scalar
 from ..items import DELETE
+from ..recommend import hearing
 from ..recommend.recommender import Recommender
 from ..recommend.state import Interaction
 from .model import Model
@@ -57,6 +58,7 @@ class RecommendModel:
             "clicked": self._clicked,
             "item": self._item,
             "user": self._user,
+            "heard": self._heard,
         }
         self._waits = self.estimator.settings.labels == "wait"
 
@@ -151,6 +153,14 @@ class RecommendModel:
             self.estimator.delete_user(record["name"])
         else:
             self.estimator.set_user(record["name"], record["x"], record["ts"])
+
+    def told(self, x: dict[str, Any]) -> hearing.Heard | None:
+        """What other shards are told of an entry's interaction, before it is learned."""
+        return hearing.told(self.estimator.state, _interaction(x))
+
+    def _heard(self, all: list[hearing.Heard]) -> None:
+        for one in all:
+            hearing.hear(self.estimator.state, one)
 
     def changed(self) -> None:
         """Nothing is remembered beside the recommender."""

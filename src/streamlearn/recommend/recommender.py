@@ -22,7 +22,7 @@ from .fallback import fill
 from .features import Features
 from .ranker import DEFAULT, Ranker, sigmoid
 from .slates import Chosen, Slate, arrange, expose, sources_of
-from .state import Ask, Interaction, State
+from .state import OFFERED, Ask, Interaction, State
 from .tables import Rows
 
 REASONS: Final = 10  # features named by explain, at most
@@ -111,6 +111,16 @@ class Recommender:
             for source in (SOURCES.index("recent"), SOURCES.index("popular"))
         )
         return recent, popular
+
+    def listed(self, k: int, source: str | None = None) -> list[int]:
+        """The rows of the first `k` items of the ranking that was made last, or of its order by what a source says of them."""
+        stage = self._made
+        if stage is None:
+            return []
+        scores = stage.logits if source is None else stage.candidates.scores[:, SOURCES.index(source)]
+        first = np.argsort(-scores, kind="stable")[:k]
+        rows: list[int] = stage.candidates.rows[first if source is None else first[scores[first] > 0]].tolist()
+        return rows
 
     def left_out(self, i: Interaction) -> bool:
         """Whether the item is not shown to the user again, since it was seen."""
@@ -328,7 +338,7 @@ class Recommender:
         pool = _Pool(rows[kept], stage.f[kept], stage.logits[kept], kept.tolist())
         if len(kept) >= ask.k or ask.items is not None or ask.allow is not None:
             return pool, None
-        hidden = ~state.available(np.arange(len(state.items), dtype=np.int32))
+        hidden = state.items["available"] != OFFERED
         hidden[rows[kept]] = True
         if seen:
             known = state.item_ids.rows(state.seen(ask.user))

@@ -112,7 +112,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.live = routes_live.live_of(app.state.shared)
     app.state.titles = routes_shop.Titles(deps.timer)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
-    app.state.indexes = Indexes(deps.settings, holder)
+    app.state.indexes = Indexes(deps.settings, holder, deps.timer)
     app.state.recommending = Recommending(app.state.shared, app.state.indexes)
     routers = (
         routes_predict, routes_recommend, routes_events, routes_models, routes_cases, routes_inputs, routes_history,

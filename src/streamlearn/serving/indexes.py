@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..config import Settings
 from .holder import Challenger, Holder, Served, Slot
+from .served import Indexed
 
 if TYPE_CHECKING:
     from ..recommend.candidates import Search
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..recommend.tables import Table
 
 LOOK_S: Final = 0.25
+SAMPLE: Final = 64  # users by whom the lists to read are chosen, and as many by whom the recall is measured
+BEST: Final = 100  # items that the recall is of
 WORN: Final = 0.5  # changed rows, as a share of all, after which the lists are made anew
 _log = logging.getLogger(__name__)
 Place = tuple[str, int, str]
@@ -32,13 +34,14 @@ class Kept(NamedTuple):
     table: Table
     lists: Approximate
     tag: int
+    recall: float
 
 
 class Indexes:
     """For every model that recommends and has more items than its `exact_items`. Needs faiss; without, there are none."""
 
-    def __init__(self, settings: Settings, holder: Holder) -> None:
-        self._holder = holder
+    def __init__(self, settings: Settings, holder: Holder, timer: Callable[[], float]) -> None:
+        self._holder, self._timer = holder, timer
         self._models = {name: one for name, one in settings.models.items() if one.task == "recommend"}
         self._kept: dict[Place, Kept] = {}
         self._searches: dict[int, tuple[Table, Search]] = {}  # by the table's id; replaced whole
@@ -71,10 +74,14 @@ class Indexes:
                 there.add(place)
                 kept = self._kept.get(place)
                 if kept is None or kept.table is not table or kept.tag != tag:
-                    self._kept[place] = self._renewed(place[0], kept, table, one, tag)
+                    self._kept[place] = self._renewed(place[0], kept, one, tag)
                     self._exchange()
-        if self._kept.keys() - there:
-            self._kept = {place: kept for place, kept in self._kept.items() if place in there}
+                    self._tell(place)
+        gone = self._kept.keys() - there
+        for place in gone:
+            del self._kept[place]
+            self._tell(place)
+        if gone:
             self._exchange()
 
     def _served(self) -> Iterator[tuple[Place, Served | Challenger, int]]:
@@ -82,28 +89,44 @@ class Indexes:
             for slot in self._holder.slots[name]:
                 yield from _parts(slot)
 
-    def _renewed(self, name: str, kept: Kept | None, table: Table, one: Served | Challenger, tag: int) -> Kept:
+    def _renewed(self, name: str, kept: Kept | None, one: Served | Challenger, tag: int) -> Kept:
+        """The index with what changed since; made anew for other tables, and when half of it has changed."""
         import numpy as np
 
         from ..recommend.index import Approximate
+        from ..recommend.state import OFFERED
 
+        state = one.model.estimator.state
+        table = state.items
         with one.lock:
             rows = table.changed("index")
-            held = table["hash"][rows] != 0
+            held = table["available"][rows] == OFFERED
             factors = table["factors"]
         if kept is not None and kept.table is table:
             kept.lists.update(rows[held], factors)
             kept.lists.remove(rows[~held])
             if kept.lists.changed <= WORN * max(1, len(kept.lists)):
                 return kept._replace(tag=tag)
-            index, live = kept.lists, np.flatnonzero(table["hash"][: len(factors)])
+            index, live = kept.lists, np.flatnonzero(table["available"][: len(factors)] == OFFERED)
         else:
             index, live = Approximate(seed=self._models[name].seed), rows[held].astype(np.int64)
-        began = time.perf_counter()
-        index.build(factors, live)
-        took = time.perf_counter() - began
-        _log.info("an index of %d items was made in %.1f s", len(index), took, extra={"model": name})
-        return Kept(table, index, tag)
+        with one.lock:
+            people = np.flatnonzero(state.users["hash"])
+            asked = state.users["factors"][people[:: max(1, len(people) // (2 * SAMPLE))][: 2 * SAMPLE]]
+        began = self._timer()
+        index.build(factors, live, asked[::2] if len(asked) > 1 else None)
+        recall = index.recall(asked[1::2], BEST, factors)
+        what = "an index of %d items was made in %.1f s; of the best %d it finds %.3f"
+        _log.info(what, len(index), self._timer() - began, BEST, recall, extra={"model": name})
+        return Kept(table, index, tag, recall)
+
+    def _tell(self, place: Place) -> None:
+        """Write to the shard what its metrics tell: of the champion's index."""
+        name, shard, part = place
+        if part == "model":
+            kept = self._kept.get(place)
+            told = None if kept is None else Indexed(len(kept.lists), self._timer(), kept.recall)
+            self._holder.slots[name][shard].index = told
 
     def _exchange(self) -> None:
         self._searches = {id(kept.table): (kept.table, _search_by(kept.lists)) for kept in self._kept.values()}
