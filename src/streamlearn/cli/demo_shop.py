@@ -49,10 +49,11 @@ class Shop:
         known = films()
         say(f"{len(known):,} films with their genres, and {len(self._likes):,} likes of real people in 2013 (MovieTweetings)")
         began = time.monotonic()
-        if not self._replay(Replay(self._client.send, known, self._likes, time.time())):
+        replay = Replay(self._client.send, known, self._likes, time.time())
+        if not self._replay(replay):
             return False
         took = time.monotonic() - began
-        say(f"All learned in {took:.0f} s, {len(self._likes) / took:,.0f} likes a second.")
+        say(f"All {replay.total:,} events are learned, after {took:.0f} s: {replay.total / took:,.0f} a second.")
         say()
         say(f"The shop is open: {self._running.url}/shop  (the dashboard: {self._running.url}); Ctrl-C ends it.")
         say(f"Click a film, and see what is recommended next; or look as one of {', '.join(familiar(self._likes, 3))}.")
