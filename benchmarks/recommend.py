@@ -38,7 +38,7 @@ QUICK: Final = 1500  # ratings
 SEED: Final = 42
 SHARDS: Final = (2, 4)
 GOAL: Final = 1.15
-SETTINGS: Final = RecommendSettings(actions={"like": 1.0}, item_fields=("genres",))
+SETTINGS: Final = RecommendSettings(actions={"like": 1.0})
 
 
 class Score:
@@ -106,7 +106,7 @@ def service(data: Data, shards: int = 1, told: bool = False) -> tuple[Score, flo
     began = time.perf_counter()
     for model in models:
         for item, genres in data.genres.items():
-            model.set_item(item, {"genres": genres}, good[0].ts)
+            model.set_item(item, {"genres": genres, "title": data.titles[item]}, good[0].ts)
     for row in good:
         model, event = models[partition_of(row.user.encode(), shards)], _interaction(row)
         score.add(float(model.rank(event)))

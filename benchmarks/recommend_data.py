@@ -26,25 +26,30 @@ class Rated(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A data set: its name, its ratings in time order, and the genres of its items, separated by "|"."""
+    """A data set: its name, its ratings in time order, and of its items the genres, separated by "|", and titles with their
+    years."""
 
     name: str
     ratings: list[Rated]
     genres: dict[str, str]
+    titles: dict[str, str]
 
 
 def data_sets() -> Iterator[Data]:
     """Those that are there."""
     rated = [Rated(one.user, one.item, one.rating, one.ts, one.rating >= films.GOOD) for one in films.ratings()]
-    yield Data("movietweetings", rated, {film.id: film.genres for film in films.films()})
+    all = films.films()
+    yield Data("movietweetings", rated, {film.id: film.genres for film in all}, {film.id: film.title for film in all})
     folder = Path(os.environ.get("STREAMLEARN_DATA", "")) / "movielens_100k"
     if os.environ.get("STREAMLEARN_DATA") and folder.exists():
         rows = [
             Rated(row["user_id"], row["item_id"], float(row["rating"]), float(row["timestamp"]), float(row["rating"]) >= 4)
             for row in _rows(folder / "ratings.csv.gz")
         ]
-        genres = {row["item_id"]: "|".join(row["class"].split()) for row in _rows(folder / "items.csv.gz")}
-        yield Data("movielens_100k", sorted(rows, key=lambda row: row.ts), genres)
+        items = list(_rows(folder / "items.csv.gz"))
+        genres = {row["item_id"]: "|".join(row["class"].split()) for row in items}
+        titles = {row["item_id"]: f"{row['movie_title']} ({row['release_year']})" for row in items}
+        yield Data("movielens_100k", sorted(rows, key=lambda row: row.ts), genres, titles)
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:

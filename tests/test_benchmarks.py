@@ -191,7 +191,19 @@ def test_the_meter_tells_the_share_of_one_core() -> None:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "name",
-    ["learn", "predict", "freshness", "snapshot", "memory", "trial", "interference", "search", "capacity", "recommend_index"],
+    [
+        "learn",
+        "predict",
+        "freshness",
+        "snapshot",
+        "memory",
+        "trial",
+        "interference",
+        "search",
+        "capacity",
+        "recommend_index",
+        "recommend_scale",
+    ],
 )  # executor's is part of strategy's
 def test_each_quickly(name: str, tmp_path: Path) -> None:
     """Figures of the agreed form, some with a goal, but for pauses; whether it is met is for people to judge."""

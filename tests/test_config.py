@@ -287,3 +287,38 @@ def test_wrong_history_settings_are_told(line: str, key: str, words: str) -> Non
     [(told, text)] = errors(f"{MINIMAL}[history]\n{line}").items()
     assert told == key
     assert words in text
+
+
+@pytest.mark.parametrize(
+    ("shop", "told"),
+    [
+        ("m", "the task of model 'm' is 'binary'. Write 'r'"),
+        ("none", "there is no model 'none'. Write 'r'"),
+        ("r", None),
+        ("", None),
+    ],
+)
+def test_a_shop_is_over_a_model_that_recommends(shop: str, told: str | None) -> None:
+    text = MINIMAL + f'[models.r]\nstream = "s"\ntask = "recommend"\npipeline = "logistic"\n[serve]\nshop = "{shop}"\n'
+    if told is None:
+        assert settings(text).serve.shop == shop
+    else:
+        assert errors(text) == {"serve.shop": told}
+
+
+def test_a_shop_without_any_model_that_recommends_says_what_to_do() -> None:
+    found = errors(MINIMAL + '[serve]\nshop = "m"\n')
+    assert found == {
+        "serve.shop": "the task of model 'm' is 'binary'. Name a model with task = \"recommend\", or remove the key"
+    }
+    assert "is not a text" in errors(MINIMAL + "[serve]\nshop = 5\n")["serve.shop"]
+
+
+def test_a_model_that_recommends_publishes_for_the_next_click_unless_it_is_told_otherwise() -> None:
+    def budget(task: str, **publish: Any) -> float:
+        model = {"stream": "s", "task": task, "pipeline": "logistic", "publish": publish}
+        return parse({"streams": {"s": {}}, "models": {"m": model}}, {}).models["m"].publish.budget
+
+    assert budget("binary") == 0.01
+    assert budget("recommend") == budget("recommend", min_interval_s=1.0) == 0.1
+    assert budget("recommend", budget=0.02) == 0.02

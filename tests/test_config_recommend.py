@@ -71,6 +71,8 @@ def test_what_could_not_work_is_told(text: str, says: str) -> None:
         ('[models.m.drift]\ndetectors = [{name = "adwin", on = "label_rate"}]', "a recommend model has no such metric"),
         ('[models.m.drift]\ndetectors = [{name = "ddm"}]', "ddm on loss: it takes 0 and 1 alone"),
         ('[[models.m.trial.guardrails]]\nmetric = "accuracy"\nabsolute = 0.1', "judged by reward alone. Remove it"),
+        ("[models.m.retrain]\nepochs = 2", "retrain.epochs: a recommend model counts what it learns"),
+        ('[models.m.retrain.strategy]\nhow = "warm"', "how: a recommend model is fitted in full, not by 'warm'"),
         ('[models.m.trial]\nslices = ["country"]', "has no slices. Remove the key"),
     ],
 )

@@ -19,6 +19,7 @@ from streamlearn.lineage import (
     recipe_of_fit,
     recipe_of_search,
     told,
+    with_recipe,
 )
 
 
@@ -32,6 +33,19 @@ def test_a_recipe_is_what_makes_the_estimator() -> None:
     assert recipe_of(model) == {"pipeline": "logistic", "params": {"l2": 0.1}, "seed": 42}
     assert recipe_of(model.model_dump(mode="json")) == recipe_of(model)
     assert recipe_of(settings(params={"l2": 0.1}, trial={"alpha": 0.1}, start="latest").models["m"]) == recipe_of(model)
+
+
+def test_of_a_recommender_what_its_state_depends_on_makes_it_too() -> None:
+    model = settings(task="recommend", recommend={"factors": 8}).models["m"]
+    recipe = recipe_of(model)
+    assert recipe["recommend.factors"] == 8
+    assert "recommend.epsilon" not in recipe
+    assert recipe_of(model.model_dump(mode="json")) == recipe_of(recipe) == recipe
+    other = settings(task="recommend", seed=7, recommend={"actions": {"play": 1.0}, "epsilon": 0.5}).models["m"]
+    assert changes(recipe, recipe_of(other)) == ["seed", "recommend.actions", "recommend.factors"]
+    made = with_recipe(other, recipe)
+    assert (made.recommend.factors, made.recommend.actions, made.recommend.epsilon) == (8, model.recommend.actions, 0.5)
+    assert changes(recipe, recipe_of(made)) == []
 
 
 def test_a_fit_that_goes_on_from_a_version_is_made_of_what_that_one_was() -> None:

@@ -91,9 +91,12 @@ class TestRules:
 
     @pytest.mark.slow
     def test_the_tests_see_a_wrong_rule(self, tmp_path: Path) -> None:
-        for file in ("alerts.yml", "alerts.test.yml"):
-            shutil.copy(DOCKER / file, tmp_path)
-        rules = (tmp_path / "alerts.yml").read_text()
+        """Of one alert alone: all of them take half a minute of the machine."""
+        rules = (DOCKER / "alerts.yml").read_text(encoding="utf-8")
+        tests = [test for test in TESTS["tests"] if any(one["alertname"] == "LagGrows" for one in test["alert_rule_test"])]
+        (tmp_path / "alerts.test.yml").write_text(yaml.safe_dump(TESTS | {"tests": tests}))
+        (tmp_path / "alerts.yml").write_text(rules)
+        assert promtool("test", "rules", tmp_path / "alerts.test.yml").returncode == 0
         (tmp_path / "alerts.yml").write_text(rules.replace("> 10000", "> 1000000"))
         done = promtool("test", "rules", tmp_path / "alerts.test.yml")
         assert done.returncode != 0

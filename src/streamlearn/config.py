@@ -185,6 +185,9 @@ class DriftSettings(Table):
         return self
 
 
+RECOMMEND_BUDGET: Final = 0.1  # the default of `publish.budget` where a model recommends
+
+
 class PublishSettings(Table):
     min_interval_s: Positive = 0.2
     budget: Share = 0.01
@@ -220,6 +223,15 @@ class ModelSettings(Table):
     recommend: RecommendSettings = RecommendSettings()
     publish: PublishSettings = PublishSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _publishes_as_its_task_needs(cls, data: Any) -> Any:
+        """What a recommender publishes is what changed, which costs little, and is wanted before the next click."""
+        if not isinstance(data, dict) or data.get("task") != "recommend":
+            return data
+        publish = data.get("publish", {})
+        return {**data, "publish": {"budget": RECOMMEND_BUDGET, **publish}} if isinstance(publish, dict) else data
 
     @model_validator(mode="after")
     def _labels_fit_the_task(self) -> ModelSettings:
@@ -260,6 +272,16 @@ class ModelSettings(Table):
         problem = wrong_metric(self.task, self.trial)
         if problem:
             raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _retrains_fit_the_task(self) -> ModelSettings:
+        if self.task == "recommend":
+            if self.retrain.epochs > 1:
+                raise ValueError("retrain.epochs: a recommend model counts what it learns, so it learns a window once; write 1")
+            if self.retrain.strategy.how != "full":
+                how = self.retrain.strategy.how
+                raise ValueError(f"retrain.strategy.how: a recommend model is fitted in full, not by {how!r}; write \"full\"")
         return self
 
     def _wrong_default(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field, StrictBool, StrictStr, field_validator, model_validator
+from pydantic import BaseModel, Field, StrictBool, StrictStr, StringConstraints, field_validator, model_validator
 
 from .config_fields import FROZEN, Count, NotNegative, Positive, Share, Whole
 
@@ -22,6 +22,12 @@ QUOTAS: Final[Mapping[Source, int]] = {
     "content": 50,
     "segment": 30,
 }
+# What the learned state depends on: with another of these a version is made anew, and tried. The others count at once.
+LEARNED: Final = (
+    "actions", "reward_scale", "factors", "learning_rate", "regularization", "half_life_s", "recent_half_life_s", "neighbours",
+    "last_items", "history", "quotas", "negatives", "item_fields", "separator", "segments", "labels", "max_users", "max_items",
+    "ttl_s",
+)  # fmt: skip
 SOURCES: Final = tuple(QUOTAS)  # in the order of a candidate's scores
 
 
@@ -39,11 +45,11 @@ class RecommendSettings(BaseModel):
     last_items: Count = 20
     history: Count = 500
     quotas: dict[Source, Whole] = dict(QUOTAS)
-    negatives: Count = 5
+    negatives: Count = 10
     rank_every: Count = 1
     exact_items: Count = 50_000
     item_fields: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
-    separator: StrictStr = "|"
+    separator: Annotated[str, StringConstraints(strict=True, strip_whitespace=False)] = "| ,;:()"
     segments: Annotated[tuple[Name, ...], Field(max_length=8)] = ()
     window_s: Positive = 1800
     labels: Literal["wait", "at_once"] = "wait"
@@ -59,6 +65,8 @@ class RecommendSettings(BaseModel):
     unit_impressions: Count = 5
     arm_share: Share = 0.5
     guard_share: Share = 0.1
+    share_every: Whole = 50
+    share_s: Positive = 2
 
     @property
     def scale(self) -> float:
@@ -68,6 +76,10 @@ class RecommendSettings(BaseModel):
     def reward(self, weights: float) -> float:
         """The sum of the weights that an impression earned as a reward in [0, 1]."""
         return min(max(weights / self.scale, 0.0), 1.0)
+
+    def learned(self, settings: RecommendSettings) -> RecommendSettings:
+        """These, but as `settings` have it where what was learned depends on it."""
+        return self.model_copy(update={name: getattr(settings, name) for name in LEARNED})
 
     @field_validator("quotas", mode="before")
     @classmethod

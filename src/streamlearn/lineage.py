@@ -1,6 +1,7 @@
 """What a version was made from, and how far a shard is in reading what was there before it: words that the roles share.
 
-A *recipe* is what makes an estimator: the pipeline, its params and its seed. A learner's first claim of a model carries the one
+A *recipe* is what makes an estimator: the pipeline, its params and its seed; of a model that recommends also the settings that
+its state depends on ("recommend.factors", …). A learner's first claim of a model carries the one
 of version 1, and each retrain that of its version, so the control log tells of every version what it was made with, whatever
 the configuration says today. A version that a search found remembers under `asked` which recipe the file had then: that one was
 answered, and is no other than the file's until the file changes.
@@ -14,9 +15,11 @@ from typing import Any, Final
 
 import msgspec
 
-from .config import ModelSettings
+from .config import ModelSettings, RecommendSettings
+from .config_recommend import LEARNED
 
 RECIPE: Final = ("pipeline", "params", "seed")
+_RECOMMEND: Final = "recommend."
 ASKED: Final = "asked"
 REBUILT: Final = "rebuilt"  # the reason of the reset that ends a rebuild
 MAX_NAMES: Final = 300
@@ -41,9 +44,23 @@ class Backfill(msgspec.Struct, omit_defaults=True):
 
 
 def recipe_of(settings: ModelSettings | Mapping[str, Any]) -> Recipe:
-    """What makes the estimator of a model with these settings (or their JSON)."""
-    tree = settings if isinstance(settings, Mapping) else settings.model_dump(mode="json", include=set(RECIPE))
-    return {name: tree[name] for name in RECIPE if name in tree}
+    """What makes the estimator of a model with these settings (or their JSON, or a recipe)."""
+    fields = {*RECIPE, "task", "recommend"}
+    tree = settings if isinstance(settings, Mapping) else settings.model_dump(mode="json", include=fields)
+    recipe = {name: value for name, value in tree.items() if name in RECIPE or name.startswith(_RECOMMEND)}
+    if tree.get("task") == "recommend":
+        table = tree.get("recommend", {})
+        recipe |= {f"{_RECOMMEND}{name}": table[name] for name in LEARNED if name in table}
+    return recipe
+
+
+def with_recipe(settings: ModelSettings, recipe: Recipe) -> ModelSettings:
+    """The settings with what the recipe has in place of theirs."""
+    table = {name.removeprefix(_RECOMMEND): value for name, value in recipe.items() if name.startswith(_RECOMMEND)}
+    update: dict[str, Any] = {name: recipe[name] for name in RECIPE if name in recipe}
+    if table:
+        update["recommend"] = RecommendSettings.model_validate(settings.recommend.model_dump() | table)
+    return settings.model_copy(update=update)
 
 
 def recipe_of_fit(numbers: Mapping[str, Any], known: Mapping[int, Recipe]) -> Recipe:
@@ -73,7 +90,7 @@ def asked(recipe: Recipe) -> Recipe:
 
 def changes(recipe: Recipe, wanted: Recipe) -> list[str]:
     """The settings by which `recipe` is another than `wanted`; what either does not tell is taken for the same."""
-    return [name for name in RECIPE if name in recipe and name in wanted and recipe[name] != wanted[name]]
+    return [name for name, value in wanted.items() if name != ASKED and name in recipe and recipe[name] != value]
 
 
 def told(backfills: Iterable[Backfill]) -> str | None:

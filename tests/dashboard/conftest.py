@@ -2,7 +2,7 @@
 
 A page that complains fails its test: an error in the console, an exception, an answer of 400 or more, a request that failed, a
 violation of the Content-Security-Policy, a request to another host than the service's. What a test provokes it names before.
-Screenshots go to the folder in STREAMLEARN_SCREENSHOTS, or to test-screenshots beside the tests.
+Screenshots are taken where STREAMLEARN_SCREENSHOTS names a folder for them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ ENDED: Final = "net::ERR_ABORTED"  # a page that is left ends its requests
 GUARD: Final = """
 addEventListener("securitypolicyviolation", (e) => console.error("CSP: " + e.violatedDirective + " " + e.blockedURI));
 """
+
+REST: Final = """async () => {
+  for (const each of document.getAnimations()) if (each.effect.getComputedTiming().endTime < Infinity) each.finish();
+  for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+}"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,16 +72,19 @@ def browser(chromium: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def screenshots(pytestconfig: pytest.Config) -> Path:
-    folder = Path(os.environ.get("STREAMLEARN_SCREENSHOTS") or pytestconfig.rootpath / "test-screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def screenshots() -> Path | None:
+    """The folder for them, if they are wanted."""
+    named = os.environ.get("STREAMLEARN_SCREENSHOTS")
+    if not named:
+        return None
+    Path(named).mkdir(parents=True, exist_ok=True)
+    return Path(named)
 
 
 class Look:
     """A page, and what it complained of. `allow`: expressions of complaints that the test provokes."""
 
-    def __init__(self, page: Any, url: str, folder: Path) -> None:
+    def __init__(self, page: Any, url: str, folder: Path | None) -> None:
         self.page, self.url, self._folder = page, url, folder
         self.complaints: list[str] = []
         self.allowed: list[str] = []
@@ -121,10 +129,11 @@ class Look:
     def get(self, testid: str) -> Any:
         return self.page.get_by_test_id(testid)
 
-    def shot(self, name: str, *, whole: bool = True) -> Path:
-        path = self._folder / f"{name}.png"
-        self.page.screenshot(path=path, full_page=whole, animations="disabled")
-        return path
+    def shot(self, name: str, *, whole: bool = True) -> None:
+        """Let the page come to rest, and take its picture if it is wanted."""
+        self.page.evaluate(REST)
+        if self._folder is not None:
+            self.page.screenshot(path=self._folder / f"{name}.png", full_page=whole, animations="disabled")
 
     def text(self) -> str:
         found: str = self.page.inner_text("body")
@@ -135,7 +144,7 @@ class Look:
 
 
 @pytest.fixture
-def look(browser: Any, screenshots: Path) -> Iterator[Callable[..., Look]]:
+def look(browser: Any, screenshots: Path | None) -> Iterator[Callable[..., Look]]:
     """Makes pages of a service's URL, each in a profile of its own. At the end none may have complained."""
     looks: list[Look] = []
     with ExitStack() as stack:

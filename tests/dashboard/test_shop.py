@@ -126,6 +126,25 @@ def test_a_card_says_why_in_words_that_are_true(shop: Callable[..., Shop]) -> No
         assert words in shown
 
 
+def test_every_feature_of_the_ranking_has_words(shop: Callable[..., Shop]) -> None:
+    from streamlearn.config_recommend import SOURCES, RecommendSettings
+    from streamlearn.recommend.features import Features
+
+    here = shop().open()
+    features = Features(RecommendSettings())
+    names = [name for name in features.names if name not in features.constant]
+    lacking = here.page.evaluate(
+        """async (names) => {
+          const { hasWords, kindOf } = await import("/shop/words.js");
+          return names.filter((name) => !hasWords(kindOf(name)));
+        }""",
+        names,
+    )
+    assert lacking == []
+    of_sources = "async (names) => { const words = await import('/shop/words.js'); return names.map(words.sourceWords); }"
+    assert not set(here.page.evaluate(of_sources, list(SOURCES))) & set(SOURCES)
+
+
 def test_last_clicks_similar_films_and_what_was_not_shown(shop: Callable[..., Shop]) -> None:
     here = shop().open()
     assert "None yet" in here.page.inner_text("main")

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning_bench import KEYS, NOW, Stage, scene
+from shop_bench import catalogue, shop, visits
 
 from streamlearn.drift.watch import DriftWatch
 from streamlearn.errors import (
@@ -32,6 +33,7 @@ from streamlearn.events import Position
 from streamlearn.keys import KeyRing
 from streamlearn.learning import carrier, checkpoint
 from streamlearn.learning import shard as shard_module
+from streamlearn.learning.chain import links_of, load
 from streamlearn.learning.digest import digest
 from streamlearn.learning.learner import Learner
 from streamlearn.learning.shard import Deps, Shard
@@ -673,6 +675,43 @@ def test_a_canary_is_published_at_once_and_leaves_with_the_promotion() -> None:
     assert set(sealed.header.parts) == {"model"}
 
 
+def test_a_recommender_s_arms_are_published_with_its_trial_and_survive_a_restart() -> None:
+    stage = shop()
+    catalogue(stage)
+    visits(stage, 60)
+    house = House(stage)
+    read_to = stage.fit(2)
+    house.stage.command("try", version=2, trained_to={"0": read_to}, share=0.5, salt="m@2")
+    house.work(1.0)
+    visits(stage, 60, first=60, share=0.5, salt="m@2")
+    house.work(1.0)
+    house.finish()
+
+    def published() -> Any:
+        publication = house.store.publication("m", 0)
+        assert publication is not None
+        return codec.open_blob(publication.blob, KEYS, kind="publication", model="m", shard=0)
+
+    sealed = published()
+    assert sealed.header.extra["canary"] == {"version": 2, "share": 0.5, "salt": "m@2"}
+    shadow = house.shard.learner.shadow
+    assert shadow is not None
+    links = links_of(sealed.header.extra)["challenger"]
+    challenger = load(sealed.part("challenger"), links, lambda name: house.store.piece("m", 0, name))
+    assert digest(challenger.estimator) == digest(shadow.estimator)
+    told = house.status()
+    assert told.shadow == 2
+    assert told.scores["state"]["items"] == 40
+    before = house.digest
+    assert checkpoint.digest(stage.replay()) == before
+    house.start()
+    assert house.digest == before
+    stage.event(None, 200.0, item="i1", action="$set", x={"available": False})
+    house.work(1.0)
+    house.turns(5)
+    assert published().header.positions[0].offset == stage.end  # though nothing was asked since
+
+
 @pytest.mark.parametrize("error", [StoreUnavailable("locked"), StoreFull("no space")])
 def test_without_a_store_it_goes_on_learning_and_writes_later(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     house = fresh()
@@ -816,9 +855,9 @@ def test_the_pause_of_a_checkpoint_is_reported(monkeypatch: pytest.MonkeyPatch) 
     house.stage.xy("a")
     house.work()
 
-    def slow(learner: Learner) -> dict[str, bytes]:
+    def slow(learner: Learner, **how: bool) -> dict[str, bytes]:
         house.timer.advance(0.25)
-        return checkpoint.parts(learner)
+        return checkpoint.parts(learner, **how)
 
     monkeypatch.setattr(shard_module, "parts", slow)
     house.shard.checkpoint()

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from streamlearn.config_recommend import RecommendSettings
-from streamlearn.recommend import hearing
 from streamlearn.recommend.hearing import Heard, hear, told
 from streamlearn.recommend.state import Interaction, State
 
@@ -32,7 +31,7 @@ def test_two_shards_that_tell_each_other_know_of_items_what_one_shard_would() ->
         heard = told(own, one)
         assert heard is not None
         own.observe(one)
-        hear(other, hearing.decode(hearing.encode([heard]))[0])
+        hear(other, heard)
         whole.observe(one)
     for shard in shards:
         for item in range(30):
@@ -56,7 +55,7 @@ def test_no_user_is_named() -> None:
     state.observe(Interaction("somebody", "i", "click", 1.0, 1e9, {}))
     heard = told(state, Interaction("somebody", "j", "click", 1.0, 1e9, {}))
     assert heard is not None
-    assert b"somebody" not in hearing.encode([heard])
+    assert b"somebody" not in msgspec.msgpack.encode(heard)
     assert len(heard.last) == 8
 
 
@@ -65,9 +64,3 @@ def test_an_item_that_is_withdrawn_stays_so() -> None:
     state.set_item("i", {"available": False}, 1e9)
     hear(state, Heard("i", 1.0, 1e9))
     assert state.candidates(None, {}, 1e9).rows.tolist() == []
-
-
-@pytest.mark.parametrize("data", [b"", b"\x93\x01", msgspec.msgpack.encode([["i", 1.0, 0.0, b"123"]])])
-def test_what_cannot_be_read_is_told(data: bytes) -> None:
-    with pytest.raises((msgspec.DecodeError, ValueError)):
-        hearing.decode(data)

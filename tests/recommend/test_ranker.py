@@ -10,7 +10,7 @@ import pytest
 from river import base, linear_model, naive_bayes, optim, preprocessing, tree
 
 from streamlearn.errors import ModelError
-from streamlearn.recommend.ranker import AtOnce, Linear, Ranker, SoftLog, sigmoid
+from streamlearn.recommend.ranker import LEARNING_RATE, AtOnce, Linear, Ranker, SoftLog, sigmoid
 
 NAMES = ("a", "b", "c", "d")
 HERE = __name__
@@ -49,7 +49,8 @@ def table(f: np.ndarray) -> pa.Table:
 
 @pytest.mark.parametrize("loss", [SoftLog(), AtOnce()])
 def test_the_numbers_are_river_s_own(loss: SoftLog) -> None:
-    river = preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.AdaGrad(0.02), loss, intercept_lr=0.02)
+    model = linear_model.LogisticRegression(optim.AdaGrad(LEARNING_RATE), loss, intercept_lr=0.02)
+    river = preprocessing.StandardScaler() | model
     ranker = Ranker(NAMES, at_once=isinstance(loss, AtOnce))
     f = rows(400)
     for index, row in enumerate(f):
@@ -66,7 +67,8 @@ def test_the_numbers_are_river_s_own(loss: SoftLog) -> None:
 
 
 def test_preferring_is_river_s_mini_batch_on_the_differences() -> None:
-    scaler, river = preprocessing.StandardScaler(), linear_model.LogisticRegression(optim.AdaGrad(0.02), intercept_lr=0.0)
+    scaler = preprocessing.StandardScaler()
+    river = linear_model.LogisticRegression(optim.AdaGrad(LEARNING_RATE), intercept_lr=0.0)
     linear = Linear(4)
     for turn in range(40):
         f = rows(12, turn)
@@ -107,7 +109,7 @@ def test_learning_at_once_serves_the_true_rate_and_counting_twice_does_not() -> 
     rates = {}
     for at_once in (True, False):
         linear = Linear(1, at_once=at_once)
-        for _ in range(12_000):
+        for _ in range(6_000):
             f = rng.normal(size=1).astype(np.float32)
             linear.learn(f, 0.0)
             if rng.random() < 0.3:

@@ -59,7 +59,7 @@ class Facts:
     """What the fake below knows of its items."""
 
     def __init__(self, fields: dict[str, dict[str, Any]]) -> None:
-        self.fields = fields
+        self.fields, self.items = fields, None
 
     def fields_of(self, item: str) -> dict[str, Any]:
         return self.fields.get(item, {})
@@ -72,6 +72,7 @@ class Shelf:
         self.items, self.fails, self.features = items, fails, features
         self.state = Facts(items)
         self.asks: list[Any] = []
+        self.row: list[float] = []
 
     def recommend(self, ask: Any, draw: random.Random, search: Any = None) -> Slate:
         if self.fails:
@@ -83,7 +84,7 @@ class Shelf:
             order.insert(0, order.pop(int(draw.random() * len(order))))
         why = [("popular", 0.5), ("price", -0.25)] if ask.explain else None
         chosen = [
-            Chosen(item, 1.0 / (n + 1), "popular", 0.5, n + 1, [0.25 + n] * self.features, why)
+            Chosen(item, 1.0 / (n + 1), "popular", 0.5, n + 1, self.row or [0.25 + n] * self.features, why)
             for n, item in enumerate(order[: ask.k])
         ]
         unknown = tuple(item for item in ask.items or () if item not in self.items)

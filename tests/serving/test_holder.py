@@ -137,10 +137,10 @@ def test_a_log_that_cannot_be_asked_afresh_is_asked_again(
 
 
 def test_bytes_that_no_key_signed_are_never_unpickled(world: Any, holder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(data: bytes) -> None:
+    def never(data: bytes, tables: Any) -> None:
         raise AssertionError("unpickled")
 
-    monkeypatch.setattr("streamlearn.serving.holder.pickle.loads", never)
+    monkeypatch.setattr("streamlearn.learning.pickling.loads_apart", never)
     world.memory_store.put_publication("delay", 0, 1, world.blob(keys=KeyRing({"evil": b"e" * 32})))
     world.memory_store.put_publication("ctr", 0, 1, corrupt(world.blob("ctr")))
     holder.poll(0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -104,6 +105,21 @@ def test_the_slate_is_logged_as_it_was_shown(shop: Any, stock: Any) -> None:
         assert shop.metric("streamlearn_recommendations_total", model="shop", logged="queued", fallback="none") == 1
         assert shop.metric("streamlearn_recommended_items_total", model="shop", source="popular") == 2
         assert shop.metric("streamlearn_recommend_seconds_count", model="shop") == 1
+
+    shop.run(story)
+
+
+def test_the_features_in_the_log_are_the_very_float32_that_were_served(shop: Any, stock: Any) -> None:
+    values = np.random.default_rng(5).normal(size=200).astype(np.float32).tolist()
+    content = stock("shoe-7")
+    content.estimator.row = values
+    shop.publish("shop", content=content)
+
+    async def story(http: Any) -> None:
+        await http.post("/v1/recommend/shop", json={"user": "ann"})
+        [(_, record)] = await logged(shop)
+        assert np.array(record.items[0].f, np.float32).tolist() == values
+        assert max(len(str(value)) for value in record.items[0].f) < 16
 
     shop.run(story)
 

@@ -17,7 +17,6 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 import typer
-from click.core import ParameterSource
 from rich.live import Live
 
 from ..errors import ConfigError, StreamlearnError
@@ -122,7 +121,8 @@ def _check_options(context: typer.Context, recommend: bool) -> None:
     """Refuse an option of the other demo."""
     of_flights = {"json": "--json", "flights": "--flights"}
     for name, option in of_flights.items() if recommend else (("likes", "--likes"),):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
             problem = "is of the flights: leave it out with --recommend" if recommend else "is of the shop: add --recommend"
             raise typer.BadParameter(problem, param_hint=option)
 

@@ -207,6 +207,7 @@ def _try(state: State, case: Case, world: World, settings: ModelSettings) -> Dec
     }  # fmt: skip
     why = f"version {case.version} against version {state.version} on the same events, challenger {k} since the last promotion"
     if apart:
+        numbers["arms"] = command["share"]
         why = (
             f"version {case.version} answers for {command['share']:.3g} of the users, drawn at random, and is compared with "
             f"version {state.version} by what they do, challenger {k} since the last promotion"

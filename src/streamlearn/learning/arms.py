@@ -71,7 +71,7 @@ class Arms(msgspec.Struct, array_like=True):
         if not 0.0 < command.share < 1.0:
             raise Refusal("bad_share", f"the challenger cannot answer for a share of {command.share:g}; it lies in (0, 1)")
         settings = model.recommend
-        of_users = settings.unit_impressions, 2 * settings.window_s
+        of_users = settings.unit_impressions, 2.0 * settings.window_s
         arms = Arms(command.seq, size, command.share, command.salt, versions, since, *of_users)
         return arms, Canary(versions[1], command.share, command.salt, command.seq, 0)
 

@@ -17,8 +17,9 @@ import msgspec
 from ..config import ModelSettings
 from ..errors import Corrupt, StoreUnavailable, Unexpected
 from ..keys import KeyRing
+from ..recommend.hearing import Heard
 from ..store.codec import open_blob
-from . import chain
+from . import chain, pickling
 from .arms import Arms
 from .baselines import Baselines
 from .canary import Canary
@@ -66,6 +67,7 @@ class _Rest(msgspec.Struct):
     waits: list[float] = []
     arms: Arms | None = None
     taught: int = 0
+    telling: list[Heard] = []
 
 
 def models(learner: Learner) -> dict[str, AnyModel]:
@@ -73,8 +75,9 @@ def models(learner: Learner) -> dict[str, AnyModel]:
     return {name: model for name in _MODELS if (model := getattr(learner, name)) is not None}
 
 
-def parts(learner: Learner) -> dict[str, bytes]:
-    """Everything that `load` needs, by name, but for the tables of recommenders, see `chain`."""
+def parts(learner: Learner, *, apart: bool = False) -> dict[str, bytes]:
+    """Everything that `load` needs, by name; with `apart` but for the tables of recommenders, see `chain`."""
+    pickled = shell if apart else pickling.dumps
     out = {
         "join": learner.join.state(),
         "scores": learner.scores.state(),
@@ -82,7 +85,7 @@ def parts(learner: Learner) -> dict[str, bytes]:
         "rest": _rest(learner),
         "read": msgspec.msgpack.encode(learner.last_read),
     }
-    out |= {name: shell(model) for name, model in models(learner).items()}
+    out |= {name: pickled(model) for name, model in models(learner).items()}
     if learner.held_join is not None:
         out["held_join"] = learner.held_join
     return out
@@ -132,7 +135,7 @@ def _restore(
     for name in (
         "version", "shadow_version", "parked_version", "shadow_was_champion", "blocks", "baselines", "in_order",
         "held", "held_from", "held_ranges", "n", "odd_in_a_row", "signal_seq", "last_command", "outcomes", "canary",
-        "course", "arms", "taught",
+        "course", "arms", "taught", "telling",
     ):  # fmt: skip
         setattr(learner, name, getattr(rest, name))
     learner.held_join = kept.get("held_join")
@@ -189,6 +192,7 @@ def _rest(learner: Learner) -> bytes:
             list(learner.waits),
             learner.arms,
             learner.taught,
+            learner.telling,
         )
     )
 

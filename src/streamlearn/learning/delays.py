@@ -30,7 +30,7 @@ class DelayCurve(msgspec.Struct, array_like=True):
     @staticmethod
     def of(window: float) -> DelayCurve:
         """One that has seen nothing; `window` is the attribution window in seconds."""
-        return DelayCurve(window, [0.0] * BINS, [0.0] * BINS)
+        return DelayCurve(float(window), [0.0] * BINS, [0.0] * BINS)
 
     @property
     def edges(self) -> list[float]:

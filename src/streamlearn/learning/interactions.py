@@ -15,6 +15,7 @@ As `pending` does, it drives a `Handler`, live or in a retrain, and has a counte
                           (`pushed_out`)
     item, user record     teaches at once, also while the model is held and in a range that is passed over: it is a fact, no
                           behaviour. An item's record is on every partition. It does not move the clock
+    told by a shard       what its users did with items (`sharing`): teaches, each once (`heard`, `repeated_shares`)
     features, labels      nothing to learn here (`ignored`)
     held range            slates of a range that was skipped are let go (`skipped_impressions`)
 
@@ -28,6 +29,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Final, cast
 
 import msgspec
@@ -40,9 +42,11 @@ from ..items import check_action, shown_items
 from ..log import Record
 from .delays import DelayCurve
 from .pending import Join, too_large
+from .sharing import read
 from .waiting import Early, Entry, Handler, Impression, JoinState, Slot
 
 FACTS: Final = frozenset({"item", "user"})
+LOOK_BACK: Final = 100  # waiting slates of a user, the newest, that an interaction without an id is looked for in
 _SLATE: Final = ""  # the mark by which an id is known as a slate's; an interaction's holds its item and action
 
 
@@ -51,6 +55,7 @@ class _State(JoinState, array_like=True):
 
     open: list[Impression] = msgspec.field(default_factory=list)
     delays: DelayCurve | None = None
+    heard: dict[int, int] = msgspec.field(default_factory=dict)  # by shard, the newest that it told
 
 
 def make_join(
@@ -71,6 +76,7 @@ class Interactions(Join):
         self.open: OrderedDict[str, Impression] = OrderedDict()
         self.pending = cast("Any", self.open)  # what waits
         self.delays = DelayCurve.of(model.recommend.window_s)
+        self.heard: dict[int, int] = {}
         self._of_user: dict[str, list[str]] = {}
         self._actions: Mapping[str, float] = model.recommend.actions
         self._window = model.recommend.window_s
@@ -124,6 +130,17 @@ class Interactions(Join):
             self._count("other_predictions")
         version = prediction.version if own else None
         self._slate(prediction.id, prediction.user, prediction.items, context, ts, record.offset, version)
+
+    def _shared(self, record: Record) -> None:
+        shared = read(record.value)
+        if shared.model != self._handler.name or shared.shard == self.partition:
+            return
+        if shared.seq <= self.heard.get(shared.shard, -1):
+            self._count("repeated_shares")
+            return
+        self.heard[shared.shard] = shared.seq
+        self.counters["heard"] = self.counters.get("heard", 0) + len(shared.heard)
+        self._handler.teach("heard", shared.heard)
 
     def _check_owner(self, event: Event | Prediction, record: Record) -> None:
         if not (isinstance(event, Event) and is_item_record(event)):
@@ -216,7 +233,7 @@ class Interactions(Join):
                 self._count("unshown_clicks")
                 return None, 0
             return named, slot
-        for other in reversed(self._of_user.get(user, ())) if user is not None else ():
+        for other in islice(reversed(self._of_user.get(user, ())), LOOK_BACK) if user is not None else ():
             impression = self.open[other]
             slot = _slot_of(impression, item)
             if slot is not None and self._in_time(impression, ts):
@@ -320,7 +337,7 @@ class Interactions(Join):
         return msgspec.msgpack.encode(
             _State(
                 self.position, self.newest, self._last_append, self.seq, [], list(self.early.values()), young, old,
-                self.counters, list(self.open.values()), self.delays,
+                self.counters, list(self.open.values()), self.delays, self.heard,
             )
         )  # fmt: skip
 
@@ -330,7 +347,7 @@ class Interactions(Join):
         kept = _decoder.decode(state)
         self.open = OrderedDict((one.id, one) for one in kept.open)
         self.pending = cast("Any", self.open)
-        self._of_user = {}
+        self.heard, self._of_user = kept.heard, {}
         for one in kept.open:
             if one.user is not None:
                 self._of_user.setdefault(one.user, []).append(one.id)

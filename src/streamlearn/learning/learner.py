@@ -16,6 +16,7 @@ from ..config import ModelSettings, StreamSettings
 from ..errors import EventError
 from ..events import Event, Features, Kind, Limits, encode
 from ..log import Record
+from ..recommend.hearing import Heard
 from ..records import LEFT_OUT, DeadLetter, Signal
 from .arms import Arms
 from .baselines import Baselines
@@ -92,6 +93,8 @@ class Learner:
         self.waits: deque[float] = deque(maxlen=DELAYS)  # the same in seconds of event time
         self.signals: list[Signal] = []
         self.dead: list[DeadLetter] = []
+        self.shares: list[bytes] = []  # what the other shards are to be told
+        self.telling: list[Heard] = []  # the same before it is enough to be sent, see `sharing`
         self.read_before: tuple[int, int] | None = None  # `last_read` as a checkpoint has it
         self._record = self._none_yet = Record(start, 0.0, Kind.EVENT, b"", b"")
         self.bind()

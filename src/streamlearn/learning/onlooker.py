@@ -12,6 +12,7 @@ from typing import Any
 from ..config import ModelSettings, StreamSettings
 from ..events import Features, Limits
 from ..log import Record
+from .interactions import FACTS
 from .recommending import AnyModel
 from .trainer import Trainer
 from .waiting import Entry
@@ -60,6 +61,11 @@ class Onlooker(Trainer):
             self.losses.append(loss)
         return True
 
+    def teach(self, kind: str, given: Any) -> None:
+        """Facts are no lesson: an item that is gone is gone for a model as it was, too."""
+        if kind in FACTS:
+            super().teach(kind, given)
+
 
 class Gatherer(Trainer):
     """`pairs` are the last `most` labelled events, as `Model.learn` takes them. The model checks them, and is not changed."""
@@ -86,6 +92,9 @@ class Gatherer(Trainer):
         """Keep the pair, and learn nothing."""
         self.pairs.append((entry.x, y))
         return True
+
+    def teach(self, kind: str, given: Any) -> None:
+        """Nothing is learned."""
 
 
 def _forget(types: Mapping[str, str]) -> None:

@@ -39,6 +39,7 @@ from .waiting import EXPIRED, SKIPPED, WAITING, Early, Entry, Handler, JoinState
 _EVENT: Final = int(Kind.EVENT)
 _PREDICTION: Final = int(Kind.PREDICTION)
 _HEARTBEAT: Final = int(Kind.HEARTBEAT)
+_SHARED: Final = int(Kind.SHARED)
 
 
 class Join:
@@ -85,6 +86,8 @@ class Join:
                 self._prediction(record)
             elif kind == _HEARTBEAT:
                 self._heartbeat(record.ts)
+            elif kind == _SHARED:
+                self._shared(record)
             else:
                 raise EventError("shape", "kind", f"is {kind}, which no learner knows")
         except EventError as error:
@@ -263,6 +266,9 @@ class Join:
     def _heartbeat(self, appended: float) -> None:
         if self.newest is not None and appended > self._last_append:
             self._advance(self.newest + appended - self._last_append, appended)
+
+    def _shared(self, record: Record) -> None:
+        """What shards of a recommender tell each other is none of this model's business."""
 
     def _advance(self, ts: float, appended: float) -> None:
         self._last_append = appended

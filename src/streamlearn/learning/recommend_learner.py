@@ -8,16 +8,49 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..events import Event, Kind, encode
+from ..config import ModelSettings, StreamSettings
+from ..events import Event, Kind, Limits, encode
 from ..log import Record
 from .interactions import FACTS, Interactions
 from .learner import Learner
+from .protocols import WatchMaker
 from .recommending import recommender
+from .sharing import Shared
+from .sharing import encode as encode_shared
 from .waiting import Entry, Impression
 
 
 class RecommendLearner(Learner):
     """A shard's whole state, of a model with task = "recommend"."""
+
+    def __init__(
+        self, name: str, model: ModelSettings, stream: StreamSettings, limits: Limits, watches: WatchMaker,
+        place: tuple[str, int], start: int,
+    ) -> None:  # fmt: skip
+        super().__init__(name, model, stream, limits, watches, place, start)
+        self._tells = stream.partitions > 1 and model.recommend.share_every > 0
+
+    def step(self, record: Record) -> None:
+        """Take one record that is not a command; a heartbeat is also a time to tell what waits."""
+        super().step(record)
+        if self.telling and record.kind == Kind.HEARTBEAT:
+            self._share()
+
+    def answer(self, entry: Entry, y: Any) -> bool:
+        """As an ordinary one does; what it means for items is then told to the other shards, unless it was not learned."""
+        heard = recommender(self.champion).told(entry.x) if self._tells and self.held is None else None
+        if not super().answer(entry, y):
+            return False
+        if heard is not None:
+            self.telling.append(heard)
+            settings, newest = self.settings.recommend, self.join.newest or heard.ts
+            if len(self.telling) >= settings.share_every or newest - self.telling[0].ts >= settings.share_s:
+                self._share()
+        return True
+
+    def _share(self) -> None:
+        self.shares.append(encode_shared(Shared(self.name, self.join.partition, self.position, self.telling)))
+        self.telling = []
 
     def teach(self, kind: str, given: Any) -> None:
         """Take what is no question: facts always, the rest unless held. A slate that is over is judged either way."""

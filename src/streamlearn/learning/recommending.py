@@ -15,12 +15,13 @@ from ..config import ModelSettings
 from ..errors import EventError
 from ..events import Features, Limits, ShownItem, check_scalar
 from ..items import DELETE
+from ..recommend import hearing
 from ..recommend.recommender import Recommender
 from ..recommend.state import Interaction
 from .model import Model
 from .waiting import Impression, Slot
 
-_KEPT: Final = ("estimator", "accepted", "_asked", "_every")
+_KEPT: Final = ("estimator", "accepted", "_asked")
 
 
 class RecommendModel:
@@ -38,7 +39,6 @@ class RecommendModel:
         self.estimator = Recommender(settings.recommend, settings.seed, settings.pipeline, settings.params)
         self.accepted = False
         self._asked = 0
-        self._every = settings.recommend.rank_every
         self.bound(limits, settings)
 
     @property
@@ -49,6 +49,7 @@ class RecommendModel:
     def bound(self, limits: Limits, settings: ModelSettings) -> None:
         """Go by these limits from now on, and these settings where nothing that was learned depends on them."""
         self.limits = limits
+        self.estimator.configure(settings.recommend)
         self._every = settings.recommend.rank_every
         self._teach: dict[str, Callable[[Any], None]] = {
             "interaction": self._interaction,
@@ -57,8 +58,9 @@ class RecommendModel:
             "clicked": self._clicked,
             "item": self._item,
             "user": self._user,
+            "heard": self._heard,
         }
-        self._waits = settings.recommend.labels == "wait"
+        self._waits = self.estimator.settings.labels == "wait"
 
     def check(self, x: Features) -> tuple[Features, dict[str, str]]:
         """The context `x` without nulls. Raises EventError; changes nothing."""
@@ -151,6 +153,14 @@ class RecommendModel:
             self.estimator.delete_user(record["name"])
         else:
             self.estimator.set_user(record["name"], record["x"], record["ts"])
+
+    def told(self, x: dict[str, Any]) -> hearing.Heard | None:
+        """What other shards are told of an entry's interaction, before it is learned."""
+        return hearing.told(self.estimator.state, _interaction(x))
+
+    def _heard(self, all: list[hearing.Heard]) -> None:
+        for one in all:
+            hearing.hear(self.estimator.state, one)
 
     def changed(self) -> None:
         """Nothing is remembered beside the recommender."""

@@ -14,7 +14,7 @@ from ..config import Settings
 from ..errors import BadSignature, ConfigError, LogUnavailable, PositionExpired, StoreUnavailable
 from ..events import Kind, Limits
 from ..keys import KeyRing
-from ..lineage import changes, recipe_of
+from ..lineage import changes, recipe_of, with_recipe
 from ..log import Log, Record, pages_below
 from ..records import Command, open_command
 from ..store.codec import open_blob
@@ -57,7 +57,7 @@ def new_learner(
         made_of = recipe_of(origin.recipe)
         if changes(made_of, recipe_of(model)):
             with suppress(BatchOnly):  # only a fit makes it, and the log has lost that: the file's recipe stands in for it
-                learner.champion = make_model(model.model_copy(update=made_of), learner.limits)
+                learner.champion = make_model(with_recipe(model, made_of), learner.limits)
                 learner.bind()
     return learner
 

@@ -53,7 +53,7 @@ def status(
 
     `log_lost` is seconds without the log, None while it can be read.
     """
-    join = learner.join
+    join, scores = learner.join, learner.view()
     fresh, delays, waits = sorted(ages), sorted(learner.delays), sorted(learner.waits)
     return Status(
         model=learner.name,
@@ -71,11 +71,12 @@ def status(
         counters=dict(join.counters),
         pending=len(join.pending),
         early=len(join.early),
-        scores=learner.view(),
+        scores=scores,
         shadow_scores=_paired(learner.blocks or learner.arms),
         delay={
             "p50": quantile(delays, 0.5), "p95": quantile(delays, 0.95),
             **{f"p{share}_s": quantile(waits, share / 100) for share in (50, 90, 99) if waits},
+            **_of_clicks(scores.get("delay", {})),
         },
         rate=rate,
         freshness_ms={"p50": 1000 * quantile(fresh, 0.5), "p99": 1000 * quantile(fresh, 0.99)},
@@ -90,6 +91,11 @@ def status(
         pauses_s=dict(pauses_s),
         **({} if measured is None else _measured(measured, learner.position < end)),
     )
+
+
+def _of_clicks(delay: Mapping[str, Any]) -> dict[str, float]:
+    """The delays of a recommender are those of clicks: its answers wait for nothing."""
+    return {name: value for name, value in delay.items() if name.startswith("p") and value is not None}
 
 
 def _measured(measured: Measured, behind: bool) -> dict[str, Any]:

@@ -79,7 +79,9 @@ class Shard:
         self.stopped: str | None = None
         self.generation = self._claim()
         self.checkpoint_at: float | None = None
-        self._champion, self.whole = Capture(deps.timer), Capture(deps.timer)
+        self.whole = Capture(deps.timer)
+        # What a recommender is without its tables is small, however long a busy machine takes over it.
+        self._champion = Capture(deps.timer, can_fork=False) if self.settings.task == "recommend" else Capture(deps.timer)
         self._chains = Chains(f"{model}.{shard}.{self.generation}", can_fork=sys.platform == "linux")
         self._shelf = Shelf(deps.store, deps.keys, model, shard, self.generation)
         self._past: Backfill | None = None
@@ -244,7 +246,7 @@ class Shard:
             self._checkpointing.done(started, started)
             return
         started = self.deps.timer()  # a log that is slow to take words must not make checkpoints rare
-        read = self.whole.take(lambda: parts(learner), here=here)
+        read = self.whole.take(lambda: parts(learner, apart=True), here=here)
         tables = self._chains.take(models(learner), here)
         cadence = self.settings.checkpoint
         keep = Retention(cadence.keep_last, cadence.keep_hourly, cadence.keep_daily)

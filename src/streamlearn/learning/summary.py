@@ -13,7 +13,7 @@ from typing import Any, Final
 from ..lineage import known
 from .batch import Batch
 from .model import NUMBER
-from .recommending import AnyModel
+from .recommending import AnyModel, RecommendModel
 
 MAX_WEIGHTS: Final = 300
 INTERCEPT: Final = "(intercept)"
@@ -26,7 +26,10 @@ def summarize(model: AnyModel) -> dict[str, Any]:
     "string") by name, see `lineage.known`, `members` of an ensemble, `nodes`, `leaves` and `height` of trees, and the
     `weights` of linear models by name, the MAX_WEIGHTS largest of `weights_in_all`. Of a batch estimator its own class, how it
     `serves` ("frozen" or "residual"), and that it was `fitted_to` so many of the `gathered` events; the weights are those of
-    the online model on top. What does not apply is left out."""
+    the online model on top. Of a recommender the `users` and `items` it knows, and the weights of its ranking. What does not
+    apply is left out."""
+    if isinstance(model, RecommendModel):
+        return _recommender(model)
     kinds = list(model.types.values())
     told: dict[str, Any] = {
         "estimator": type(_last(model.estimator)).__name__, "features": len(kinds), "numbers": kinds.count(NUMBER),
@@ -44,10 +47,24 @@ def summarize(model: AnyModel) -> dict[str, Any]:
         weights = dict(_weights(estimator, ""))
     except Exception:  # an estimator of the user's own may keep anything under these names
         return told
-    if weights:
-        largest = sorted(weights, key=lambda name: (-abs(weights[name]), name))[:MAX_WEIGHTS]
-        told |= {"weights": {name: weights[name] for name in sorted(largest)}, "weights_in_all": len(weights)}
-    return told
+    return told | _largest(weights)
+
+
+def _recommender(model: RecommendModel) -> dict[str, Any]:
+    ranking = model.estimator.ranker.linear
+    named = {} if ranking is None else dict(zip(model.estimator.feature_names, ranking.weights.tolist(), strict=True))
+    counts = model.counts()
+    return {
+        "estimator": type(model.estimator).__name__, "features": len(model.estimator.feature_names),
+        "users": counts["users"], "items": counts["items"], **_largest(named),
+    }  # fmt: skip
+
+
+def _largest(weights: Mapping[str, float]) -> dict[str, Any]:
+    if not weights:
+        return {}
+    largest = sorted(weights, key=lambda name: (-abs(weights[name]), name))[:MAX_WEIGHTS]
+    return {"weights": {name: weights[name] for name in sorted(largest)}, "weights_in_all": len(weights)}
 
 
 def _on_top(estimator: Batch) -> Any:

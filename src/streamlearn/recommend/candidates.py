@@ -129,16 +129,19 @@ class Sources:
         return Candidates(rows, scores, np.zeros(scores.shape, np.bool_), more)
 
     def _of_factors(self, person: Person, hidden: Mask, search: Search | None) -> tuple[Rows, Vectors | None]:
-        """What the factors name; and the score of every item, when each was scored."""
+        """What the factors name, of the items that somebody touched (what they say of others is where those began), and the
+        score of every item when each was scored. Of more than `exact_items`, without a search, only the leaders are scored.
+        """
         vector, limit = self._factors.vector(person.row), self._quotas["factors"]
         if search is not None:
             rows = search(vector, limit + len(person.history))[0]
             rows = rows[(rows >= 0) & (rows < len(hidden))]
-            return rows[~hidden[rows]][:limit], None
+            return rows[~hidden[rows] & self._popular.touched(rows)][:limit], None
         if len(hidden) <= self._exact:
             every = self._factors.scores(vector)
-            return _best(np.arange(len(hidden), dtype=np.int32), every, hidden, limit), every
-        rows = self._popular.hottest(self._exact)
+            rows = np.arange(len(hidden), dtype=np.int32)
+            return _best(rows, every * self._popular.touched(rows), hidden, limit), every
+        rows = self._popular.every_leader()
         return _best(rows, self._factors.scores(vector, rows), hidden, limit), None
 
 

@@ -15,9 +15,10 @@ from .tables import Array, Column, Rows, Table
 LIFE: Final = 16  # of co-visits, in `half_life_s`
 HIGH: Final = 60.0  # half-lives after which the growing weights are brought down
 NEWEST: Final = -0.5  # the exponent of an item's place in the history, 1 the newest
-MOST: Final = 250_000  # items that have neighbours at a time
+MOST: Final = 150_000  # items that have neighbours at a time
 AFTER: Final = 5  # items of a history after which one comes next
 NEXT: Final = 32  # items that came next after one
+_LATELY: Final = (1.0 / np.arange(AFTER, 0, -1.0)).astype(np.float32)
 SMOOTHED: Final = 5.0  # co-visits that each item is taken to have had beside its own, in the cosine
 COLUMNS: Final = {
     "near_at": Column("i4", fill=-1),
@@ -51,6 +52,7 @@ class Covisits:
             {
                 **ID_COLUMNS,
                 "of": Column("u8"),
+                "met": Column("f4"),
                 "near": Column("u8", self._width),
                 "weight": Column("f4", self._width),
                 "next": Column("u8", NEXT),
@@ -59,27 +61,25 @@ class Covisits:
             },
             ("id",),
         )
-        self._owners = Ids(self.table, min(settings.max_items, MOST), 0)
+        self.owners = Ids(self.table, min(settings.max_items, MOST), 0)
 
     def learn(self, last: Rows, row: int, weight: float, ts: float) -> None:
         """A user acted on `row` after the items `last` (n,), each once, newest last, without `row`."""
         weight *= self._grown(ts)
-        items = self._items
         own = self._own(row, ts)
         if not len(last):
             return
-        items.raw["met"][last] += weight
-        items.cells["met"][row] += weight * len(last)
-        items.touch(last)
         table = self.table
         near, weights = table.raw["near"], table.raw["weight"]
         item = self._ids.ref(row)
-        at = items.raw["near_at"][last]
+        at = self._items.raw["near_at"].take(last)
         at = at[at >= 0]
-        _meet(near, weights, at, item, np.full(len(at), weight, np.float32))
+        table.cells["met"][own] += weight * len(last)
+        table.raw["met"][at] += np.float32(weight)
+        _meet(near, weights, at, item, np.float32(weight))
         soon = at[-AFTER:]
-        after = weight / np.arange(len(soon), 0, -1.0)
-        _meet(table.raw["next"], table.raw["next_weight"], soon, item, after.astype(np.float32))
+        after = _LATELY[AFTER - len(soon) :] * np.float32(weight)
+        _meet(table.raw["next"], table.raw["next_weight"], soon, item, after)
         table.raw["followed"][soon] += after
         table.touch(at)
         _give(near[own], weights[own], self._ids.refs(last[-self._width :]), weight)
@@ -95,13 +95,14 @@ class Covisits:
         at = self._items.raw["near_at"][last]
         known = at >= 0
         at = at[known]
-        met = np.maximum(self._items.raw["met"][last[known]], 1e-30).astype(np.float64)
+        met = np.maximum(table.raw["met"][at], 1e-30).astype(np.float64)
         place = np.arange(len(last), 0, -1.0)[known]
         lately = place**NEWEST
         weights = table.raw["weight"][at]
         shares, cosines = weights * (lately / met)[:, None], weights * (lately / np.sqrt(met))[:, None]
         rows, shares, cosines = summed(self._ids.deref(table.raw["near"][at].ravel()), shares.ravel(), cosines.ravel())
-        cosines /= np.sqrt(self._items.raw["met"][rows] + SMOOTHED * power)
+        own = self._items.raw["near_at"][rows]
+        cosines /= np.sqrt(np.where(own < 0, 0.0, table.raw["met"][own]) + SMOOTHED * power)
         soon = place <= AFTER
         at = at[soon]
         shared = table.raw["next_weight"][at] / (place[soon] * (table.raw["followed"][at] + power))[:, None]
@@ -116,22 +117,22 @@ class Covisits:
         """The item is let go: its neighbours go with it."""
         at = self._items.cells["near_at"][row]
         if at >= 0:
-            self._owners.remove(at)
+            self.owners.remove(at)
 
     def _own(self, row: int, ts: float) -> int:
         """The item's row of neighbours, made when it has none."""
         cells = self._items.cells
         at: int = cells["near_at"][row]
         if at >= 0:
-            self._owners.use(at, ts)
+            self.owners.use(at, ts)
             return at
-        if self._owners.full:
-            oldest = self._owners.oldest()
+        if self.owners.full:
+            oldest = self.owners.oldest()
             owner = int(self._ids.deref(self.table.raw["of"][oldest : oldest + 1])[0])
             cells["near_at"][owner] = -1
             self._items.touch(owner)
-            self._owners.remove(oldest)
-        at = self._owners.add("", cells["hash"][row], ts)
+            self.owners.remove(oldest)
+        at = self.owners.add("", cells["hash"][row], ts)
         self.table.cells["of"][at] = self._ids.ref(row)
         cells["near_at"][row] = at
         return at
@@ -148,19 +149,17 @@ class Covisits:
         age = (ts - self._start) / self._half_life
         if age > HIGH:
             factor = np.float32(2.0 ** -min(age, 140.0))
-            for table, name in ((self.table, "weight"), (self._items, "met")):
-                table[name][:] *= factor
-                table.touch(np.arange(len(table), dtype=np.int32))
+            for name in ("weight", "met", "next_weight", "followed"):
+                self.table[name][:] *= factor
+            self.table.touch(np.arange(len(self.table), dtype=np.int32))
             self._start = ts
         return self._power(ts)
 
 
-def _meet(near: Array, weights: Array, at: Rows, item: int, given: Array) -> None:
+def _meet(near: Array, weights: Array, at: Rows, item: int, given: Array | np.float32) -> None:
     """Gives the item the weights `given` (n,) among the neighbours in the rows `at` (n,), each once."""
-    if not len(at):
-        return
-    many = weights[at]
-    many[near[at] == item] = -1.0
+    many = weights.take(at, 0)
+    np.copyto(many, np.float32(-1.0), where=near.take(at, 0) == item)
     slots = at * near.shape[1] + many.argmin(1)
     of, all_ = near.reshape(-1), weights.reshape(-1)
     new = all_[slots]
@@ -170,9 +169,8 @@ def _meet(near: Array, weights: Array, at: Rows, item: int, given: Array) -> Non
 
 def _give(near: Array, weights: Array, items: Hashes, weight: float) -> None:
     """Gives each of the items (at most as many as there is room for) the weight among one item's neighbours (width,)."""
-    found = near == items[:, None]
-    slots = found.argmax(1)
-    known = found[np.arange(len(items)), slots]
+    slots = (near == items[:, None]).argmax(1)
+    known = near[slots] == items
     met = slots[known]
     weights[met] += np.float32(weight)
     new = items[~known]

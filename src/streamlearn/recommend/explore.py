@@ -54,12 +54,12 @@ def epsilon_propensities(size: int, epsilon: float, shown: list[int]) -> Floats:
     found = np.empty(count)
     next_up = (gone == before) * (1.0 - epsilon)
     ahead = (gone < before) * (1.0 - epsilon)
+    left_ahead, left_behind = np.maximum(before - gone, 0), size - 1 - before + gone
     for slot in range(count):
         share = epsilon / (size - slot)
         found[slot] = state[slot] @ (share + next_up[slot])
-        taken_ahead = state * (ahead + share * np.maximum(before - gone, 0))
-        taken_behind = state * (share * np.maximum(size - 1 - before - (slot - gone), 0))
-        state = taken_behind
+        taken_ahead = state * (ahead + share * left_ahead)
+        state *= share * (left_behind - slot)  # negative only where `state` is 0: more cannot be gone than were taken
         state[:, 1:] += taken_ahead[:, :-1]
     return found
 

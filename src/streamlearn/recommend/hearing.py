@@ -8,8 +8,6 @@ Factors are not told: those of two shards are learned apart and do not mean the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Final
 
 import msgspec
 import numpy as np
@@ -50,20 +48,3 @@ def hear(state: State, heard: Heard) -> None:
     rows = state.item_ids.rows(np.frombuffer(heard.last, np.uint64))
     state.covisits.learn(rows[(rows >= 0) & (rows != item)][-state.settings.last_items :], item, heard.weight, ts)
     state._let_go(ts, LET_GO)
-
-
-def encode(all: Iterable[Heard]) -> bytes:
-    """Several at once, as they travel."""
-    return _encoder.encode(list(all))
-
-
-def decode(data: bytes) -> list[Heard]:
-    """What `encode` gave. Raises msgspec.DecodeError, and ValueError for hashes that are cut off."""
-    all = _decoder.decode(data)
-    if any(len(one.last) % 8 for one in all):
-        raise ValueError("the hashes of items are cut off")
-    return all
-
-
-_encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(list[Heard])

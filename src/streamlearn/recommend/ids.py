@@ -14,18 +14,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .slots import Hashes as Hashes
+from .slots import Slots
 from .tables import Column, Rows, Table
 
-Hashes = NDArray[np.uint64]
 FEW: Final = 48  # hashes that are looked up faster one by one
-BATCH: Final = 1024  # rows that are put in order at a time
+BATCH: Final = 4096  # rows that are put in order at a time
 KEPT: Final = 1 << 62
 LOWER: Final = (1 << 32) - 1
 UPPER: Final = LOWER << 32
 COLUMNS: Final[Mapping[str, Column]] = {  # what Ids keeps in its table; and "id", ragged
     "hash": Column("u8"),
     "used": Column("u8"),  # the number of its last use, and KEPT if it is kept
-    "last": Column("f8"),
+    "last": Column("f8"),  # of a row that is free: 1 + the row that was freed before it
 }
 
 
@@ -56,13 +57,14 @@ class Ids:
     of them first.
     """
 
+    _earliest: float
+
     def __init__(self, table: Table, most: int, ttl_s: float) -> None:
         self._table, self._most, self._ttl_s = table, most, ttl_s
-        self._order: list[tuple[int, int]] = []
         self._uses = self._n = self._kept = 0
-        self._free: list[int] = []
+        self._free = -1  # the row that was freed last
         self.evicted_lru = self.evicted_ttl = 0
-        self._index()
+        self._begin()
 
     def __len__(self) -> int:
         return self._n
@@ -78,24 +80,26 @@ class Ids:
 
     def row_of_hash(self, hashed: int) -> int:
         """The row of the id with this hash, -1 when there is none."""
-        taken, mask = self._taken, self._mask
+        slots = self._slots
+        taken, mask = slots.taken, slots.mask
         slot = hashed & mask
         while (found := taken[slot]) != hashed:
             if not found:
                 return -1
             slot = (slot + 1) & mask
-        return int(self._rows[slot])  # -1 for 0, the hash of nobody
+        return int(slots.rows[slot])  # -1 for 0, the hash of nobody
 
     def rows(self, hashes: Hashes) -> Rows:
         """The row of each hash, -1 where there is none."""
         if len(hashes) <= FEW:
             return np.array([self.row_of_hash(hashed) for hashed in hashes.tolist()], np.int32)
         rows = np.full(len(hashes), -1, np.int32)
-        mask, left, slots = np.uint64(self._mask), np.arange(len(hashes)), hashes & np.uint64(self._mask)
+        mask, left = np.uint64(self._slots.mask), np.arange(len(hashes))
+        slots = hashes & mask
         while len(left):
-            found = self._slot_hash[slots]
+            found = self._slots.hashes[slots]
             hit = found == hashes
-            rows[left[hit]] = self._slot_row[slots[hit]]
+            rows[left[hit]] = self._slots.numbers[slots[hit]]
             going = ~hit & (found != 0)
             left, hashes, slots = left[going], hashes[going], slots[going] + np.uint64(1) & mask
         return rows
@@ -127,14 +131,17 @@ class Ids:
         if self.full:
             raise ValueError(f"all {self._most} rows are taken; remove the oldest before another is added")
         table = self._table
-        row = self._free.pop() if self._free else table.append()
-        if 2 * (self._n + 1) > self._mask:
-            self._index(2)
+        row = self._free
+        if row >= 0:
+            self._free = int(table.cells["last"][row]) - 1
+        else:
+            row = table.append()
         table.cells["hash"][row] = hashed
         table.cells["last"][row] = ts
         table.put("id", row, name.encode("utf-8", "surrogatepass"))
-        self._place(hashed, row)
+        self._slots.put(hashed, row)
         self._n += 1
+        self._earliest = min(self._earliest, ts)
         self._number(row, 0)
         return row
 
@@ -147,7 +154,9 @@ class Ids:
 
     def keep(self, row: int, kept: bool) -> None:
         """Puts the row among those that are kept, or takes it out of them; it becomes the newest there."""
-        self._kept += kept - bool(self._table.cells["used"][row] & KEPT)
+        cells = self._table.cells
+        self._kept += kept - bool(cells["used"][row] & KEPT)
+        self._earliest = min(self._earliest, cells["last"][row])
         self._number(row, KEPT * kept)
 
     def oldest(self) -> int:
@@ -165,7 +174,7 @@ class Ids:
 
     def stale(self, ts: float) -> int:
         """The row used longest ago if that was more than the TTL before `ts` and it is not kept, else -1."""
-        if not self._ttl_s or self._kept == self._n:
+        if not self._ttl_s or self._kept == self._n or ts - self._earliest <= self._ttl_s:
             return -1
         row = self.oldest()
         return row if ts - self._table.cells["last"][row] > self._ttl_s else -1
@@ -182,9 +191,10 @@ class Ids:
         """Forgets whose row it is, and resets it."""
         cells = self._table.cells
         self._kept -= bool(cells["used"][row] & KEPT)
-        self._unplace(cells["hash"][row])
+        self._slots.remove(cells["hash"][row])
         self._table.reset(row)
-        self._free.append(row)
+        cells["last"][row] = self._free + 1
+        self._free = row
         self._n -= 1
 
     def __getstate__(self) -> dict[str, Any]:
@@ -192,7 +202,13 @@ class Ids:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._index()
+        self._begin()
+
+    def _begin(self) -> None:
+        """What follows from the table. Its slots stay beside it, for all that have its ids one after the other."""
+        self._slots = self._table.slots = self._table.slots or Slots(self._table["hash"])
+        self._order: list[tuple[int, int]] = []
+        self._earliest = -np.inf  # no row that may be stale was used last before this
 
     def _number(self, row: int, kept: int) -> None:
         self._uses += 1
@@ -203,53 +219,11 @@ class Ids:
         """Puts the rows used longest ago in order, the oldest last. All others were used later, so the order stays true."""
         used = self._table["used"]
         rows = np.flatnonzero((used != 0) & ((used < KEPT) | (self._kept == self._n)))
+        self._earliest = float(self._table["last"][rows].min(initial=np.inf))
         if len(rows) > BATCH:
             rows = rows[np.argpartition(used[rows], BATCH)[:BATCH]]
         rows = rows[np.argsort(used[rows])[::-1]]
         self._order = list(zip(rows.tolist(), used[rows].tolist(), strict=True))
 
-    def _index(self, more: int = 1) -> None:
-        """Makes the slots anew from the table, at most half of them taken, with room for `more` times as many rows."""
-        self._order = []
-        taken = np.flatnonzero(self._table["hash"]).astype(np.int32)
-        size = 1 << max(2 * more * len(taken), 64).bit_length()
-        self._mask = size - 1
-        self._slot_hash, self._slot_row = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
-        self._taken, self._rows = self._slot_hash.data, self._slot_row.data
-        hashes = self._table["hash"][taken]
-        slots = hashes & np.uint64(self._mask)
-        while len(taken):  # each round, the rows whose slot is free try for it, and those that lose go on to the next one
-            free = self._slot_hash[slots] == 0
-            self._slot_row[slots[free]] = taken[free]
-            won = free & (self._slot_row[slots] == taken)
-            self._slot_hash[slots[won]] = hashes[won]
-            taken, hashes = taken[~won], hashes[~won]
-            slots = slots[~won] + np.uint64(1) & np.uint64(self._mask)
 
-    def _place(self, hashed: int, row: int) -> None:
-        taken, mask = self._taken, self._mask
-        slot = hashed & mask
-        while taken[slot]:
-            slot = (slot + 1) & mask
-        taken[slot], self._rows[slot] = hashed, row
-
-    def _unplace(self, hashed: int) -> None:
-        """Empties the slot, and moves back those after it that would not be found beyond a gap (Knuth, volume 3, 6.4 R)."""
-        taken, rows, mask = self._taken, self._rows, self._mask
-        slot = hashed & mask
-        while taken[slot] != hashed:
-            slot = (slot + 1) & mask
-        gap = slot
-        while True:
-            slot = (slot + 1) & mask
-            found = taken[slot]
-            if not found:
-                break
-            home = found & mask
-            if (slot - home) & mask >= (slot - gap) & mask:
-                taken[gap], rows[gap] = found, rows[slot]
-                gap = slot
-        taken[gap], rows[gap] = 0, -1
-
-
-_DERIVED: Final = frozenset({"_order", "_mask", "_slot_hash", "_slot_row", "_taken", "_rows"})
+_DERIVED: Final = frozenset({"_order", "_slots", "_earliest"})

@@ -27,7 +27,7 @@ def half_lives(settings: RecommendSettings) -> tuple[float, ...]:
 
 def columns(settings: RecommendSettings) -> dict[str, Column]:
     """What Popular keeps of each item."""
-    return {"heat": Column("f8", len(half_lives(settings))), "heat_ts": Column("f8")}
+    return {"heat": Column("f8", len(half_lives(settings))), "heat_ts": Column("f8", fill=NEVER)}
 
 
 class Popular:
@@ -80,10 +80,14 @@ class Popular:
         passed = np.maximum(ts - self._items.raw["heat_ts"][rows], 0.0)
         return self._items.raw["heat"][rows] * np.exp2(passed[:, None] / -self._half_lives)  # type: ignore[no-any-return]
 
-    def hottest(self, limit: int) -> Rows:
-        """The `limit` items that count most by `half_life_s`, offered or not, in the order of their rows."""
-        keys = self._keys(np.arange(len(self._items), dtype=np.int32), MAIN)
-        return np.sort(np.argpartition(keys, len(keys) - limit)[-limit:]).astype(np.int32)
+    def touched(self, rows: Rows) -> NDArray[np.bool_]:
+        """(n,): which of the items were ever given a weight."""
+        touched: NDArray[np.bool_] = self._items.raw["heat_ts"][rows] != NEVER
+        return touched
+
+    def every_leader(self) -> Rows:
+        """The items that lead by any half-life, in the order of their rows."""
+        return np.unique(np.concatenate([leaders.rows[: len(leaders.slots)] for leaders in self._leaders]))
 
     def _keys(self, rows: Rows, which: int) -> Floats:
         """Two items compare by these as by what they count, at any time: log2 of the count plus the time in half-lives."""

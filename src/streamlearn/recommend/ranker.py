@@ -21,7 +21,7 @@ from ..errors import ModelError
 from ..importpath import call, find
 
 DEFAULT: Final = "logistic"
-LEARNING_RATE: Final = 0.02
+LEARNING_RATE: Final = 0.03
 INTERCEPT_RATE: Final = 0.02
 CLIP: Final = 8.0  # deviations: one odd value must not ruin the weights
 EPSILON: Final = 1e-8  # river's AdaGrad

@@ -21,8 +21,8 @@ from .candidates import Candidates, Search
 from .fallback import fill
 from .features import Features
 from .ranker import DEFAULT, Ranker, sigmoid
-from .slates import Chosen, Slate, arrange, expose, source_of
-from .state import Ask, Interaction, State
+from .slates import Chosen, Slate, arrange, expose, sources_of
+from .state import OFFERED, Ask, Interaction, State
 from .tables import Rows
 
 REASONS: Final = 10  # features named by explain, at most
@@ -53,16 +53,12 @@ class _Stage(NamedTuple):
 
 
 class _Pool(NamedTuple):
-    """Items that may be shown, the best first, and what named each: a place among candidates, or a kind of filling."""
+    """Items that may be shown, the best first, and what named each: a place among the candidates, or a kind of filling."""
 
     rows: Rows
     f: Matrix
     logits: Floats
-    named: list[tuple[Candidates, int] | str]
-
-    def source(self, at: int) -> str:
-        named = self.named[at]
-        return named if isinstance(named, str) else source_of(*named)
+    named: Sequence[int | str]
 
 
 class Recommender:
@@ -83,6 +79,10 @@ class Recommender:
         self._positives = 0
         self._shown, self._earned = 0, 0.0  # items of slates, and the sum of their rewards
         self._made: _Stage | None = None  # of the interaction that was ranked last, for its learning
+
+    def configure(self, settings: RecommendSettings) -> None:
+        """Go by these settings from now on, but for those that what was learned depends on."""
+        self.settings = self.state.settings = settings.learned(self.settings)
 
     # What is learned
 
@@ -240,7 +240,7 @@ class Recommender:
     def __fingerprint__(self) -> str:
         """SHA-256 over the values of the tables and of the ranker: equal for two that learned the same."""
         total = hashlib.sha256(self.ranker.__fingerprint__().encode())
-        total.update(repr((self._random.getstate(), self._positives)).encode())
+        total.update(repr((self._random.getstate(), self._positives, self._shown, self._earned)).encode())
         for name, table in sorted(self.state.tables.items()):
             for column, values in sorted(table.arrays().items()):
                 total.update(f"{name}.{column} {values.dtype.str} {values.shape}".encode())
@@ -312,13 +312,15 @@ class Recommender:
         order = arrange(range(len(rows)), pool.logits, k, self.settings, lambda at: state.fields_at(rows[at]), factors)
         shown_before = state.items.raw["shown"][pool.rows[order]]
         shown, propensities = expose(pool.logits[order], shown_before, k, self.settings, draw)
-        scores = sigmoid(pool.logits)
+        scores, named = sigmoid(pool.logits), [pool.named[order[place]] for place in shown]
+        sources = iter(sources_of(candidates, [at for at in named if isinstance(at, int)]))
         items = []
         for position, (place, propensity) in enumerate(zip(shown, propensities, strict=True), start=1):
             at = order[place]
             why = self._why(pool.f[at]) if ask.explain else None
             name = state.item_ids.id_of(rows[at])
-            source = pool.source(at)
+            kind = pool.named[at]
+            source = kind if isinstance(kind, str) else next(sources)
             items.append(Chosen(name, float(scores[at]), source, propensity, position, pool.f[at].tolist(), why))
         return Slate(items, fallback, candidates.unknown)
 
@@ -328,14 +330,15 @@ class Recommender:
         allowed = state.available(rows)
         if seen:
             allowed &= ~self._seen(rows, ask.user)
-        hard = np.array([allowed[at] and self._fits(ask, int(rows[at])) for at in range(len(rows))], dtype=bool)
+        if ask.where or ask.deny or ask.allow is not None:
+            allowed &= np.fromiter((self._fits(ask, row) for row in rows.tolist()), bool, len(rows))
         stage = self._stage(candidates, ask.user, ask.ts, None, shown=True)
-        kept = np.flatnonzero(hard)
+        kept = np.flatnonzero(allowed)
         kept = kept[np.argsort(-stage.logits[kept], kind="stable")]
-        pool = _Pool(rows[kept], stage.f[kept], stage.logits[kept], [(candidates, int(at)) for at in kept])
+        pool = _Pool(rows[kept], stage.f[kept], stage.logits[kept], kept.tolist())
         if len(kept) >= ask.k or ask.items is not None or ask.allow is not None:
             return pool, None
-        hidden = ~state.available(np.arange(len(state.items), dtype=np.int32))
+        hidden = state.items["available"] != OFFERED
         hidden[rows[kept]] = True
         if seen:
             known = state.item_ids.rows(state.seen(ask.user))

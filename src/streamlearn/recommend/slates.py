@@ -96,14 +96,14 @@ def deviations(means: Floats, shown_before: Floats) -> Floats:
     return np.minimum(1.0 / np.sqrt(p * (1.0 - p) * (shown_before + STRENGTH)), WIDEST)
 
 
-def source_of(candidates: Candidates, at: int) -> str:
-    """The source among those that named candidate `at` in which it stood highest; of the caller's own, of all sources."""
-    its = np.flatnonzero(candidates.named[at])
-    its = its if len(its) else np.flatnonzero(candidates.scores[at] > 0)
-    if not len(its):
-        return "available"
-    above = (candidates.scores[:, its] > candidates.scores[at, its]).sum(axis=0)
-    return candidates.sources[int(its[int(above.argmin())])]
+def sources_of(candidates: Candidates, some: Sequence[int]) -> list[str]:
+    """Of each of some candidates the source among those that named it in which it stood highest; of the caller's own, of all
+    sources that have a score for it; "available" when there is none."""
+    scores, named = candidates.scores[list(some)], candidates.named[list(some)]
+    named = np.where(named.any(axis=1, keepdims=True), named, scores > 0)
+    above = np.count_nonzero(np.ascontiguousarray(candidates.scores.T)[None] > scores[:, :, None], axis=2)
+    best = np.where(named, above, len(candidates.rows) + 1).argmin(axis=1).tolist()
+    return [candidates.sources[at] if its.any() else "available" for at, its in zip(best, named, strict=True)]
 
 
 def _tokens(fields: Mapping[str, Any], settings: RecommendSettings) -> frozenset[Any]:

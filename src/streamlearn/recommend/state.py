@@ -32,10 +32,10 @@ NOBODY, OFFERED, WITHDRAWN, DELETED = range(4)  # of a row of items: "available"
 SHRUNK: Final = 10.0  # events of an item at which its co-visits and its content say as much about what is similar
 COUNTERS: Final[Mapping[str, Column]] = {
     "born": Column("f8"),
-    "n": Column("f8"),  # events
-    "liked": Column("f8"),  # events of a positive weight
-    "shown": Column("f8"),
-    "reward": Column("f8"),  # sum of the rewards of what was shown
+    "n": Column("f4"),  # events
+    "liked": Column("f4"),  # events of a positive weight
+    "shown": Column("f4"),
+    "reward": Column("f4"),  # sum of the rewards of what was shown
 }
 
 

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .slots import Slots
+
 Array = NDArray[Any]
 Rows = NDArray[np.int32]
 FIRST: Final = 64  # rows that a table is made for
@@ -40,6 +42,7 @@ class Table:
         self.cells: dict[str, Any] = {}
         self._bytes: dict[str, list[bytes]] = {name: [] for name in ragged}
         self._filled = [(name, column.fill) for name, column in columns.items() if column.fill]
+        self.slots: Slots | None = None  # of the column "hash", once somebody looks for rows by it
         self._n = 0
         self._fresh()
         self._make_room(FIRST)
@@ -120,6 +123,7 @@ class Table:
         self._n = lengths.pop() if lengths else 0
         self.raw = {name: arrays[name] for name in self.columns}
         self._bytes = {name: list(_cut(arrays[f"{name}.bytes"], arrays[f"{name}.ends"])) for name in self.ragged}
+        self.slots = None
         self._fresh()
         if not self._n:
             self.raw = {}
@@ -143,6 +147,8 @@ class Table:
             self.raw[name][self._n : length] = fill
         self._stamps[self._n : length] = self._clock
         self._n = length
+        if self.slots is not None:
+            self.slots.change(rows, self.raw["hash"][rows], arrays["hash"])
         for name in self.columns:
             self.raw[name][rows] = arrays[name]
         for name, values in self._bytes.items():
@@ -177,7 +183,7 @@ class Table:
         """No reader has asked for anything yet."""
         self._clock = 1
         self._read: dict[str, int] = {}
-        self._stamps = np.ones(self._n, np.int64)
+        self._stamps = np.ones(self._n, np.int32)
         self._marks = self._stamps.data
 
     def _make_room(self, rows: int) -> None:
@@ -186,7 +192,7 @@ class Table:
             if self._n:
                 array[: self._n] = self.raw[name][: self._n]
             self.raw[name] = array
-        stamps = np.zeros(rows, np.int64)
+        stamps = np.zeros(rows, np.int32)
         stamps[: self._n] = self._stamps[: self._n]
         self._stamps, self._marks = stamps, stamps.data
         self._see_cells()

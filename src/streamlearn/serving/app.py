@@ -45,6 +45,7 @@ from .deps import Deps, Shared
 from .figures import figures
 from .headers import Headers
 from .holder import Holder
+from .indexes import Indexes
 from .ingest import Ingest
 from .keywatch import KeyWatch
 from .limits import Buckets
@@ -72,6 +73,7 @@ def create_app(deps: Deps) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         hub: Shared = app.state.shared
         await asyncio.to_thread(hub.holder.start)
+        app.state.indexes.start()
         hub.buffer.start()
         app.state.live.start()
         hub.keys.start()
@@ -83,6 +85,7 @@ def create_app(deps: Deps) -> FastAPI:
             await hub.refusals.close()
             await hub.buffer.close()
             await asyncio.to_thread(hub.keys.close)
+            await asyncio.to_thread(app.state.indexes.close)
             await asyncio.to_thread(hub.holder.close)
 
     app = FastAPI(
@@ -109,7 +112,8 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.live = routes_live.live_of(app.state.shared)
     app.state.titles = routes_shop.Titles(deps.timer)
     app.state.predictor = routes_predict.Predictor(app.state.shared)
-    app.state.recommending = Recommending(app.state.shared)
+    app.state.indexes = Indexes(deps.settings, holder, deps.timer)
+    app.state.recommending = Recommending(app.state.shared, app.state.indexes)
     routers = (
         routes_predict, routes_recommend, routes_events, routes_models, routes_cases, routes_inputs, routes_history,
         routes_versions, routes_rewind, routes_session, routes_service, routes_live, routes_dashboard, routes_shop,

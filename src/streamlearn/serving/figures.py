@@ -28,7 +28,9 @@ STATES: Final = (
     "steady", "case", "confirmed", "retraining", "trial", "canary", "watch", "closing", "rolling_back", "held"
 )
 ALWAYS: Final = ("learned", "dead")
-PER_PROCESS: Final = frozenset({"build_info", "store_down_seconds", "control_silent_seconds"})
+PER_PROCESS: Final = frozenset(
+    {"build_info", "store_down_seconds", "control_silent_seconds", "index_items", "index_age_seconds", "index_recall_ratio"}
+)
 
 _SHARD: Final = ("model", "shard")
 _TEXTS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
@@ -71,6 +73,9 @@ _TEXTS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "canary_ratio": ("gauge", _SHARD, "Share of the keys that the version in a canary answers for"),
     "publication_age_seconds": ("gauge", _SHARD, "Time since the learner last stood at what is served"),
     "publication_size_bytes": ("gauge", _SHARD, "Size of the served publication"),
+    "index_items": ("gauge", _SHARD, "Items in the index by which a large recommender is searched"),
+    "index_age_seconds": ("gauge", _SHARD, "Time since the index took in what was published last"),
+    "index_recall_ratio": ("gauge", _SHARD, "Of the exact 100 best, the share that the index found when it was made"),
     "checkpoint_age_seconds": ("gauge", _SHARD, "Time since the last checkpoint"),
     "checkpoint_size_bytes": ("gauge", _SHARD, "Size of the last checkpoint that the learner wrote"),
 }  # fmt: skip
@@ -133,6 +138,10 @@ def _shard(slot: Slot, now: float) -> Iterator[Row]:
         yield "canary_ratio", here, 0.0 if served.challenger is None else served.challenger.share
         yield "publication_age_seconds", here, max(0.0, now - served.current_at)
         yield "publication_size_bytes", here, served.size
+    if slot.index is not None:
+        yield "index_items", here, slot.index.items
+        yield "index_age_seconds", here, max(0.0, now - slot.index.fresh_at)
+        yield "index_recall_ratio", here, slot.index.recall
     if status is None:
         return
     silent = max(0.0, now - slot.heard)

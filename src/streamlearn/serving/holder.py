@@ -30,6 +30,7 @@ from ..telemetry import Metrics
 from .following import Follower, links_of
 from .problems import ProblemError
 from .served import Challenger as Challenger
+from .served import Indexed
 from .served import Served as Served
 
 if TYPE_CHECKING:
@@ -47,16 +48,18 @@ _log = logging.getLogger(__name__)
 class Slot:
     """What is known of one shard. The poller alone writes; each field is replaced whole, so that readers need no lock.
 
-    `heard`: when the status was made, by the timer. `causes`: of `CAUSES`, those that `degraded` tells of in words.
+    `heard`: when the status was made, by the timer. `causes`: of `CAUSES`, those that `degraded` tells of in words. `index`,
+    of a large recommender, is written by the thread that keeps it.
     """
 
-    __slots__ = ("causes", "degraded", "heard", "model", "refused", "served", "shard", "status", "stream", "tag")
+    __slots__ = ("causes", "degraded", "heard", "index", "model", "refused", "served", "shard", "status", "stream", "tag")
 
     def __init__(self, model: str, shard: int, stream: str) -> None:
         self.model, self.shard, self.stream = model, shard, stream
         self.served: Served | None = None
         self.status: Status | None = None
         self.heard = 0.0
+        self.index: Indexed | None = None
         self.degraded: list[str] | None = None
         self.causes: frozenset[str] = frozenset()
         self.refused: str | None = None
@@ -256,6 +259,7 @@ class Holder:
         if canary is None:
             self._followers.pop((slot.model, slot.shard, "challenger"), None)
             return None
+        sealed.part("challenger")  # without it, it is no publication at all: raises
         try:
             model, lock = self._followed(slot, "challenger", sealed, links)
             return Challenger(model.answer, int(canary["version"]), float(canary["share"]), str(canary["salt"]), model, lock)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from .. import wire
 from ..errors import EventError
-from ..events import Limits, Prediction, ShownItem, check_scalar, encode, new_id
+from ..events import Features, Limits, Prediction, ShownItem, check_scalar, encode, new_id
 from ..items import MAX_SHOWN
 from ..telemetry import Counter, Histogram
 from .deps import Shared
 from .holder import Served, Slot
+from .indexes import Indexes
 from .problems import ProblemError
 from .questions import asked_at, check_name, served_by
 
@@ -47,11 +48,12 @@ class Desk(NamedTuple):
 class Recommending:
     """Answers from what the holder holds. All methods belong to the event loop's thread."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, indexes: Indexes) -> None:
         settings, metrics = shared.deps.settings, shared.metrics
         limits = settings.limits
         self.max_body = limits.max_event_bytes
         self._limits = Limits(limits.max_features, limits.max_string, limits.max_event_bytes, limits.max_ahead_s)
+        self._indexes = indexes
         self._holder, self._buffer, self._metrics = shared.holder, shared.buffer, metrics
         self._clock, self._timer = shared.deps.clock, shared.deps.timer
         self._tasks = {name: model.task for name, model in settings.models.items()}
@@ -131,23 +133,23 @@ class Recommending:
         id = question.id or new_id()
         ask = _ask(question, user, self._now(desk, slot) if at is None else at, _count(question.k, k))
 
-        def slate_of(one: Any) -> tuple[Slate, Any]:
-            draw = random.Random(f"{desk.salt}\0{id}")
-            return (one.estimator.rank_own(ask, draw) if own else one.estimator.recommend(ask, draw)), one.estimator
+        def slate_of(one: Any) -> tuple[Slate, list[Features | None]]:
+            draw, asked = random.Random(f"{desk.salt}\0{id}"), one.estimator
+            found: Slate = asked.rank_own(ask, draw) if own else asked.recommend(ask, draw, self._indexes.search_of(one))
+            return found, [asked.state.fields_of(item.item) if question.fields else None for item in found.items]
 
         began = perf_counter()
-        (slate, estimator), version, degraded = self._answered(desk, slot, served, user, slate_of)
+        (slate, fields), version, degraded = self._answered(desk, slot, served, user, slate_of)
         desk.seconds.observe(perf_counter() - began)
-        fields = estimator.state.fields_of if question.fields else None
         answer = wire.RecommendAnswer(
             id, model, version, served.position, self._age(served), degraded,
             [
                 wire.RecommendedItem(
                     one.item, one.position, one.score, one.source, one.propensity,
                     None if one.why is None else [wire.Reason(name, value) for name, value in one.why],
-                    None if fields is None else fields(one.item),
+                    known,
                 )
-                for one in slate.items
+                for one, known in zip(slate.items, fields, strict=True)
             ],
             slate.fallback, list(slate.unknown), "off",
         )  # fmt: skip
@@ -187,7 +189,10 @@ class Recommending:
 
         The ranking features go along, unless they would make the record larger than an event may be.
         """
-        items = [ShownItem(one.item, one.position, one.propensity, one.score, one.source, one.f) for one in slate.items]
+        items = [
+            ShownItem(one.item, one.position, one.propensity, one.score, one.source, [float(f"{value:.9g}") for value in one.f])
+            for one in slate.items
+        ]  # nine digits tell any float32 exactly, and are two thirds of the record
         record = Prediction(
             desk.stream, answer.id, answer.model, answer.version, x=question.context or None, ts=at, key=user or answer.id,
             user=user, items=items,
@@ -246,7 +251,11 @@ def _count(given: int | None, default: int) -> int:
 
 def _items_of(slot: Slot) -> int:
     """How many items the shard knows, -1 before it has published."""
-    return -1 if slot.served is None else int(slot.served.model.estimator.counts()["items"])
+    served = slot.served
+    if served is None:
+        return -1
+    with served.lock:
+        return int(served.model.estimator.counts()["items"])
 
 
 def _tried(give: Callable[[], T], slot: Slot) -> T:

@@ -27,6 +27,15 @@ class Challenger(NamedTuple):
         return key is not None and unit_of(self.salt, key) < self.share
 
 
+class Indexed(NamedTuple):
+    """What the index of the champion's items is: how many it holds, when it took in what was published last (by the timer),
+    and the share of the exact best that it found for a sample of users when it was made."""
+
+    items: int
+    fresh_at: float
+    recall: float
+
+
 class Served(NamedTuple):
     """One shard's model as it is served. `current_at`: when the learner was last known to stand at it, by the timer.
 

@@ -227,7 +227,7 @@ def _trial(case: Mapping[str, Any], steps: Sequence[Step]) -> Doc | None:
         "guardrails": numbers.get("guardrails", []), "slices": numbers.get("slices"),
         "ended": None if ended is None else ended["kind"], "ended_at": None if ended is None else ended["at"],
         "why": (begun if ended is None else ended)["why"], "canary": _canary(after, numbers),
-        "arms": (begins.get("command") or {}).get("share"),
+        "arms": begins.get("arms"),
         "growth": {name: list((case.get("growth") or {}).get(name, ())) for name in GROWTH},
     }  # fmt: skip
 

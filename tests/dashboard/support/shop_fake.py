@@ -15,7 +15,7 @@ FILMS: Final[dict[str, dict[str, Any]]] = {
             ("Moon", 2009, "Drama|Mystery|Sci-Fi"), ("Alien", 1979, "Horror|Sci-Fi"), ("Heat", 1995, "Action|Crime|Drama"),
             ("The Dictator's Wedding, or How I Learned to Love a Very Long Title Indeed", 2012, "Comedy"),
             ("Pusher", 1996, "Crime|Thriller"), ("Her", 2013, "Drama|Romance|Sci-Fi"), ("Oldboy", 2003, "Drama|Mystery"),
-            ("Zodiac", 2007, "Crime|Drama"), ("<img src=x onerror=alert(1)>", 2001, "<b>Bold</b>|Comedy"),
+            ("Zodiac", 2007, "Crime|Drama"), ("<img src=x onerror=alert(1)>", 2001, "<b>Bold</b>|Drama|Mystery"),
             ("Solaris", 1972, "Drama|Mystery|Sci-Fi"), ("Amélie", 2001, "Comedy|Romance"),
         )
     )

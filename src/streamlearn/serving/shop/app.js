@@ -3,7 +3,7 @@
 
 import * as api from "../dashboard/lib/api.js";
 import { h, replace, say } from "../dashboard/lib/dom.js";
-import { empty, failure, loading } from "../dashboard/lib/views.js";
+import { empty, loading } from "../dashboard/lib/views.js";
 import { card, titles } from "./cards.js";
 import { act, afterwards, alike, described, recommend, search, settings } from "./service.js";
 import { clicked, disliked, known, somebodyNew, visitor } from "./visitor.js";
@@ -202,10 +202,14 @@ function busy(is) {
 
 /** What went wrong; what is on the shelf stays below. */
 function failed(error, retry) {
-  const box = failure(error, () => {
+  const again = () => {
     box.remove();
     retry();
-  });
+  };
+  const title = error.problem?.title ?? "This page failed";
+  const box = h("div", { class: "state-box failed", role: "alert", "data-testid": "failure" },
+    h("p", { class: "state-title" }, title), h("p", null, error.message),
+    h("button", { type: "button", onclick: again }, "Try again"));
   for (const old of slate.querySelectorAll("[data-testid=failure]")) old.remove();
   if (state.slate === null) replace(slate, box);
   else slate.prepend(box);

@@ -11,13 +11,15 @@ const SOURCES = {
   available: "In the shop",
   seen: "Clicked before",
 };
+// By kind: what raises the score, and what lowers it; a single text where the number alone does not say which way it went.
 const PLAIN = {
-  popular: ["popular", "less popular than others"],
-  recent: ["popular today", "quiet today"],
-  covisit: ["goes with what you clicked", "seldom goes with what you clicked"],
-  factors: ["suits a taste like yours", "suits other tastes more"],
-  content: ["like what you clicked", "unlike what you clicked"],
-  segment: ["popular with people like you", "less popular with people like you"],
+  popular: ["popular", "its popularity"],
+  recent: ["popular today", "how it does today"],
+  covisit: ["goes with what you clicked", "what goes with your clicks"],
+  next: ["often comes next after what you clicked", "what comes next after your clicks"],
+  factors: ["suits a taste like yours", "a taste like yours"],
+  content: ["like what you clicked", "how like your clicks it is"],
+  segment: ["popular with people like you", "what people like you liked"],
   "item.count": "how many liked it",
   "item.age": "how new it is",
   "item.idle": "when it was last liked",
@@ -27,6 +29,7 @@ const PLAIN = {
   "item.click_rate": "how often it is clicked when shown",
   "item.unseen": "whether anybody has liked it yet",
 };
+const KINDS = { cosine: "covisit", taste: "content" }; // other measures of the same
 const MOST = 3;
 
 /** A source of candidates in a word or two. */
@@ -54,9 +57,15 @@ export function reasons(item, clicks, likes) {
 /** What a feature belongs to: its source of candidates, or what it counts of the item; crossed ones to the first. */
 export function kindOf(feature) {
   const [name] = feature.split("*");
-  const [first] = name.split(".");
-  if (first in SOURCES) return first;
+  const first = name.split(".")[0].replace(/_\d.*$/, "");
+  const kind = KINDS[first] ?? first;
+  if (kind in PLAIN) return kind;
   return name.startsWith("item.heat") ? "item.heat" : name;
+}
+
+/** Whether a kind of features has words of its own; else its name has to do. */
+export function hasWords(kind) {
+  return kind in PLAIN;
 }
 
 /** What an item is called. */
