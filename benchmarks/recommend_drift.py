@@ -36,8 +36,8 @@ from .closed_loop import MODEL, STREAM, Loop
 from .harness import Rows, quiet
 from .recommend_data import Data, Rated
 
-RATINGS: Final = 40_000  # the first ones; half an hour's work would be all
-QUICK: Final = 1500
+RATINGS: Final = 40_000  # the first ones, which take minutes
+QUICK: Final = 4000
 PAGE: Final = 10  # events between two looks of control
 SWAPPED: Final = 0.5  # of the users
 ROLL: Final = 1500  # events of each side in a rolling mean

@@ -91,7 +91,7 @@ def between(first: dict[str, Any], last: dict[str, Any]) -> float:
 
 def measure(rows: Rows, data: Data, quick: bool) -> None:
     """The learner alone, then beside questions."""
-    seconds = 4.0 if quick else 30.0
+    seconds = 3.0 if quick else 30.0
     with tempfile.TemporaryDirectory() as name, service(Path(name), "logistic", config=CONFIG) as running:
         end = fill(running, data, 1 if quick else 2)
         wait_for(running, FIRST // 5 if quick else FIRST)

@@ -64,11 +64,11 @@ def nothing_is_left(folder: Path) -> None:
     assert [path.name for path in folder.iterdir() if not path.name.startswith("pymp-")] == []
 
 
-def quickly(name: str, tmp_path: Path, timeout: float) -> tuple[list[dict[str, Any]], str, str]:
+def quickly(name: str, tmp_path: Path, timeout: float, *options: str) -> tuple[list[dict[str, Any]], str, str]:
     """A quick run that ended well and left nothing behind: its rows, and what it printed and said on stderr."""
     found, folder = tmp_path / "rows.json", tmp_path / "t"
     folder.mkdir()
-    with program(name, folder, "--quick", "--json", str(found)) as process:
+    with program(name, folder, "--quick", "--json", str(found), *options) as process:
         told, errors = process.communicate(timeout=timeout)
     assert process.returncode == 0, errors
     nothing_is_left(folder)
@@ -508,3 +508,79 @@ def test_rates_over_several_streams_are_those_of_one_long_one() -> None:
     assert (both.alarms, both.found, both.drifts, both.false, both.stable) == (3, 1, 3, 2, 800 + 600)
     assert (both.mtd, both.mtfa, both.mdr) == (20.0, 700.0, pytest.approx(2 / 3))
     assert both.mtr == pytest.approx(700 / 20 / 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_recommenders_quickly(tmp_path: Path) -> None:
+    """The drift is confirmed and felt by those who swapped; a service learns while it answers; the picture is drawn."""
+    picture = tmp_path / "drift.svg"
+    found, told, _ = quickly("recommend", tmp_path, 220, "--plot", str(picture))
+    rows = {row["name"]: row for row in found}
+    assert len(rows) == len(found)
+    name = "movietweetings, drift"
+    assert rows[f"{name}: confirmed, cases after the change"]["value"] >= 1
+    assert rows[f"{name}: alarm, after"]["value"] <= rows[f"{name}: confirmed, after"]["value"]
+    assert rows[f"{name}: swapped users at the lowest"]["value"] < 0.8
+    assert rows[f"{name}: retrains"]["value"] > 0
+    for what in ("learned by a service, nobody asks", "learned meanwhile", "recommendations while learning"):
+        assert rows[f"movietweetings: {what}"]["value"] > 0
+    assert rows["movietweetings: recommendations, p50"]["value"] <= rows["movietweetings: recommendations, p99"]["value"]
+    assert rows["movietweetings: answers other than 200"]["value"] == 0
+    assert rows["movietweetings: NDCG@10, 2 shards, told of the others' items"]["goal"] == ">= 0.95"
+    assert "what happened when" in told
+    assert "tastes turn" in picture.read_text()
+
+
+def test_counterparts_swap_genres_by_rank() -> None:
+    """An involution between the genres that are liked most, the most popular film against the most popular one."""
+    from benchmarks.recommend_data import Data, Rated
+    from benchmarks.recommend_drift import counterparts
+
+    likes = {"a1": 9, "a2": 7, "a3": 1, "b1": 6, "b2": 5, "c1": 2, "n": 3}
+    rows = [Rated(f"u{n}", item, 8, n, True) for item, count in likes.items() for n in range(count)]
+    rows += [Rated("v", "b2", 1, n, False) for n in range(9)]
+    genres = {item: {"a": "Action|War", "b": "Drama", "c": "Crime", "n": ""}[item[0]] for item in likes}
+    found = counterparts(Data("d", rows, genres))
+    assert found == {"a1": "b1", "b1": "a1", "a2": "b2", "b2": "a2"}, "low ratings are no likes; odd ones stay as they are"
+
+
+def test_a_course_falls_and_comes_back() -> None:
+    """Of both sides at each event after the change, over what it was before."""
+    from benchmarks.recommend_drift import Ran, Seen, course, gain
+
+    def ran(ranks: list[tuple[int, int]], change: int) -> Ran:
+        seen = [Seen(2 * n + side, side == 0, float(n), pair[side]) for n, pair in enumerate(ranks) for side in (0, 1)]
+        return Ran(seen, [], change, 0.0, 0, 0, 0.0)
+
+    assert (gain(1), gain(3), gain(10), gain(11), gain(0)) == (1.0, 0.5, pytest.approx(1 / 3.4594316), 0.0, 0.0)
+    flat = course(ran([(3, 1)] * 60, 60), 10)
+    assert (flat.before, flat.lowest, flat.fell, flat.back, flat.end) == ((0.5, 1.0), 1.0, None, None, 1.0)
+    turned = course(ran([(3, 1)] * 30 + [(0, 1)] * 20 + [(3, 1)] * 20, 60), 10)
+    assert turned.lowest == 0.0
+    assert turned.fell is not None
+    assert turned.fell <= 10
+    assert turned.back is not None
+    assert 50 <= turned.back <= 60, "ten good ones of the swapped side after its twenty bad ones"
+    assert turned.end == 1.0
+    never = course(ran([(3, 1)] * 30 + [(0, 1)] * 20, 60), 10)
+    assert (never.back, never.end) == (None, 0.0)
+
+
+def test_slates_are_clicked_where_they_show_what_is_liked() -> None:
+    """What a slate shows is joined to it, the rest is found without one; each slate is learned, too."""
+    from benchmarks.recommend_data import Rated
+    from benchmarks.recommend_drift import Shop, settings_of
+
+    rows = [Rated(f"u{n % 7}", f"i{(n * n) % 11}", 8, 1e9 + 60 * n, True) for n in range(120)]
+    items = {f"i{n}": "Drama" for n in range(11)}
+    shop = Shop(settings_of(True), items, rows[0].ts)
+    for first in range(0, 120, 10):
+        shop.live(rows[first : first + 10])
+    counters = shop.learner.counters
+    assert shop.shown == counters["impressions"] == 120
+    assert 0 < shop.clicked <= counters["joined"]
+    assert counters["joined"] + counters["organic"] == 120
+    assert shop.learner.n == 120
+    assert 0 < len(shop.seen) < 120, "what a user liked before is not ranked again"
+    assert {one.swapped for one in shop.seen} == {True, False}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,24 @@ def test_a_model_named_as_a_baseline_keeps_its_own_figures(tmp_path: Path) -> No
     config.write_text(CONFIG.replace("models.shop", "models.recent"))
     run(csv_of(tmp_path / "a.csv", acts(30)), "--config", config, "--json", told)
     assert set(found_in(told)["contenders"]) == {"model recent", *evaluate.BASELINES}
+
+
+def test_the_commands_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recommendations.md").read_text()
+    commands = [shlex.split(line)[2:] for line in page.splitlines() if line.startswith("streamlearn evaluate ")]
+    assert len(commands) == 2
+    monkeypatch.chdir(tmp_path)
+    rows = acts(60)
+    lines = "".join(f"{user},{item},8,{ts:.0f}\n" for ts, user, item in rows)
+    Path("ratings.csv").write_text("user_id,item_id,rating,timestamp\n" + lines)
+    Path("films.csv").write_text("item_id,title,genres\n" + "".join(f"i{n},Film {n},Drama|War\n" for n in range(20)))
+    clicks = [
+        {"user": user, "item": item, "action": "like", "ts": ts, "device": "phone" if n % 2 else None}
+        for n, (ts, user, item) in enumerate(rows)
+    ]
+    Path("clicks.ndjson").write_text("\n".join(map(json.dumps, clicks)))
+    Path("shop.toml").write_text(CONFIG.replace("k = 3", 'k = 3\nsegments = ["device"]'))
+    for command in commands:
+        run(*command)
+    assert Path("days.png").read_bytes()[:4] == b"\x89PNG"
+    assert found_in(Path("found.json"))["contenders"]["shop"]["events"] > 0

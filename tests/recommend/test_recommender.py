@@ -363,3 +363,27 @@ def test_a_slate_is_never_empty_while_an_item_that_may_be_shown_exists(
     assert all(fits(item) for item in shown)
     assert bool(shown) == any(fits(item) for item in may)
     assert all(0 < one.propensity <= 1 + 1e-9 for one in slate)
+
+
+def test_the_list_of_a_ranking_has_the_item_where_its_rank_says() -> None:
+    """By the ranker, and by what is recent and popular among the same candidates."""
+    recommender = make_learned(seen=False)
+    state = recommender.state
+    assert recommender.listed(5) == [], "nothing was ranked since it learned"
+    found = 0
+    for at in range(40):
+        i = click(f"u{at % 30}", f"i{at}", 90_000.0 + at)
+        rank = recommender.rank(i)
+        ranks = (rank, *recommender.baseline_ranks())
+        for source, place in zip((None, "recent", "popular"), ranks, strict=True):
+            rows = recommender.listed(40, source)
+            assert len(set(rows)) == len(rows) <= 40
+            assert recommender.listed(3, source) == rows[:3]
+            row = state.item_ids.row_of(i.item)
+            assert (row in rows) is (place > 0)
+            if source is None and place:
+                assert rows[place - 1] == row
+                found += 1
+            elif place:
+                assert rows.index(row) >= place - 1, "equal ones share the best place"
+    assert found > 20
