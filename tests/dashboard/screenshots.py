@@ -64,7 +64,7 @@ def main() -> int:
 
 def shop(browser: Any, url: str) -> None:
     """The shop after a click on each of `CLICKED`, which are found by their titles."""
-    page = browser.new_page(viewport={"width": WIDTH, "height": 860}, color_scheme="light")
+    page = browser.new_page(viewport={"width": WIDTH, "height": 620}, color_scheme="light")
     page.goto(f"{url}/shop")
     page.wait_for_selector("[data-testid=card]")
     for title in CLICKED:

@@ -22,7 +22,8 @@ Doc = dict[str, Any]
 def features_view(model: str, enabled: bool | None, doc: Mapping[str, Any], series: Series) -> Doc:
     """The answer of GET /v1/models/{model}/features.
 
-    `enabled`: None for a model that recommends, which has no features of its own. `doc`: control's document of them, {} before the first look; `series`: the `feature:*` series of the model's history.
+    `enabled`: None for a model that recommends, which has no features of its own. `doc`: control's document of them, {} before
+    the first look; `series`: the `feature:*` series of the model's history.
     """
     features = [{**one, "histogram": histogram(one.get("histogram"))} for one in doc.get("features", ())]
     return {

@@ -59,8 +59,9 @@ async def get_features(request: Request) -> Response:
     series = await asyncio.to_thread(
         read_series, hub.deps.store, settings.history, name, since, until, POINTS, [f"{PREFIX}*"], now
     )
-    enabled = settings.models[name].drift.features.enabled
-    return json_answer(features_view(name, None if recommends else enabled, found[0] if found else {}, series))
+    model = settings.models[name]
+    enabled = None if model.task == "recommend" else model.drift.features.enabled
+    return json_answer(features_view(name, enabled, found[0] if found else {}, series))
 
 
 @router.get(
