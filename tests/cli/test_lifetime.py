@@ -29,10 +29,38 @@ def test_the_first_signal_stops_and_the_second_kills(number: signal.Signals) -> 
     life = Lifetime()
     life.catch_signals()
     signal.raise_signal(number)
-    assert life.stop.is_set()
+    assert life.stop.wait(5)
     assert not life.kill.is_set()
     signal.raise_signal(signal.SIGTERM)
-    assert life.kill.is_set()
+    assert life.kill.wait(5)
+
+
+def test_signals_that_come_fast_do_not_lock_each_other_out() -> None:
+    """The second one interrupts the handler of the first, and both interrupt a wait for the very event that they set."""
+    code = """if True:
+        import os, signal, threading
+        from streamlearn.cli.lifetime import Lifetime
+
+        for _ in range(300):
+            life = Lifetime()
+            life.catch_signals()
+            go = threading.Event()
+
+            def send():
+                go.wait()
+                for _ in range(4):
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            go.set()
+            while not life.stop.wait(0.0001):
+                pass
+            sender.join()
+        print("done")
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "done\n"
 
 
 @pytest.mark.parametrize(("had", "has", "reloads"), [(False, False, True), (True, True, True), (True, False, False)])
@@ -45,6 +73,7 @@ def test_a_hangup_reloads_unless_the_terminal_was_closed(
     life.reload_on_hangup()
     monkeypatch.setattr(lifetime, "has_terminal", lambda: has)
     signal.raise_signal(signal.SIGHUP)
+    assert (life.reload if reloads else life.stop).wait(5)
     assert (life.reload.is_set(), life.stop.is_set()) == (reloads, not reloads)
 
 

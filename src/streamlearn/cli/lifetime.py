@@ -6,6 +6,7 @@ unless that takes longer than its grace after the parent was lost, since then no
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
@@ -27,6 +28,7 @@ class Lifetime:
         self.stop = threading.Event()
         self.kill = threading.Event()
         self.reload = threading.Event()
+        self._asked = False  # to stop, by a signal
 
     def catch_signals(self) -> None:
         """Take over the signals that ask a process to end. Only in the main thread."""
@@ -41,7 +43,7 @@ class Lifetime:
             if had and not has_terminal():
                 self._on_signal(number, frame)
             else:
-                self.reload.set()
+                _thread.start_new_thread(self.reload.set, ())
 
         signal.signal(signal.SIGHUP, hang_up)
 
@@ -60,9 +62,10 @@ class Lifetime:
         return thread
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.stop.is_set():
-            self.kill.set()
-        self.stop.set()
+        """A signal may come while this very thread waits for the event, or sets it for the signal before, and then holds the
+        event's lock. So a thread of its own sets it; one that is started this way takes no lock either."""
+        event, self._asked = (self.kill if self._asked or self.stop.is_set() else self.stop), True
+        _thread.start_new_thread(event.set, ())
 
 
 def has_terminal() -> bool:
