@@ -109,7 +109,7 @@ def test_learning_at_once_serves_the_true_rate_and_counting_twice_does_not() -> 
     rates = {}
     for at_once in (True, False):
         linear = Linear(1, at_once=at_once)
-        for _ in range(12_000):
+        for _ in range(6_000):
             f = rng.normal(size=1).astype(np.float32)
             linear.learn(f, 0.0)
             if rng.random() < 0.3:

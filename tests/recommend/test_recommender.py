@@ -211,7 +211,7 @@ def test_nothing_that_is_seen_unavailable_or_deleted_is_shown() -> None:
 def test_caps_and_diversity_hold_on_every_slate() -> None:
     recommender = make(cap_field="kind", cap=3, explore="epsilon", epsilon=0.5)
     two_tastes(recommender, 200)
-    for seed in range(30):
+    for seed in range(10):
         slate = recommender.recommend(Ask("u1", T0 + 1e5), random.Random(seed)).items
         kinds = [int(one.item[1:]) % 2 for one in slate]
         assert kinds.count(0) == kinds.count(1) == 3
@@ -235,7 +235,7 @@ def test_explain_names_the_parts_of_the_score(learned: Recommender) -> None:
 def test_propensities_are_how_often_an_item_stands_there(learned: Recommender, explore: str) -> None:
     recommender = pickle.loads(pickle.dumps(learned))
     recommender.settings = recommender.settings.model_copy(update={"explore": explore, "epsilon": 0.3})
-    draw, draws = random.Random(11), 1500
+    draw, draws = random.Random(11), 400
     ask = Ask("u1", T0 + 1e5, k=3)
     told: dict[tuple[str, int], float] = {}
     times: dict[tuple[str, int], int] = {}
