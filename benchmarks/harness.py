@@ -29,6 +29,7 @@ class Rows:
 
     def __init__(self, title: str) -> None:
         self.title = title
+        self.plot: Path | None = None  # where a picture is to go
         self.rows: list[dict[str, Any]] = []
         self.notes: list[dict[str, Any]] = []
 
@@ -63,14 +64,19 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def main(title: str, measure: Callable[[Rows, bool], None]) -> None:
-    """Parse `--quick` and `--json FILE`, measure, print the table, write the file. A SIGTERM ends it, and what it started."""
+def main(title: str, measure: Callable[[Rows, bool], None], plots: bool = False) -> None:
+    """Parse `--quick`, `--json FILE` and, of one that `plots`, `--plot FILE`; measure, print the table, write the file.
+
+    A SIGTERM ends it, and what it started."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--quick", action="store_true", help="a smaller workload, done within 45 s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE too")
+    if plots:
+        parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a picture, as .svg or .png")
     options = parser.parse_args()
     rows = Rows(title)
+    rows.plot = options.plot if plots else None
     measure(rows, options.quick)
     rows.show()
     if options.json:

@@ -5,6 +5,8 @@ it. What is not among the ranked, an item that nobody has met included, is a mis
 model of the task "recommend": all sources and the ranking. The others are `recommend_baselines`, of each kind the variant that
 turned out best. With `STREAMLEARN_DATA` also on MovieLens 100k.
 
+On MovieTweetings also tastes that turn (`recommend_drift`, `--plot FILE`) and the speed of a service (`recommend_service`).
+
 Then the same by partition: users are spread over two and four shards, and each learns from its own users alone, or is told of
 the others' items too.
 """
@@ -26,6 +28,7 @@ from streamlearn.recommend import hearing
 from streamlearn.recommend.recommender import Recommender
 from streamlearn.recommend.state import Interaction
 
+from . import recommend_drift, recommend_service
 from .harness import Rows, main
 from .recommend_baselines import Baseline, baselines, rank
 from .recommend_data import Data, Rated, data_sets
@@ -121,11 +124,13 @@ def _interaction(row: Rated) -> Interaction:
 
 def measure(rows: Rows, quick: bool) -> None:
     """All of it, data set by data set."""
-    for data in data_sets():
-        if quick:
-            data = data._replace(ratings=data.ratings[:QUICK])
-        _quality(rows, data)
-        _shards(rows, data, SHARDS[:1] if quick else SHARDS)
+    for place, data in enumerate(data_sets()):
+        few = data._replace(ratings=data.ratings[:QUICK]) if quick else data
+        _quality(rows, few)
+        _shards(rows, few, SHARDS[:1] if quick else SHARDS)
+        if place == 0:
+            recommend_service.measure(rows, data, quick)
+            recommend_drift.measure(rows, data, quick, rows.plot)
 
 
 def _quality(rows: Rows, data: Data) -> None:
@@ -153,4 +158,4 @@ def _shards(rows: Rows, data: Data, counts: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    main("A recommender that learns with every event", measure)
+    main("A recommender that learns with every event", measure, plots=True)

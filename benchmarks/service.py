@@ -50,10 +50,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def service(folder: Path, pipeline: str = "benchmarks.learn:logistic", backends: str = "") -> Iterator[Service]:
-    """Start `streamlearn serve`, wait until it is ready, and stop it by SIGTERM. `backends`: TOML of another log and store."""
+def service(
+    folder: Path, pipeline: str = "benchmarks.learn:logistic", backends: str = "", config: str = CONFIG
+) -> Iterator[Service]:
+    """Start `streamlearn serve`, wait until it is ready, and stop it by SIGTERM. `backends`: TOML of another log and store;
+    `config` is formatted with the port and the pipeline."""
     port = free_port()
-    (folder / "config.toml").write_text(CONFIG.format(port=port, pipeline=pipeline) + backends)
+    (folder / "config.toml").write_text(config.format(port=port, pipeline=pipeline) + backends)
     process = start([sys.executable, "-m", "streamlearn", "serve", str(folder / "config.toml")], folder / "service.log")
     url = f"http://127.0.0.1:{port}"
     try:
@@ -78,7 +81,8 @@ def bare_endpoint(folder: Path, model: Path) -> Iterator[int]:
 
 def start(command: list[str], log: Path, extra: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start a process whose output goes to `log`; it finds this package's pipelines."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **(extra or {})}
+    path = filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), **(extra or {})}
     with log.open("wb") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, env=environment)
 

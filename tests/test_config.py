@@ -312,3 +312,13 @@ def test_a_shop_without_any_model_that_recommends_says_what_to_do() -> None:
         "serve.shop": "the task of model 'm' is 'binary'. Name a model with task = \"recommend\", or remove the key"
     }
     assert "is not a text" in errors(MINIMAL + "[serve]\nshop = 5\n")["serve.shop"]
+
+
+def test_a_model_that_recommends_publishes_for_the_next_click_unless_it_is_told_otherwise() -> None:
+    def budget(task: str, **publish: Any) -> float:
+        model = {"stream": "s", "task": task, "pipeline": "logistic", "publish": publish}
+        return parse({"streams": {"s": {}}, "models": {"m": model}}, {}).models["m"].publish.budget
+
+    assert budget("binary") == 0.01
+    assert budget("recommend") == budget("recommend", min_interval_s=1.0) == 0.1
+    assert budget("recommend", budget=0.02) == 0.02

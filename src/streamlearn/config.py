@@ -185,6 +185,9 @@ class DriftSettings(Table):
         return self
 
 
+RECOMMEND_BUDGET: Final = 0.1  # the default of `publish.budget` where a model recommends
+
+
 class PublishSettings(Table):
     min_interval_s: Positive = 0.2
     budget: Share = 0.01
@@ -220,6 +223,15 @@ class ModelSettings(Table):
     recommend: RecommendSettings = RecommendSettings()
     publish: PublishSettings = PublishSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _publishes_as_its_task_needs(cls, data: Any) -> Any:
+        """What a recommender publishes is what changed, which costs little, and is wanted before the next click."""
+        if not isinstance(data, dict) or data.get("task") != "recommend":
+            return data
+        publish = data.get("publish", {})
+        return {**data, "publish": {"budget": RECOMMEND_BUDGET, **publish}} if isinstance(publish, dict) else data
 
     @model_validator(mode="after")
     def _labels_fit_the_task(self) -> ModelSettings:

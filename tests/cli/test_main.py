@@ -17,7 +17,7 @@ from streamlearn.cli.serve import free_port
 COMMANDS = [
     "demo", "serve", "learn", "control", "send", "status", "check", "verify", "backup", "reload", "restore",
     "dead-letters", "retrain", "rollback", "hold", "resume", "silence", "rewind", "dev-servers", "drift-bench", "healthy",
-    "models", "notify", "policy-bench", "keys", "off-policy",
+    "models", "notify", "policy-bench", "keys", "off-policy", "recommend", "evaluate",
 ]  # fmt: skip
 
 

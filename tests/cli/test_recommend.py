@@ -45,7 +45,7 @@ def test_a_slate_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     service, result = run(monkeypatch, ANSWER, "shop", "--user", "ann")
     assert service.asked == [("/v1/recommend/shop", {"user": "ann", "log": False})], "looking teaches nothing"
     first, header, *rows = result.stdout.splitlines()
-    assert first == "shop, version 1, learned to clicks 0/41230, 0.3 s ago; impression 8c1f (queued)"
+    assert first == "shop, version 1, learned to clicks 0/41230, 0.3 s ago; impression 8c1f, queued"
     assert header.split() == ["#", "item", "score", "source", "propensity"]
     assert [row.split() for row in rows] == [
         ["1", "shoe-9", "0.3100", "covisit", "0.9550"], ["2", "hat-4", "0.2200", "popular", "0.9550"],
@@ -78,7 +78,8 @@ def test_all_options_reach_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_to_show_is_said_and_exits_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, result = run(monkeypatch, ANSWER | {"items": []}, "shop", code=1)
+    _, result = run(monkeypatch, ANSWER | {"items": [], "logged": "off"}, "shop", code=1)
+    assert result.stdout.endswith("impression 8c1f, not logged\n")
     assert "nothing to show" in result.stderr
 
 

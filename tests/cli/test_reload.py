@@ -20,6 +20,7 @@ import pytest
 from streamlearn.client import Client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+PAUSE_S = 0.02  # of each client: the roles that start meanwhile need the machine, too
 HEAD = 'data_dir = "data"\n[serve]\nport = 0\n[streams.s]\n'
 MODEL = '[models.{name}]\nstream = "s"\ntask = "binary"\npipeline = "{pipeline}"\n{more}\n'
 
@@ -61,6 +62,12 @@ class Service:
     def role(self, name: str) -> int:
         [found] = [one.pid for one in psutil.Process(self.process.pid).children() if name in one.cmdline()]
         return int(found)
+
+    def reload(self, outcome: str = "done") -> None:
+        """As a process manager asks for it, without the command's own look at the file before."""
+        mark = self.out.read_text().count(f"reload: {outcome}")
+        os.kill(self.process.pid, signal.SIGHUP)
+        wait_for(lambda: self.out.read_text().count(f"reload: {outcome}") > mark, 200)
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -137,7 +144,7 @@ class Load:
                 self.failed.append(f"{path}: {error!r}")
                 connection.close()
             self.answers += 1
-            time.sleep(0.005)
+            time.sleep(PAUSE_S)
         connection.close()
 
     def end(self) -> None:
@@ -167,8 +174,8 @@ def test_models_come_change_and_go_under_load_and_no_request_fails(start: Callab
         assert service.client.predict("second", {"v": 6, "c": "a"}).prediction in (True, False)
 
         service.config.write_text(configuration(m="logistic"))
-        os.kill(service.process.pid, signal.SIGHUP)  # as a process manager asks for it
-        wait_for(lambda: names(service.client) == ["m"], 200)
+        service.reload()
+        assert names(service.client) == ["m"]
         service.said(r"removed: second, which stops learning and answering; its checkpoints, versions and audit stay")
     finally:
         load.end()
@@ -189,9 +196,7 @@ def test_what_cannot_be_taken_in_is_refused_and_nothing_changes(start: Callable[
     ):
         service.config.write_text(text)
         assert problem in reload(service.config, code=78 if "TOML" in problem else 1)
-        mark = service.out.read_text().count("reload: refused")
-        os.kill(service.process.pid, signal.SIGHUP)
-        wait_for(lambda mark=mark: service.out.read_text().count("reload: refused") > mark)  # type: ignore[misc]  # bound now
+    service.reload("refused")
     assert pids == {name: service.role(name) for name in pids}
     os.kill(service.role("learn"), signal.SIGKILL)
     service.said("learn was ended by SIGKILL; starting it again")
@@ -215,7 +220,7 @@ def test_a_model_that_was_removed_goes_on_where_it_was_or_is_refused_as_another(
     try:
         wait_for(lambda: service.client.model("second").n > 20)
         service.config.write_text(configuration(m="logistic"))
-        reload(service.config)
+        service.reload()
         assert names(service.client) == ["m"]
         head, tail = both.split("[models.second]")
         other = tail.replace("binary", "regression").replace("naive_bayes", "linear")
@@ -227,8 +232,8 @@ def test_a_model_that_was_removed_goes_on_where_it_was_or_is_refused_as_another(
         assert names(service.client) == ["m"]
 
         service.config.write_text(both)
-        reload(service.config)
-        wait_for(lambda: names(service.client) == ["m", "second"])
+        service.reload()
+        assert names(service.client) == ["m", "second"]
         lines = [json.loads(line) for line in service.err.read_text().splitlines()]
         told_of = [line["text"] for line in lines if line["role"] == "learn" and line.get("model") == "second"]
         assert told_of[-1] == "recovered", "it goes on from its checkpoint"

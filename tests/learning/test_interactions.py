@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamlearn.config import Settings, parse
 from streamlearn.errors import EventError
 from streamlearn.events import Event, Kind, Limits, Prediction, ShownItem, encode, partition_of
-from streamlearn.learning.interactions import Interactions, make_join
+from streamlearn.learning.interactions import LOOK_BACK, Interactions, make_join
 from streamlearn.learning.pending import Join
 from streamlearn.learning.waiting import Entry, Impression
 from streamlearn.log import Record
@@ -166,6 +166,17 @@ def test_a_click_without_its_id_joins_the_newest_slate_of_the_user_that_showed_t
     bench.act(112.0, "z", user="nobody")
     assert bench.heard.rewards == {"i1": [1.0, 0.0], "i2": [1.0, 0.0], "i3": [0.0]}
     assert bench.join.counters["organic"] == 3
+
+
+def test_a_user_with_very_many_slates_is_looked_for_in_the_newest() -> None:
+    bench = Bench()
+    bench.show(0.0, "i1", "a")
+    for index in range(LOOK_BACK):
+        bench.show(0.0, f"more{index}", "b")
+    bench.act(1.0, "a")
+    assert bench.join.counters["organic"] == 1
+    bench.act(1.0, "a", id="i1")
+    assert bench.join.open["i1"].earned == [1.0]
 
 
 def test_what_comes_too_late_or_was_not_shown_is_counted_and_learned_as_found_otherwise() -> None:

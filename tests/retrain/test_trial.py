@@ -336,7 +336,7 @@ def test_late_labels_change_when_a_block_is_told_and_nothing_else() -> None:
 @pytest.mark.parametrize("size", [30, 100])
 def test_equal_models_under_shocks_are_rarely_promoted(size: int, delay: float) -> None:
     """However little of the shocks shows in the few blocks that are experience: the blocks grow while the bets are small."""
-    runs = 200 if delay else 400
+    runs = 100 if delay else 200
     share, _ = trials(shared_shocks(np.random.default_rng(size), runs, 9000 if delay else 18_000, size), delay)
     assert share <= ALPHA + noise(runs)
 

@@ -43,6 +43,8 @@ def fill(store: Store) -> None:
     store.put_checkpoint("m", 1, 8, b"of shard 1", KEEP)
     store.put_publication("m", 0, 7, b"publication")
     store.put_publication("m", 1, 8, bytes(range(256)) * 10_000)
+    store.put_piece("m", 0, 7, "aa", b"a piece" * 1000)
+    store.put_piece("m", 1, 8, "bb", b"")
     store.put_version("m", 2, 0, b"version 2")
     store.put_version("old", 1, 3, b"version 1")
     store.put_status("m", 0, 7, b"status")
@@ -60,6 +62,7 @@ def content(store: Store) -> dict[str, Any]:
         publication = store.publication(*place)
         found[f"{place}"] = [(info._replace(id=0), store.checkpoint(info.id)) for info in infos]
         found[f"{place} publication"] = publication and publication.blob
+        found[f"{place} pieces"] = {name: store.piece(*place, name) for name in store.pieces(*place)}
     found["history"] = {series: store.history(*series, 0, 1 << 40) for series in store.histories()}
     found["views"] = [(kind, list(store.views(kind).items())) for kind in store.view_kinds()]
     return found | {"offset": store.view_offset()}
@@ -75,7 +78,7 @@ def test_all_comes_back_into_an_empty_store(store: Store, vault: Vault) -> None:
     assert manifest.size == sum(item.size for item in manifest.objects) > 2_560_000
     other = MemoryStore()
     assert backup.restore(other, vault, manifest, quiet) == (
-        {"checkpoint": 4, "publication": 2, "version": 2, "history": 2, "view": 3}, 0, [],
+        {"checkpoint": 4, "publication": 2, "piece": 2, "version": 2, "history": 2, "view": 3}, 0, [],
     )  # fmt: skip
     assert content(other) == before
 
@@ -218,13 +221,14 @@ def test_damage_is_found_and_not_put_back(vault: Vault, how: str) -> None:
             wrong = {"altered": bytes([data[0] ^ 1]) + data[1:], "cut": data[:-1], "longer": data + b"x"}
             vault.put("one", item.path, wrong[how])
     told = backup.verify(vault, manifest, quiet)
-    assert len(told) == len(victims) == 5
+    assert len(told) == len(victims) == 6
     assert all(item.path in " ".join(told) for item in victims)
     other = MemoryStore()
     restored = backup.restore(other, vault, manifest, quiet)
     assert sorted(restored.damaged) == sorted(told)
     assert other.checkpoints("m", 0) == []
     assert other.publication("m", 0) is None
+    assert other.pieces("m", 0) == {}
     assert other.versions() == [("old", 1, 3)]
     assert other.histories() == [("old", 900)]
     assert other.checkpoint(other.checkpoints("m", 1)[0].id) == b"of shard 1"

@@ -67,6 +67,9 @@ def read_settings(config: Path, model: str, plot: Path | None) -> Settings:
     settings = wiring.read_settings(config, os.environ)
     if model not in settings.models:
         raise ConfigError("MODEL", f"there is no model {model!r}", f"Write one of {sorted(settings.models)}")
+    if settings.models[model].task == "recommend":
+        problem = f"model {model!r} recommends, and its policies and detectors are not replayed here"
+        raise ConfigError("MODEL", problem, f"Run: streamlearn evaluate, which replays a file of interactions for {model!r}")
     if plot is not None:
         check_plot(plot)
     return settings

@@ -17,6 +17,7 @@ from . import (
     dead_letters,
     dev_servers,
     drift_bench,
+    evaluate,
     healthy,
     keys,
     models,
@@ -127,6 +128,7 @@ app.command()(verify.verify)
 app.command()(drift_bench.drift_bench)
 app.command()(policy_bench.policy_bench)
 app.command()(off_policy.off_policy)
+app.command()(evaluate.evaluate)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -87,7 +87,8 @@ def heading(answer: RecommendAnswer) -> str:
     place = answer.position
     helped = f"; short of candidates: {answer.fallback} items helped out" if answer.fallback else ""
     behind = f"learned to {place.stream} {place.partition}/{place.offset}, {answer.age_s:.1f} s ago"
-    return f"{answer.model}, version {answer.version}, {behind}; impression {answer.id} ({answer.logged}){helped}"
+    shown = f"impression {answer.id}, {'not logged' if answer.logged == 'off' else answer.logged}"
+    return f"{answer.model}, version {answer.version}, {behind}; {shown}{helped}"
 
 
 def slate_table(answer: RecommendAnswer) -> Table:

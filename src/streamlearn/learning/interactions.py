@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Final, cast
 
 import msgspec
@@ -45,6 +46,7 @@ from .sharing import read
 from .waiting import Early, Entry, Handler, Impression, JoinState, Slot
 
 FACTS: Final = frozenset({"item", "user"})
+LOOK_BACK: Final = 100  # waiting slates of a user, the newest, that an interaction without an id is looked for in
 _SLATE: Final = ""  # the mark by which an id is known as a slate's; an interaction's holds its item and action
 
 
@@ -231,7 +233,7 @@ class Interactions(Join):
                 self._count("unshown_clicks")
                 return None, 0
             return named, slot
-        for other in reversed(self._of_user.get(user, ())) if user is not None else ():
+        for other in islice(reversed(self._of_user.get(user, ())), LOOK_BACK) if user is not None else ():
             impression = self.open[other]
             slot = _slot_of(impression, item)
             if slot is not None and self._in_time(impression, ts):

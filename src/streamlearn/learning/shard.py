@@ -79,7 +79,9 @@ class Shard:
         self.stopped: str | None = None
         self.generation = self._claim()
         self.checkpoint_at: float | None = None
-        self._champion, self.whole = Capture(deps.timer), Capture(deps.timer)
+        self.whole = Capture(deps.timer)
+        # What a recommender is without its tables is small, however long a busy machine takes over it.
+        self._champion = Capture(deps.timer, can_fork=False) if self.settings.task == "recommend" else Capture(deps.timer)
         self._chains = Chains(f"{model}.{shard}.{self.generation}", can_fork=sys.platform == "linux")
         self._shelf = Shelf(deps.store, deps.keys, model, shard, self.generation)
         self._past: Backfill | None = None

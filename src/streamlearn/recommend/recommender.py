@@ -112,6 +112,16 @@ class Recommender:
         )
         return recent, popular
 
+    def listed(self, k: int, source: str | None = None) -> list[int]:
+        """The rows of the first `k` items of the ranking that was made last, or of its order by what a source says of them."""
+        stage = self._made
+        if stage is None:
+            return []
+        scores = stage.logits if source is None else stage.candidates.scores[:, SOURCES.index(source)]
+        first = np.argsort(-scores, kind="stable")[:k]
+        rows: list[int] = stage.candidates.rows[first if source is None else first[scores[first] > 0]].tolist()
+        return rows
+
     def left_out(self, i: Interaction) -> bool:
         """Whether the item is not shown to the user again, since it was seen."""
         if not self.settings.seen or i.user is None:

@@ -251,7 +251,11 @@ def _count(given: int | None, default: int) -> int:
 
 def _items_of(slot: Slot) -> int:
     """How many items the shard knows, -1 before it has published."""
-    return -1 if slot.served is None else int(slot.served.model.estimator.counts()["items"])
+    served = slot.served
+    if served is None:
+        return -1
+    with served.lock:
+        return int(served.model.estimator.counts()["items"])
 
 
 def _tried(give: Callable[[], T], slot: Slot) -> T:

@@ -137,13 +137,13 @@ def _blobs(
 
 def _features(shards: Sequence[Slot]) -> dict[int, dict[str, Any]]:
     """By version that serves, the types of its features by name as they are known now, and how many there are in all."""
-    from ..learning.model import Model  # as below
+    from ..learning.recommending import AnyModel  # as below
     from ..learning.summary import known_features
 
     found: dict[int, dict[str, Any]] = {}
     for slot in shards:
         one = slot.served
-        if one is None or not isinstance(one.model, Model):
+        if one is None or not isinstance(one.model, AnyModel):
             continue
         known = known_features(one.model)
         doc = found.setdefault(one.version, {"features": {}, "features_in_all": 0})
@@ -154,11 +154,11 @@ def _features(shards: Sequence[Slot]) -> dict[int, dict[str, Any]]:
 
 def _serving(version: int, shards: Sequence[Slot]) -> dict[str, dict[str, Any]]:
     """By shard where this version serves, what the served model says of itself now."""
-    from ..learning.model import Model  # here, since it brings river, which a served model has brought already
+    from ..learning.recommending import AnyModel  # here, since it brings river, which a served model has brought already
     from ..learning.summary import summarize
 
     served = [(slot.shard, slot.served) for slot in shards if slot.served is not None]
     return {
         str(shard): {"position": one.position.offset, "n": one.n, **summarize(one.model)}
-        for shard, one in served if one.version == version and isinstance(one.model, Model)
+        for shard, one in served if one.version == version and isinstance(one.model, AnyModel)
     }

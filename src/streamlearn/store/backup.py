@@ -1,6 +1,7 @@
 """Backups of a store: copies of its blobs and views in a folder or an object store, and a manifest of them, written last.
 
     URL/NAME/checkpoint/MODEL/SHARD/ID     publication/MODEL/SHARD     version/MODEL/VERSION/SHARD     views/KIND
+    URL/NAME/piece/MODEL/SHARD/NAME        of large tables, for the checkpoints and publications that have links to them
     URL/NAME/history/MODEL/STEP            a model's series, all rows of one step
     URL/NAME/manifest.json                 what there is, with sizes and SHA-256: a folder without one is no backup
 
@@ -37,9 +38,9 @@ Progress = Callable[[int, int], None]
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One object. `kind` is checkpoint, publication, version, views or history; `path` is within the backup; `id` a
-    checkpoint's, in the store that it came from; `generation` is its writer's, for a publication that of the shard's newest
-    checkpoint; `step` is a history's, in seconds."""
+    """One object. `kind` is checkpoint, publication, piece, version, views or history; `path` is within the backup, and ends
+    with a piece's name; `id` is a checkpoint's, in the store that it came from; `generation` is its writer's, for a publication
+    and a piece that of the shard's newest checkpoint; `step` is a history's, in seconds."""
 
     kind: str
     path: str
@@ -189,6 +190,10 @@ def backup(
         found = store.publication(model, shard)
         if found is not None and sound("publication", model, shard, found.blob, f"the publication of {model}/{shard}"):
             keep("publication", f"publication/{model}/{shard}", found.blob, model=model, shard=shard, generation=generation)
+        for named in store.pieces(model, shard):  # after what has links to them: none of those is missing
+            piece = store.piece(model, shard, named)
+            if piece is not None:  # else it was dropped meanwhile, and nothing that is kept here needs it
+                keep("piece", f"piece/{model}/{shard}/{named}", piece, model=model, shard=shard, generation=generation)
         steps.done()
     for model, version, shard in versions:
         whole = store.version(model, version, shard)
@@ -323,6 +328,17 @@ def _put_publication(store: Store, item: Item, blob: bytes) -> bool:
     return True
 
 
+def _put_piece(store: Store, item: Item, blob: bytes) -> bool:
+    name = item.path.rpartition("/")[2]
+    if name in store.pieces(item.model, item.shard):
+        return False
+    try:
+        store.put_piece(item.model, item.shard, item.generation, name, blob)
+    except Fenced:  # its learner is at work again, with a chain of its own
+        return False
+    return True
+
+
 def _put_version(store: Store, item: Item, blob: bytes) -> bool:
     if store.version(item.model, item.version, item.shard) is not None:
         return False
@@ -342,6 +358,7 @@ def _put_history(store: Store, item: Item, blob: bytes) -> bool:
 
 _PUT: Final = {
     "checkpoint": _put_checkpoint, "publication": _put_publication, "version": _put_version, "history": _put_history,
+    "piece": _put_piece,
 }  # fmt: skip
 
 
