@@ -20,10 +20,7 @@ AFTER: Final = 5  # items of a history after which one comes next
 NEXT: Final = 32  # items that came next after one
 _LATELY: Final = (1.0 / np.arange(AFTER, 0, -1.0)).astype(np.float32)
 SMOOTHED: Final = 5.0  # co-visits that each item is taken to have had beside its own, in the cosine
-COLUMNS: Final = {
-    "near_at": Column("i4", fill=-1),
-    "met": Column("f4"),
-}  # of each item: its row of neighbours, all its co-visits
+COLUMNS: Final = {"near_at": Column("i4", fill=-1)}  # of each item: its row of neighbours
 
 
 class Near(NamedTuple):
