@@ -64,6 +64,7 @@ def check_shard(world: World, model: str, shard: int) -> Checked:
     """Compare one shard. The verdict is "same", "differs", or why it cannot be told. Raises LogError, StoreError."""
     from ..drift.watch import DriftWatch
     from ..learning import checkpoint
+    from ..learning.chain import links_of
     from ..learning.replay import new_learner, replay
     from ..store.codec import open_blob
 
@@ -88,7 +89,8 @@ def check_shard(world: World, model: str, shard: int) -> Checked:
         if first > 0:
             return result(f"the log begins at {first}, its past was trimmed", position.offset)
         kept = new_learner(world.settings, model, shard, first, DriftWatch)
-        checkpoint.load(kept, parts, DriftWatch)
+        links = links_of(sealed.header.extra)
+        checkpoint.load(kept, parts, DriftWatch, links, lambda name: world.store.piece(model, shard, name))
         again = replay(world.settings, model, shard, world.log, world.keys, DriftWatch, resolver(world), position.offset)
         digest = checkpoint.digest(kept)
         verdict = "same" if digest == checkpoint.digest(again) else "differs"
