@@ -59,7 +59,11 @@ def clients() -> Iterator[Callable[[str], Client]]:
 
 
 def test_a_recommender_on_kafka_and_redis(
-    sites: Callable[..., Site], clients: Callable[[str], Client], tmp_path: Path, kafka_server: KafkaServer, redis_server: RedisServer
+    sites: Callable[..., Site],
+    clients: Callable[[str], Client],
+    tmp_path: Path,
+    kafka_server: KafkaServer,
+    redis_server: RedisServer,
 ) -> None:
     site = sites(tmp_path, kafka_server.address, redis_server.url, more=TABLES)
     service = site.serve()
