@@ -541,7 +541,7 @@ def test_counterparts_swap_genres_by_rank() -> None:
     rows = [Rated(f"u{n}", item, 8, n, True) for item, count in likes.items() for n in range(count)]
     rows += [Rated("v", "b2", 1, n, False) for n in range(9)]
     genres = {item: {"a": "Action|War", "b": "Drama", "c": "Crime", "n": ""}[item[0]] for item in likes}
-    found = counterparts(Data("d", rows, genres))
+    found = counterparts(Data("d", rows, genres, {}))
     assert found == {"a1": "b1", "b1": "a1", "a2": "b2", "b2": "a2"}, "low ratings are no likes; odd ones stay as they are"
 
 

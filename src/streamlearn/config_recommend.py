@@ -69,6 +69,11 @@ class RecommendSettings(BaseModel):
     share_s: Positive = 2
 
     @property
+    def parts(self) -> str:
+        """What parts the values of a field, by which filters and caps go: of `separator` the first character."""
+        return self.separator[:1]
+
+    @property
     def scale(self) -> float:
         """The weight that counts as a whole reward of 1."""
         return self.reward_scale or max(self.actions.values())

@@ -35,6 +35,12 @@ def test_a_cap_leaves_out_what_is_too_many_of_a_category() -> None:
     assert arranged(rules(cap_field="genre", cap=2)) == [0, 1, 3, 4]
 
 
+def test_values_of_several_words_are_one_category() -> None:
+    fields = [{"genre": "dark comedy"}, {"genre": "dark crime|dark comedy"}, {"genre": "dark crime"}]
+    kept = arrange(range(3), np.arange(3, 0, -1.0), 3, rules(cap_field="genre", cap=1), lambda at: fields[at], lambda at: None)
+    assert kept == [0, 2]
+
+
 def test_diversity_reorders_the_head_and_loses_nothing() -> None:
     order = arranged(rules(diversity=0.6))
     assert order[:2] == [0, 3]

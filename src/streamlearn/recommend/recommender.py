@@ -365,7 +365,7 @@ class Recommender:
             name = self.state.item_ids.id_of(row)
             if name in ask.deny or (ask.allow is not None and name not in ask.allow):
                 return False
-        return not ask.where or rules.matches(self.state.fields_at(row), ask.where, self.settings.separator)
+        return not ask.where or rules.matches(self.state.fields_at(row), ask.where, self.settings.parts)
 
     def _why(self, f: Matrix) -> list[tuple[str, float]]:
         parts = self.ranker.contributions(f)

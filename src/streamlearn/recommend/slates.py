@@ -60,7 +60,7 @@ def arrange(
     """
     order = list(ranked)
     if settings.cap:
-        categories = [rules.parts(fields(at).get(settings.cap_field), settings.separator) for at in order]
+        categories = [rules.parts(fields(at).get(settings.cap_field), settings.parts) for at in order]
         kept, _ = rules.capped(categories, settings.cap)
         order = [order[position] for position in kept]
     if settings.diversity:
@@ -108,4 +108,4 @@ def sources_of(candidates: Candidates, some: Sequence[int]) -> list[str]:
 
 def _tokens(fields: Mapping[str, Any], settings: RecommendSettings) -> frozenset[Any]:
     names = settings.item_fields or [name for name, value in fields.items() if isinstance(value, (str, bool))]
-    return frozenset((name, part) for name in names for part in rules.parts(fields.get(name), settings.separator))
+    return frozenset((name, part) for name in names for part in rules.parts(fields.get(name), settings.parts))
