@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import msgspec
+import numpy as np
 import pytest
 
 from streamlearn.config_recommend import RecommendSettings
@@ -26,8 +27,8 @@ def _one(draw: random.Random, ts: float) -> Interaction:
 
 def beside(state: State, row: int) -> dict[str, float]:
     """An item's neighbours and how near they are."""
-    rows, cosines = state.covisits.near(row, 1e9)
-    return {state.item_ids.id_of(at): cosine for at, cosine in zip(rows.tolist(), cosines.tolist(), strict=True)}
+    near = state.covisits.near(np.array([row], np.int32), 1e9 + 24_000.0)
+    return {state.item_ids.id_of(at): share for at, share in zip(near[0].tolist(), near[1].tolist(), strict=True)}
 
 
 def test_two_shards_that_tell_each_other_know_of_items_what_one_shard_would() -> None:
