@@ -42,7 +42,11 @@ class Shop:
         self._likes, self._later = likes[:count], likes[count:]
 
     def play(self) -> bool:
-        """All of it, until a person ends it; False when that was before the shop was open."""
+        """All of it, once, until a person ends it; False when that was before the shop was open."""
+        with self._client:
+            return self._play()
+
+    def _play(self) -> bool:
         say("streamlearn demo --recommend: which film will somebody like next?")
         if not self._until_ready():
             return False
@@ -65,18 +69,18 @@ class Shop:
         return True
 
     def _until_ready(self) -> bool:
-        client = Client(self._running.url, retry=IMPATIENT)
         deadline = time.monotonic() + READY_S
         missing = "no answer"
-        while not self._stop.wait(LOOK_S):
-            self._check()
-            try:
-                client.models()
-                return True
-            except Unreachable as error:
-                missing = str(error)
-            if time.monotonic() > deadline:
-                raise StreamlearnError(f"the service is not there after {READY_S:g} s: {missing}")
+        with Client(self._running.url, retry=IMPATIENT) as client:
+            while not self._stop.wait(LOOK_S):
+                self._check()
+                try:
+                    client.models()
+                    return True
+                except Unreachable as error:
+                    missing = str(error)
+                if time.monotonic() > deadline:
+                    raise StreamlearnError(f"the service is not there after {READY_S:g} s: {missing}")
         return False
 
     def _replay(self, replay: Replay) -> bool:

@@ -268,7 +268,7 @@ def _unskewed(value: float, deviations: Floats, error: float, level: float) -> t
     spread = error * math.sqrt(n)
     if spread == 0:
         return value, value
-    skew = float(np.mean(deviations**3)) / spread**3
+    skew = float(np.mean((deviations / spread) ** 3))
 
     def inverse(x: float) -> float:
         return x if abs(skew) < STRAIGHT else 3 / skew * (math.cbrt(1 + skew * (x - skew / (6 * n))) - 1)
