@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from typing import Any
 
 import pytest
-from learning_bench import KEYS, Stage
+from learning_bench import KEYS, AtOnce, Stage
 
 from streamlearn.drift.watch import DriftWatch
 from streamlearn.errors import Corrupt
@@ -19,20 +17,6 @@ from streamlearn.recommend.state import Ask
 from streamlearn.serving.following import Follower
 from streamlearn.store.codec import open_blob
 from streamlearn.testing import Abort, FakeClock, Faults, MemoryStore, When
-
-
-class AtOnce(Executor):
-    """Writes at once."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Abort:
-            raise
-        except BaseException as error:
-            future.set_exception(error)
-        return future
 
 
 class Shop:

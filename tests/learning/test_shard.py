@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning_bench import KEYS, NOW, Stage, scene
+from learning_bench import KEYS, NOW, AtOnce, Stage, scene
 from shop_bench import catalogue, shop, visits
 
 from streamlearn.drift.watch import DriftWatch
@@ -41,20 +40,6 @@ from streamlearn.log import CONTROL, DEAD, SIGNALS
 from streamlearn.records import Claim, Command, DeadLetter, Signal, Status, decode_control
 from streamlearn.store import Retention, codec
 from streamlearn.testing import Abort, FakeClock, Faults, MemoryStore, When
-
-
-class AtOnce(Executor):
-    """Writes at once, so that a fault falls where it was put."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Abort:
-            raise
-        except BaseException as error:
-            future.set_exception(error)
-        return future
 
 
 class House:

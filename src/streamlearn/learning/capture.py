@@ -33,10 +33,13 @@ _READ: Final = 1 << 20
 _END: Final = b"\xff" * 8  # no piece is as long
 
 
+CAN_FORK: Final = sys.platform == "linux"
+
+
 class Capture:
     """Chooses for one shard: in place while that is quick, by a child once it is not."""
 
-    def __init__(self, timer: Callable[[], float], can_fork: bool = sys.platform == "linux") -> None:
+    def __init__(self, timer: Callable[[], float], can_fork: bool = CAN_FORK) -> None:
         self._timer, self._can_fork = timer, can_fork
         self._forks = False
 

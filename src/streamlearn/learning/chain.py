@@ -28,7 +28,7 @@ from ..errors import Corrupt
 from ..recommend import pieces
 from ..recommend.tables import Table
 from . import pickling
-from .capture import ChildFailed, streamed
+from .capture import CAN_FORK, ChildFailed, streamed
 
 logger = logging.getLogger("streamlearn.learn")
 
@@ -161,7 +161,7 @@ class Chains:
     `uid` begins their lineages' names, which must be of this writer alone.
     """
 
-    def __init__(self, uid: str, can_fork: bool) -> None:
+    def __init__(self, uid: str, can_fork: bool = CAN_FORK) -> None:
         self.uid, self._can_fork, self._made = uid, can_fork, 0
         self._chains: WeakKeyDictionary[Any, Chain] = WeakKeyDictionary()
 

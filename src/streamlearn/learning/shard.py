@@ -15,7 +15,6 @@ that cannot be reached is waited for, each by itself: without the store the shar
 from __future__ import annotations
 
 import logging
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -82,7 +81,7 @@ class Shard:
         self.whole = Capture(deps.timer)
         # What a recommender is without its tables is small, however long a busy machine takes over it.
         self._champion = Capture(deps.timer, can_fork=False) if self.settings.task == "recommend" else Capture(deps.timer)
-        self._chains = Chains(f"{model}.{shard}.{self.generation}", can_fork=sys.platform == "linux")
+        self._chains = Chains(f"{model}.{shard}.{self.generation}")
         self._shelf = Shelf(deps.store, deps.keys, model, shard, self.generation)
         self._past: Backfill | None = None
         self.learner = self._begun()
@@ -296,7 +295,7 @@ class Shard:
                 logger.warning("the store has lost what was put into it; it gets it again", extra=self.who)
                 self._tag = self._published = self.kept_position = None
                 self._shelf.lost()
-                self._chains = Chains(f"{self._chains.uid}'", can_fork=sys.platform == "linux")
+                self._chains = Chains(f"{self._chains.uid}'")
 
         self._reporting.write(self.deps.writer, write)
 

@@ -12,7 +12,6 @@ import math
 import msgspec
 import numpy as np
 
-from .popular import segments_of
 from .state import LET_GO, OFFERED, Interaction, State
 
 
@@ -32,10 +31,7 @@ def told(state: State, seen: Interaction) -> Heard | None:
         return None
     row = state.user_row(seen.user)
     last = state.histories.liked(row)[-state.settings.last_items :] if row >= 0 else np.zeros(0, np.uint64)
-    fields = state.user_fields(seen.user) if state.settings.segments else {}
-    events = state.users.cells["n"][row] if row >= 0 else 0.0
-    segments = segments_of(state.settings.segments, fields, seen.context, events)
-    return Heard(seen.item, seen.weight, seen.ts, last.tobytes(), tuple(segments))
+    return Heard(seen.item, seen.weight, seen.ts, last.tobytes(), tuple(state.segments_of(row, seen.context)))
 
 
 def hear(state: State, heard: Heard) -> None:

@@ -178,12 +178,9 @@ class Recommender:
         for f in self._rows(user, context, ts, [shown]):
             if f is not None:
                 self.ranker.learn(f, self.settings.reward(reward))
-        self._earned += self.settings.reward(reward)
-        state = self.state
-        for table, row in ((state.items, state.item_ids.row_of(shown.item)), (state.users, state.user_row(user))):
-            if row >= 0:
-                table.cells["reward"][row] += self.settings.reward(reward)
-                table.touch(row)
+        worth = self.settings.reward(reward)
+        self._earned += worth
+        self.state.shown([shown.item], [worth], user, times=0)
 
     def set_item(self, item: str, fields: Fields, ts: float) -> None:
         """Fields merge over the known ones, None takes one away; `available` False takes the item out of answers."""

@@ -115,9 +115,7 @@ class State:
         item = self._item(seen.item, ts)
         self._count(self.items, item, weight)
         user = -1 if seen.user is None else self._user(seen.user, ts)
-        fields = self._fields(self.users, user) if user >= 0 and self.settings.segments else {}
-        events = self.users.cells["n"][user] if user >= 0 else 0.0
-        segments = segments_of(self.settings.segments, fields, seen.context, events)
+        segments = self.segments_of(user, seen.context)
         hashed = self.items.cells["hash"][item]
         if weight > 0:
             self.popular.add(item, weight, ts, self.items.cells["available"][item] == OFFERED)
@@ -230,19 +228,25 @@ class State:
         """The user's row, -1 when they are unknown."""
         return -1 if name is None else self.user_ids.row_of(name)
 
+    def segments_of(self, user: int, context: Mapping[str, Any]) -> list[str]:
+        """The segments of the user of this row, -1 for nobody known, in this context."""
+        known = user >= 0
+        fields = self._fields(self.users, user) if known and self.settings.segments else {}
+        return segments_of(self.settings.segments, fields, context, self.users.cells["n"][user] if known else 0.0)
+
     def seen(self, user: str | None) -> Hashes:
         """The hashes of the items that the user acted on positively, the newest last."""
         row = self.user_row(user)
         return self.histories.liked(row) if row >= 0 else np.zeros(0, np.uint64)
 
-    def shown(self, items: Sequence[str], rewards: Sequence[float], user: str | None = None) -> None:
-        """Counts what was shown, and what it earned."""
+    def shown(self, items: Sequence[str], rewards: Sequence[float], user: str | None = None, times: int = 1) -> None:
+        """Counts what was shown, and what it earned; with `times` 0 what was counted as shown before has earned more."""
         row = self.user_row(user)
         for name, reward in zip(items, rewards, strict=True):
             item = self.item_ids.row_of(name)
             for table, at in ((self.items, item), (self.users, row)):
                 if at >= 0:
-                    table.cells["shown"][at] += 1
+                    table.cells["shown"][at] += times
                     table.cells["reward"][at] += reward
                     table.touch(at)
 
@@ -363,12 +367,10 @@ class State:
         row = self.user_row(user)
         if row < 0:
             nobody = np.zeros(0, np.int32)
-            return Person(row, nobody, nobody, segments_of(self.settings.segments, {}, context, 0.0))
-        fields = self._fields(self.users, row) if self.settings.segments else {}
-        segments = segments_of(self.settings.segments, fields, context, self.users.cells["n"][row])
+            return Person(row, nobody, nobody, self.segments_of(row, context))
         history = self.item_ids.rows(self.histories.liked(row)[-TASTE:])
         history = history[history >= 0]
-        return Person(row, history[-self.settings.last_items :], history, segments)
+        return Person(row, history[-self.settings.last_items :], history, self.segments_of(row, context))
 
     def _last(self, user: int, item: int) -> Rows:
         """The rows of the items that the user liked last, the newest last, without this one."""

@@ -94,8 +94,7 @@ class Recommending:
         count = _count(k, desk.k)
         slot = self._slot(model, None)
         served = served_by(slot)
-        with served.lock:
-            found = _tried(lambda: served.model.estimator.similar(item, count), slot)
+        found = _tried(lambda: served.model.estimator.similar(item, count), served, slot)
         items = [wire.SimilarItem(name, float(score)) for name, score in found]
         return wire.SimilarAnswer(model, item, served.version, served.position, self._age(served), slot.degraded, items)
 
@@ -164,16 +163,14 @@ class Recommending:
         """The answer, the version that gave it, and why it may be worse: by the challenger where it answers for the user."""
         challenger = served.challenger
         if challenger is None or not challenger.answers_for(user):
-            with served.lock:
-                found = _tried(lambda: slate_of(served.model), slot)
+            found = _tried(lambda: slate_of(served.model), served, slot)
             desk.champion.inc()
             return found, served.version, slot.degraded
         try:
             with challenger.lock:
                 found = slate_of(challenger.model)
         except Exception as error:
-            with served.lock:
-                found = _tried(lambda: slate_of(served.model), slot)
+            found = _tried(lambda: slate_of(served.model), served, slot)
             desk.fallback.inc()
             why = f"version {challenger.version}, which is tried for this user, could not answer ({type(error).__name__})"
             _log.warning("%s; version %d did", why, served.version, extra=slot.who)
@@ -258,10 +255,11 @@ def _items_of(slot: Slot) -> int:
         return int(served.model.estimator.counts()["items"])
 
 
-def _tried(give: Callable[[], T], slot: Slot) -> T:
-    """What `give` gives. Raises ProblemError for whatever a model may raise."""
+def _tried(give: Callable[[], T], served: Served, slot: Slot) -> T:
+    """What `give` gives, asked under the lock of what is served. Raises ProblemError for whatever a model may raise."""
     try:
-        return give()
+        with served.lock:
+            return give()
     except EventError:
         raise
     except Exception as error:
