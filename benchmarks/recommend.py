@@ -5,10 +5,9 @@ it. What is not among the ranked, an item that nobody has met included, is a mis
 model of the task "recommend": all sources and the ranking. The others are `recommend_baselines`, of each kind the variant that
 turned out best. With `STREAMLEARN_DATA` also on MovieLens 100k.
 
-On MovieTweetings also tastes that turn (`recommend_drift`, `--plot FILE`) and the speed of a service (`recommend_service`).
-
-Then the same by partition: users are spread over two and four shards, and each learns from its own users alone, or is told of
-the others' items too.
+The same by partition: users are spread over two and four shards, and each learns from its own users alone, or is told of the
+others' items too. Then tastes that turn (`recommend_drift`; `--plot FILE` draws those of MovieTweetings), and on MovieTweetings
+the speed of a service (`recommend_service`).
 """
 
 from __future__ import annotations
@@ -130,7 +129,7 @@ def measure(rows: Rows, quick: bool) -> None:
         _shards(rows, few, SHARDS[:1] if quick else SHARDS, one)
         if place == 0:
             recommend_service.measure(rows, data, quick)
-            recommend_drift.measure(rows, data, quick, rows.plot)
+        recommend_drift.measure(rows, data, quick, None if place else rows.plot)
 
 
 def _quality(rows: Rows, data: Data) -> float:

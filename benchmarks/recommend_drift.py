@@ -7,6 +7,10 @@ and all that was learned of them is wrong.
 The loop is the service's own (`closed_loop`) at the settings' defaults, on the clock of the ratings. Before each like the user
 is shown a slate, by the champion or, in a trial, by the version of their arm. When it holds what they like, they click on it
 there; else they act on it directly.
+
+Such data changes by itself, too, and when half of the users like something else there is less to agree on. So the same is run
+twice more: where no taste turns, which says what the turn costs and what is noticed without one; and from the change on by a
+service that knows nothing of before. Who has unlearned the old tastes is no worse than that one.
 """
 
 from __future__ import annotations
@@ -14,10 +18,11 @@ from __future__ import annotations
 import math
 import random
 import sys
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -42,7 +47,7 @@ PAGE: Final = 10  # events between two looks of control
 SWAPPED: Final = 0.5  # of the users
 ROLL: Final = 1500  # events of each side in a rolling mean
 NEAR: Final = 0.95
-SIDES: Final = ("users who swapped", "the others")
+CURVES: Final = ("users who swapped", "the others", "had no taste turned: those users", "begun at the change: those users")
 TOLD: Final = {
     "case_opened": "alarm", "confirmed": "confirmed", "rejected": "rejected", "expired": "expired", "retrain_kept": "kept",
     "retrain_started": "retrain", "retrain_failed": "retrain failed", "trial_started": "trial", "trial_lost": "kept",
@@ -140,6 +145,11 @@ class Shop(Loop):
         self.turn()
         assert not self.learner.dead, self.learner.dead[:1]
 
+    def told(self) -> list[Told]:
+        """What control decided."""
+        decisions = [one for one in self.decisions() if one.kind in TOLD]
+        return [Told(TOLD[one.kind], one.case, one.n, one.at, one.numbers) for one in decisions]
+
     def _slate(self, row: Rated) -> Prediction:
         learner, canary = self.learner, self.learner.canary
         model, version = learner.champion, learner.version
@@ -157,27 +167,47 @@ def settings_of(quick: bool) -> Settings:
     model: dict[str, Any] = {"stream": STREAM, "task": "recommend", "pipeline": "logistic"}
     model["recommend"] = {"actions": {"like": 1.0}, "item_fields": ["genres"]}
     if quick:
-        model["drift"] = {"window": 100, "gap": 50, "min_reference": 200, "within": 200}
+        detectors = [{"name": "page_hinkley", "params": {"threshold": 20.0}}]
+        model["drift"] = {"window": 100, "gap": 50, "min_reference": 200, "within": 200, "detectors": detectors}
         model["retrain"] = {"min_events": 50}
     return parse({"streams": {STREAM: {}}, "models": {MODEL: model}}, {})
 
 
-def run(data: Data, settings: Settings, tell: Callable[[int], None] = lambda events: None) -> Ran:
-    """All good ratings of the data, the tastes turning in the middle."""
-    rows = [row for row in data.ratings if row.good]
-    other, middle = counterparts(data), len(rows) // 2
-    known = {row.item for row in rows}
-    shop = Shop(settings, {item: genres for item, genres in data.genres.items() if item in known}, rows[0].ts)
+def run(data: Data, settings: Settings, tell: Callable[[int], None] = lambda events: None, turns: bool = True) -> Ran:
+    """All good ratings of the data, the tastes turning in the middle, unless they do not."""
+    rows, other = [row for row in data.ratings if row.good], counterparts(data) if turns else {}
+    middle = len(rows) // 2
+    shop = Shop(settings, _items(data, rows), rows[0].ts)
     change = 0
     for first in [*range(0, middle, PAGE), *range(middle, len(rows), PAGE)]:
-        turned = first >= middle
-        page = rows[first : min(first + PAGE, len(rows) if turned else middle)]
+        page = rows[first : min(first + PAGE, len(rows) if first >= middle else middle)]
         if first == middle:
             change = shop.learner.n
-        shop.live([row._replace(item=other.get(row.item, row.item)) if turned and swaps(row.user) else row for row in page])
+        shop.live(turned(page, other) if first >= middle else page)
         tell(len(page))
-    told = [Told(TOLD[one.kind], one.case, one.n, one.at, one.numbers) for one in shop.decisions() if one.kind in TOLD]
-    return Ran(shop.seen, told, change, rows[middle].ts, shop.shown, shop.clicked, shop.fit_s)
+    return Ran(shop.seen, shop.told(), change, rows[middle].ts, shop.shown, shop.clicked, shop.fit_s)
+
+
+def begun(data: Data, settings: Settings, tell: Callable[[int], None] = lambda events: None) -> list[Seen]:
+    """What a service ranked that began when the tastes had turned."""
+    all_ = [row for row in data.ratings if row.good]
+    rows = turned(all_[len(all_) // 2 :], counterparts(data))
+    shop = Shop(settings, _items(data, all_), rows[0].ts)
+    for first in range(0, len(rows), PAGE):
+        page = rows[first : first + PAGE]
+        shop.live(page)
+        tell(len(page))
+    return shop.seen
+
+
+def turned(rows: Sequence[Rated], other: Mapping[str, str]) -> list[Rated]:
+    """The rows with what the users who swap like now."""
+    return [row._replace(item=other.get(row.item, row.item)) if swaps(row.user) else row for row in rows]
+
+
+def _items(data: Data, rows: Sequence[Rated]) -> dict[str, str]:
+    known = {row.item for row in rows}
+    return {item: genres for item, genres in data.genres.items() if item in known}
 
 
 def gain(rank: int, k: int = 10) -> float:
@@ -186,40 +216,39 @@ def gain(rank: int, k: int = 10) -> float:
 
 
 class Course(NamedTuple):
-    """The swapped users' rolling mean of NDCG@10 over the others', as a multiple of what it was before the change.
+    """NDCG@10 after the change, of one side or of all, over what it is in another run, each the mean of the last events.
 
-    `before`: both sides' means over the last events before it. `lowest`: where the course was lowest; `back`: the labelled
-    events from the change until the course was at `NEAR` again, after it had been below; None: never. `fell`: whether it was.
+    `first`, `end`: of the first events and of the last. `fell`, `back`: labelled events from the change until it was below
+    `NEAR`, and until it was above for good; None: it never was.
     """
 
-    before: tuple[float, float]
+    first: float
     lowest: float
     fell: int | None
     back: int | None
     end: float
 
 
-def course(ran: Ran, roll: int = ROLL) -> Course:
-    """Both sides' last `roll` events at each event after the change; what came before it does not count after it, once a side
-    has a third of `roll`."""
-    at = bisect_left(ran.seen, ran.change, key=lambda one: one.n)
-    sides = [[gain(one.rank) for one in ran.seen[:at] if one.swapped is swapped][-roll:] for swapped in (True, False)]
-    before = (_mean(sides[0]), _mean(sides[1]))
-    usual = before[0] / before[1] if before[1] else math.nan
-    last: tuple[deque[float], deque[float]] = (deque(maxlen=roll), deque(maxlen=roll))
-    lowest, end, fell, back = math.inf, math.nan, None, None
-    for one in ran.seen[at:]:
-        last[not one.swapped].append(gain(one.rank))
-        if min(map(len, last)) < roll / 3:
-            continue
-        there = _mean(last[1])
-        end = _mean(last[0]) / there / usual if there and usual else math.nan
-        lowest = min(lowest, end)
-        if end < NEAR and fell is None:
-            fell = one.n - ran.change
-        if end >= NEAR and fell is not None and back is None:
-            back = one.n - ran.change
-    return Course(before, lowest, fell, back, end)
+def course(ran: Ran, other: Sequence[Seen], side: bool | None, roll: int = ROLL) -> Course:
+    """Of those who swapped (`side`), of the others, or of all (None), once `roll` events have come; `other`: what the other run
+    ranked."""
+    mine = [one for one in ran.seen if one.n > ran.change and side in (None, one.swapped)]
+    theirs = [one for one in other if one.ts >= ran.ts and side in (None, one.swapped)]
+    times, sums = [one.ts for one in theirs], list(accumulate((gain(one.rank) for one in theirs), initial=0.0))
+    last: deque[float] = deque(maxlen=roll)
+    points: list[tuple[int, float]] = []
+    for one in mine:
+        last.append(gain(one.rank))
+        to = bisect_right(times, one.ts)
+        if len(last) == roll and to >= roll:
+            there = (sums[to] - sums[to - roll]) / roll
+            points.append((one.n - ran.change, _mean(last) / there if there else math.nan))
+    if not points:
+        return Course(math.nan, math.nan, None, None, math.nan)
+    below = [place for place, (_, ratio) in enumerate(points) if ratio < NEAR]
+    fell = points[below[0]][0] if below else None
+    back = points[below[-1] + 1][0] if below and below[-1] + 1 < len(points) else None
+    return Course(points[0][1], min(ratio for _, ratio in points), fell, back, points[-1][1])
 
 
 def _mean(some: Sequence[float] | deque[float]) -> float:
@@ -231,11 +260,13 @@ def measure(rows: Rows, data: Data, quick: bool, plot: Path | None) -> None:
     data = data._replace(ratings=data.ratings[: QUICK if quick else RATINGS])
     events = sum(row.good for row in data.ratings)
     print(f"{data.name}: {events:,} likes, tastes turn after half of them", file=sys.stderr)
+    settings = settings_of(quick)
+    tell = _teller(2 * events + (events + 1) // 2)
     with quiet():
-        ran = run(data, settings_of(quick), _teller(events))
-    report(rows, data.name, ran, ROLL // 5 if quick else ROLL)
+        ran, still, since = run(data, settings, tell), run(data, settings, tell, False), begun(data, settings, tell)
+    report(rows, data.name, ran, still, since, ROLL // 5 if quick else ROLL)
     if plot is not None:
-        picture(ran, plot)
+        picture(ran, still.seen, since, plot)
         print(f"wrote {plot}", file=sys.stderr)
 
 
@@ -250,25 +281,30 @@ def _teller(events: int) -> Callable[[int], None]:
     return tell
 
 
-def report(rows: Rows, name: str, ran: Ran, roll: int) -> None:
+def report(rows: Rows, name: str, ran: Ran, still: Ran, since: Sequence[Seen], roll: int) -> None:
     """The rows, and the table of what happened when."""
-    went = course(ran, roll)
     after = [one for one in ran.told if one.n > ran.change]
-    false = sum(one.what == "confirmed" and one.n <= ran.change for one in ran.told)
     for what in ("alarm", "confirmed", "promoted"):
         found = next((one for one in after if one.what == what), None)
         goal = ">= 1" if what == "confirmed" else None
         rows.add(f"{name}, drift: {what}, cases after the change", sum(one.what == what for one in after), "cases", goal)
         if found is not None:
             rows.add(f"{name}, drift: {what}, after", found.n - ran.change, "events", None, _day(found.ts - ran.ts))
-    rows.add(f"{name}, drift: confirmed before the change", false, "cases", None, f"in {ran.change:,} events, the data's own")
-    told = f"NDCG@10 over the others', last {roll:,} of each, as a multiple of before"
-    rows.add(f"{name}, drift: swapped users at the lowest", went.lowest, "×", None, told)
-    if went.fell is not None:
-        rows.add(f"{name}, drift: fell below {NEAR}, after", went.fell, "events")
-    if went.back is not None:
-        rows.add(f"{name}, drift: back at {NEAR}, after", went.back, "events")
-    rows.add(f"{name}, drift: swapped users at the end", went.end, "×", f">= {NEAR}", told)
+    own = [sum(one.what == "confirmed" and (one.n > still.change) is late for one in still.told) for late in (False, True)]
+    where = "where no taste turns"
+    rows.add(f"{name}, drift: confirmed before", own[0], "cases", None, f"in {still.change:,} events, the data's own")
+    rows.add(f"{name}, drift: confirmed after, {where}", own[1], "cases", None, "likewise")
+    for who, side in (("swapped users", True), ("the others", False)):
+        went = course(ran, still.seen, side, roll)
+        rows.add(f"{name}, drift: {who}, first {roll:,}", went.first, "×", None, f"NDCG@10 {where}")
+        rows.add(f"{name}, drift: {who}, last {roll:,}", went.end, "×", None, f"NDCG@10 {where}")
+    for who, side in (("swapped users", True), ("the others", False), ("all users", None)):
+        went = course(ran, since, side, roll)
+        told = f"NDCG@10 of a service begun at the change, last {roll:,}"
+        rows.add(f"{name}, drift: {who}, at the lowest", went.lowest, "×", None, told)
+        if went.fell is not None and went.back is not None:
+            rows.add(f"{name}, drift: {who}, above {NEAR} for good, after", went.back, "events", None, told)
+        rows.add(f"{name}, drift: {who}, at the end", went.end, "×", None if side is False else f">= {NEAR}", told)
     rows.add(f"{name}, drift: slates with what was taken", ran.clicked / max(1, ran.shown), "share")
     rows.add(f"{name}, drift: retrains", ran.fit_s, "s", None, "CPU in all")
     table = Table(title=f"{name}: what happened when, {ran.change:,} events before the change", title_justify="left", box=None)
@@ -280,11 +316,17 @@ def report(rows: Rows, name: str, ran: Ran, roll: int) -> None:
     Console(width=170).print(table)
 
 
-def picture(ran: Ran, path: Path) -> None:
-    """NDCG@10 by day of both sides, with what happened when in the cases that were confirmed."""
-    measures = {side: Measures(10) for side in SIDES}
-    for one in ran.seen:
-        measures[SIDES[not one.swapped]].add(one.rank or None, [], None, None, False, False, one.ts)
+def picture(ran: Ran, still: Sequence[Seen], since: Sequence[Seen], path: Path) -> None:
+    """NDCG@10 by day of both sides, and of those who swapped had they not, or where the service begins at the change.
+
+    With what happened when in the cases that were confirmed.
+    """
+    swapped, others = ([one for one in ran.seen if one.swapped is side] for side in (True, False))
+    beside = ([one for one in seen if one.swapped and one.ts >= ran.ts] for seen in (still, since))
+    measures = {curve: Measures(10) for curve in CURVES}
+    for measure, seen in zip(measures.values(), (swapped, others, *beside), strict=True):
+        for one in seen:
+            measure.add(one.rank or None, [], None, None, False, False, one.ts)
     marks: dict[str, str] = {_date(ran.ts): "tastes turn"}
     confirmed = {one.case for one in ran.told if one.what == "confirmed"}
     for one in (one for one in ran.told if one.case in confirmed):
@@ -292,7 +334,7 @@ def picture(ran: Ran, path: Path) -> None:
         marks[day] = f"{marks[day]}, {one.what}" if day in marks else one.what
     for place, day in enumerate(sorted(marks)):
         marks[day] = "\n" * (place % 6) + marks[day]
-    draw({side: one.view() for side, one in measures.items()}, path, title="Half of the users swap their genres", marks=marks)
+    draw({curve: one.view() for curve, one in measures.items()}, path, title="Half of the users swap their genres", marks=marks)
 
 
 def _date(ts: float) -> str:

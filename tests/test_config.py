@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from streamlearn.config import RESERVED, ConfigErrors, ModelSettings, Settings, load, parse
+from streamlearn.config import RESERVED, ConfigErrors, DriftSettings, ModelSettings, Settings, load, parse
+from streamlearn.config_drift import RECOMMEND
 from streamlearn.config_errors import table_at
 from streamlearn.errors import ConfigError
 
@@ -322,3 +323,17 @@ def test_a_model_that_recommends_publishes_for_the_next_click_unless_it_is_told_
     assert budget("binary") == 0.01
     assert budget("recommend") == budget("recommend", min_interval_s=1.0) == 0.1
     assert budget("recommend", budget=0.02) == 0.02
+
+
+def test_a_model_that_recommends_waits_for_more_before_it_calls_its_noisy_loss_a_drift() -> None:
+    def drift(task: str, **written: Any) -> Any:
+        model = {"stream": "s", "task": task, "pipeline": "logistic", "drift": written}
+        return parse({"streams": {"s": {}}, "models": {"m": model}}, {}).models["m"].drift
+
+    assert drift("binary") == DriftSettings()
+    assert drift("recommend").model_dump(include=set(RECOMMEND)) == {
+        "detectors": drift("recommend", window=1000).model_dump()["detectors"], "window": 1000, "min_reference": 1000,
+    }  # fmt: skip
+    assert drift("recommend").detectors[1].params["threshold"] > DriftSettings().detectors[1].params["threshold"]
+    own = drift("recommend", window=300, alpha=0.01)
+    assert (own.window, own.min_reference, own.alpha) == (300, 1000, 0.01), "what is written stands, the rest is the task's"

@@ -27,9 +27,14 @@ from pydantic import (
     model_validator,
 )
 
+from .config_drift import RECOMMEND, wrong_detector
+from .config_drift import TAKES as TAKES
+from .config_drift import DetectorSettings as DetectorSettings
+from .config_drift import DriftSettings as DriftSettings
+from .config_drift import FeatureSettings as FeatureSettings
 from .config_errors import ConfigErrors as ConfigErrors
 from .config_errors import explain
-from .config_fields import FROZEN, Count, Margin, NotNegative, Positive, Share, Task, Whole
+from .config_fields import FROZEN, Count, NotNegative, Positive, Share, Task, Whole
 from .config_history import HistorySettings as HistorySettings
 from .config_notify import NotifySettings as NotifySettings
 from .config_notify import TargetSettings as TargetSettings
@@ -123,71 +128,6 @@ class StreamSettings(Table):
     allowed_lateness_s: NotNegative = 60
 
 
-# The metrics that a detector may watch, by task; and what a detector takes, where that is not any number.
-METRICS: Final[Mapping[str, tuple[str, ...]]] = {
-    "binary": ("accuracy", "kappa", "roc_auc", "log_loss", "brier"),
-    "multiclass": ("accuracy", "kappa", "log_loss"),
-    "regression": ("mae", "rmse", "r2"),
-    "recommend": ("hit_rate", "ndcg", "mrr"),
-}
-SHARES: Final = frozenset({"accuracy", "roc_auc", "brier", "hit_rate", "ndcg", "mrr"})  # metrics that lie in [0, 1]
-TAKES: Final[Mapping[str, str]] = {"ddm": "01", "eddm": "01", "fhddm": "share", "hddm_a": "share", "hddm_w": "share"}
-
-
-class DetectorSettings(Table):
-    name: Literal["adwin", "page_hinkley", "kswin", "ddm", "eddm", "fhddm", "hddm_a", "hddm_w", "dummy"]
-    on: Literal[
-        "loss", "score", "label_rate", "accuracy", "kappa", "roc_auc", "log_loss", "brier", "mae", "rmse", "r2",
-        "hit_rate", "ndcg", "mrr",
-    ] = "loss"
-    every: Count | None = None
-    params: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = {}
-
-
-class FeatureSettings(Table):
-    enabled: StrictBool = True
-    window: Annotated[int, Field(ge=50, strict=True)] = 500
-    reference: Annotated[int, Field(ge=100, strict=True)] = 2000
-    every_s: Positive = 2
-    q: Share = 0.05
-    null_jump: Share = 0.2
-    hold: StrictBool = True
-    heal_looks: Count = 3
-    heal_mode: Literal["skip", "learn", "repair"] = "skip"
-    contract: Literal["hold", "follow"] = "hold"
-
-
-class DriftSettings(Table):
-    detectors: tuple[DetectorSettings, ...] = (
-        DetectorSettings(name="adwin", params={"delta": 0.002}),
-        DetectorSettings(name="page_hinkley", params={"threshold": 20.0, "delta": 0.005}),
-    )
-    quorum: Literal["any", "majority", "all"] | Annotated[int, Field(ge=1, strict=True)] = "any"
-    within: Count = 500
-    window: Annotated[int, Field(ge=30, strict=True)] = 500
-    gap: Whole = 200
-    min_reference: Annotated[int, Field(ge=30, strict=True)] = 500
-    max_reference: Annotated[int, Field(ge=100, strict=True)] = 20_000
-    alpha: Share = 0.05
-    harm: Margin = 0.0
-    features: FeatureSettings = FeatureSettings()
-
-    @model_validator(mode="after")
-    def _reference_can_fill(self) -> DriftSettings:
-        if self.max_reference < self.min_reference:
-            raise ValueError(
-                f"max_reference: {self.max_reference} is below min_reference, {self.min_reference}; write at least as many"
-            )
-        if not self.detectors:
-            raise ValueError("detectors: there is none; name at least one, for instance {name = \"adwin\"}")
-        if isinstance(self.quorum, int) and self.quorum > len(self.detectors):
-            raise ValueError(f"quorum: {self.quorum} can never agree, there are {len(self.detectors)} detectors; write fewer")
-        return self
-
-
-RECOMMEND_BUDGET: Final = 0.1  # the default of `publish.budget` where a model recommends
-
-
 class PublishSettings(Table):
     min_interval_s: Positive = 0.2
     budget: Share = 0.01
@@ -199,6 +139,10 @@ class CheckpointSettings(Table):
     keep_last: Count = 3
     keep_hourly: Whole = 24
     keep_daily: Whole = 7
+
+
+# Of a model that recommends: what it publishes is what changed, which costs little, and is wanted before the next click.
+DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {"publish": {"budget": 0.1}, "drift": RECOMMEND}
 
 
 class ModelSettings(Table):
@@ -226,12 +170,12 @@ class ModelSettings(Table):
 
     @model_validator(mode="before")
     @classmethod
-    def _publishes_as_its_task_needs(cls, data: Any) -> Any:
-        """What a recommender publishes is what changed, which costs little, and is wanted before the next click."""
+    def _defaults_of_its_task(cls, data: Any) -> Any:
+        """What is not written has the value that its task needs, see `DEFAULTS`."""
         if not isinstance(data, dict) or data.get("task") != "recommend":
             return data
-        publish = data.get("publish", {})
-        return {**data, "publish": {"budget": RECOMMEND_BUDGET, **publish}} if isinstance(publish, dict) else data
+        given = {name: data.get(name, {}) for name in DEFAULTS}
+        return {**data, **{name: {**DEFAULTS[name], **table} for name, table in given.items() if isinstance(table, dict)}}
 
     @model_validator(mode="after")
     def _labels_fit_the_task(self) -> ModelSettings:
@@ -251,25 +195,8 @@ class ModelSettings(Table):
         return self
 
     @model_validator(mode="after")
-    def _detectors_fit_the_task(self) -> ModelSettings:
-        for detector in self.drift.detectors:
-            what = f"drift.detectors: {detector.name} on {detector.on}"
-            if detector.on == "loss" or (detector.on in ("score", "label_rate") and self.task != "recommend"):
-                classes = self.task in ("binary", "multiclass")
-                fits = {"01": classes and detector.on != "score", "share": classes or detector.on == "loss", "any": True}
-            elif detector.on in METRICS[self.task]:
-                fits = {"01": False, "share": detector.on in SHARES, "any": True}
-            else:
-                raise ValueError(f"{what}: a {self.task} model has no such metric; write one of {list(METRICS[self.task])}")
-            takes = TAKES.get(detector.name, "any")
-            if not fits[takes] or (takes == "01" and (detector.every or 1) > 1):
-                wanted = "0 and 1 alone, one by one" if takes == "01" else "numbers from 0 to 1"
-                raise ValueError(f"{what}: it takes {wanted}; use adwin or page_hinkley, or let it watch the loss of classes")
-        return self
-
-    @model_validator(mode="after")
-    def _guardrails_fit_the_task(self) -> ModelSettings:
-        problem = wrong_metric(self.task, self.trial)
+    def _detectors_and_guardrails_fit_the_task(self) -> ModelSettings:
+        problem = wrong_detector(self.task, self.drift) or wrong_metric(self.task, self.trial)
         if problem:
             raise ValueError(problem)
         return self

@@ -48,6 +48,16 @@ def test_a_challenger_that_is_no_better_is_not_promoted(stage: Any) -> None:
     assert stage.learner.version == 1
 
 
+def test_a_challenger_that_serves_users_worse_is_let_go_before_the_horizon(stage: Any) -> None:
+    stage.learner.gain = -0.1
+    stage.learner.drift()
+    lost = stage.until("trial_lost", turns=400)
+    assert lost.why == "users are served worse: in the last half of the trial rewards rose by -0.1000 at most"
+    assert 2 * TRIAL["min_events"] <= lost.numbers["events"] < TRIAL["horizon_events"] / 2
+    stage.settle()
+    assert stage.state().case is None, "the next drift finds the way free"
+
+
 def test_who_answers_for_how_many_is_shown(stage: Any) -> None:
     stage.learner.gain = 0.0
     stage.learner.drift()

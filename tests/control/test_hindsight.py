@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -41,6 +42,10 @@ class Slow:
 @pytest.fixture
 def asked(stage: Any) -> Any:
     """A stage with a checkpoint from before the change at offset 1005, and an alarm about it."""
+    return alarmed(stage)
+
+
+def alarmed(stage: Any) -> Any:
     checkpoint(stage, 1000)
     stage.learner.post(20)
     stage.learner.alarm(change_offset=1005)
@@ -91,6 +96,16 @@ def test_what_the_past_does_not_mind_either_is_rejected_by_the_live_losses(asked
 def test_nobody_is_asked_about_what_the_live_losses_confirm(asked: Any) -> None:
     asked.learner.window(mean=0.5)
     asked.until("confirmed")
+    assert asked.jobs.asked == []
+
+
+def test_a_recommender_as_it_was_is_not_asked(make_stage: Callable[..., Any]) -> None:
+    """It would not know what is popular now, and do worse whether or not tastes have turned."""
+    asked = alarmed(make_stage(task="recommend"))
+    asked.jobs.answer = losses(0.5)
+    asked.learner.window(mean=0.05)
+    rejected = asked.until("rejected")
+    assert "does worse without any drift" in rejected.numbers["hindsight"]
     assert asked.jobs.asked == []
 
 

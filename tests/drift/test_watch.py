@@ -156,6 +156,26 @@ def test_a_confirmed_change_forgets_what_came_before_it() -> None:
     assert second["ref_mean"] == pytest.approx(0.4, abs=0.05)
 
 
+def test_detectors_know_after_a_case_what_was_usual_in_it() -> None:
+    """A trial may be long, and the next change may come with its end: to who begins then it would be what is usual."""
+    watch = DriftWatch(QUIET, "binary")
+    feed(watch, flips(1, (4000, 0.2), (3000, 0.4)))
+    watch.reset(True)
+    alarm_at, alarm = feed(watch, flips(2, (1000, 0.55)), start=7000)[0]
+    assert (alarm.kind, alarm.data["ref_mean"]) == ("alarm", pytest.approx(0.4, abs=0.03))
+    assert 7000 < alarm_at < 7700
+    assert abs(alarm.data["change_n"] - 7001) <= 60
+
+
+def test_a_loss_that_moves_while_a_case_is_open_is_what_is_usual_after_it() -> None:
+    watch = DriftWatch(QUIET, "binary")
+    feed(watch, flips(1, (4000, 0.2), (1000, 0.4), (2000, 0.7)))
+    watch.reset(True)
+    assert watch.alarms == 1
+    assert feed(watch, flips(2, (1500, 0.7)), start=7000) == []
+    assert feed(watch, flips(3, (600, 0.95)), start=8500)[0][1].kind == "alarm"
+
+
 def test_a_confirmed_reset_without_an_alarm_forgets_everything() -> None:
     watch = DriftWatch(QUIET, "binary")
     feed(watch, flips(1, (3000, 0.2)))

@@ -1,7 +1,8 @@
 """What the model as it was before a change says of the losses after it, for cases whose fresh window alone confirms nothing.
 
 The question runs among the fits, in a worker. Its answer lives in this process only, like theirs: after a restart it is asked
-again. That there is no answer is one too: no checkpoint is as old as the change, too much lies between, or it failed.
+again. That there is no answer is one too: no checkpoint is as old as the change, too much lies between, or it failed; and of a
+recommender none is asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 
 from ..errors import RetrainError
 from ..retrain.frozen import FrozenSpec, Losses
+from .arms import by_users
 from .confirming import undecided
 from .state import Alarm, Case, Phase, State
 from .world import Hindsight, World
@@ -92,6 +94,11 @@ class Questions:
 
     def _ask(self, state: State, case: Case, alarm: Alarm, world: World) -> _Asked:
         question = _Asked(state.name, case.id, -1, self._timer(), None)
+        assert state.settings is not None
+        if by_users(state.settings):
+            why = "a recommender that does not learn what is new and popular does worse without any drift"
+            question.answer = Hindsight(case.id, None, -1, why)
+            return question
         found = world.sound(case.shard, case.change_offset)
         if found is None or world.bounds(case.shard)[0] > case.change_offset:
             question.answer = Hindsight(case.id, None, -1, "no checkpoint and log are kept from before the change")
@@ -102,7 +109,6 @@ class Questions:
             why = f"{spec.until - spec.start} records lie between the change and now, more than are read again"
             question.answer = Hindsight(case.id, None, found.checkpoint, why)
             return question
-        assert state.settings is not None
         try:
             question.job = self._jobs.ask(spec, LIMIT_S, state.settings.retrain.memory_limit_mb)
         except RetrainError as error:

@@ -247,13 +247,19 @@ def _judge_trial(state: State, case: Case, world: World, settings: ModelSettings
 def _needless(state: State, case: Case, settings: ModelSettings) -> str:
     """Why a trial need not go on, "" when it must: the champion has recovered by itself, and the two have become equal.
 
-    Such a pair may stay undecided for long, and while it does no other case is opened.
+    Such a pair may stay undecided for long, and while it does no other case is opened. A recommender's blocks tell of rewards,
+    and its reference of ranks, so of it only a challenger that is the worse one is seen.
     """
     trial, least = case.trial, settings.trial.min_events
-    if trial is None or state.reference is None or case.kind != "drift" or by_users(settings):
-        return ""  # of a recommender, blocks tell of rewards, and the reference of ranks
-    gain, fresh = trial.gain_at_most(least), case.champion_window()
-    if gain is None or gain > settings.trial.tolerance or fresh["n"] < settings.drift.window:
+    gain = None if trial is None else trial.gain_at_most(least)
+    if trial is None or gain is None:
+        return ""
+    if by_users(settings):
+        return f"users are served worse: in the last half of the trial rewards rose by {gain:.4f} at most" if gain < 0 else ""
+    fresh = case.champion_window()
+    if state.reference is None or case.kind != "drift":
+        return ""
+    if gain > settings.trial.tolerance or fresh["n"] < settings.drift.window:
         return ""
     reference, drift = state.reference[1], settings.drift
     seed = settings.seed + state.cases

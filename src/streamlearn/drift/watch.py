@@ -69,8 +69,8 @@ class _State(msgspec.Struct):
 class DriftWatch:
     """The watch over one shard of one model: a `learning.protocols.Watch`, and the class itself is a `WatchMaker`.
 
-    `early_alarms` counts alarms dropped because the reference was too short, `improvements` those of a loss that fell:
-    the reference then begins where the detector saw the better level begin. `alarms` counts those that were noted.
+    `early_alarms` counts alarms dropped because the reference was too short, or a case was open; `improvements` those of a loss
+    that fell: the reference then begins where the detector saw the better level begin. `alarms` counts those that were noted.
     """
 
     def __init__(self, settings: DriftSettings, loss: str) -> None:
@@ -112,17 +112,22 @@ class DriftWatch:
                     self._fired[index] = n, recent(detector)
             return self._judge(n) if self._fired else None
         if phase == DORMANT:
+            self._accustom(loss)
             return None
         self._left -= 1
         if phase == RECOVERING:
-            for _, detector in self._on_loss:
-                detector.update(loss)
-            if any(detector.drift_detected for _, detector in self._on_loss):
-                self._forget_detectors()
-                self.early_alarms += 1
+            self._accustom(loss)
             return None if self._left else self._recovery()
         look = self._due.get(self._left)
         return None if look is None else self._fresh(look)
+
+    def _accustom(self, loss: float) -> None:
+        """Let the detectors on the loss see what is usual now; one that fires makes all begin anew."""
+        for _, detector in self._on_loss:
+            detector.update(loss)
+        if any(detector.drift_detected for _, detector in self._on_loss):
+            self._forget_detectors()
+            self.early_alarms += 1
 
     @property
     def wants(self) -> frozenset[str]:
@@ -153,13 +158,15 @@ class DriftWatch:
         self._phase, self._left = RECOVERING, self._settings.window
 
     def reset(self, confirmed: bool) -> None:
-        """Watch again with fresh detectors; after a confirmed change, without the losses before it.
+        """Watch again; after a confirmed change without the losses before it, and with detectors that have seen what came while
+        the case was open (a trial may be long), else with fresh ones.
 
         Where that change began is what the last alarm said; when there was none, every loss so far is forgotten.
         """
         if confirmed:
             self._keep_last(self._n - self._change_n + 1 if self._change_n else 0)
-        self._forget_detectors()
+        if not confirmed or self._phase != DORMANT:
+            self._forget_detectors()
         self._reference = {}
         self._change_n = 0
         self._size(self._settings.window)
@@ -273,6 +280,7 @@ class DriftWatch:
         size, before = self._looks[look], self._looks[look - 1] if look else 0
         if size == self._window:
             self._phase = DORMANT
+            self._forget_detectors()
         fresh = self._summary(np.array(self._losses[-size:]))
         told = {"tag": "fresh", "look": [before, size, self._window], "ref": self._reference, "fresh": fresh}
         return Note("window", self._span(size) | told)
