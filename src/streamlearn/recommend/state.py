@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..config_recommend import RecommendSettings
 from ..events import Features
-from . import covisit, factors, popular
+from . import covisit, facets, factors, popular
 from .candidates import Candidates, Mask, Person, Search, Sources
 from .content import TASTE, Content
 from .covisit import Covisits
@@ -75,6 +75,7 @@ class State:
                 **ID_COLUMNS,
                 **COUNTERS,
                 "available": Column("u1"),
+                **facets.COLUMNS,
                 **popular.columns(settings),
                 **covisit.COLUMNS,
                 **factors.columns(settings),
@@ -135,6 +136,7 @@ class State:
         known = self._merged(self.items, row, fields)
         available = known.pop("available", self.items.cells["available"][row] != WITHDRAWN)
         self.items.put("fields", row, _encode(known))
+        self.items.raw["facets"][row] = facets.facets_of(known, self.settings.parts)
         self.item_ids.keep(row, True)
         self.content.set(row, known, ts)
         self._offer(row, OFFERED if available or available is None else WITHDRAWN)
@@ -145,6 +147,7 @@ class State:
         if row >= 0:
             self.content.forget(row)
             self.items.put("fields", row, b"")
+            self.items.raw["facets"][row] = 0
             self.item_ids.keep(row, False)
             self._offer(row, DELETED)
 
