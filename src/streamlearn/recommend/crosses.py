@@ -1,7 +1,8 @@
 """Crosses: how much more often what an item is like (its content tokens) is liked in a segment of users than anywhere.
 
-A segment is a declared field of the user or name of the context with its value: "device=phone". Users of one device, age or
-country may like other genres than those of another; popularity by segment says it of the leaders alone, this of every item.
+A segment is a declared field of the user or name of the context with its value, "device=phone", or how active the user is. Users of
+one device, age or country may like other genres than those of another; popularity by segment says it of the leaders alone, this
+of every item.
 """
 
 from __future__ import annotations
