@@ -1,8 +1,8 @@
 """Crosses: how much more often what an item is like (its content tokens) is liked in a segment of users than anywhere.
 
-A segment is a declared field of the user or name of the context with its value, "device=phone", or how active the user is. Users of
-one device, age or country may like other genres than those of another; popularity by segment says it of the leaders alone, this
-of every item.
+A segment is a declared field of the user or name of the context with its value, "device=phone", or how active the user is.
+Users of one device, age or country may like other genres than those of another; popularity by segment says it of the leaders
+alone, this of every item.
 """
 
 from __future__ import annotations
@@ -78,26 +78,20 @@ class Crosses:
 
     def lifts(self, segments: Sequence[str], items: Rows) -> Floats:
         """(n,): of each item the mean of its tokens' lifts, over the segments that are known; 0 where nothing is."""
-        total = np.zeros(len(items))
         rows = [row for segment in segments if (row := self._ids.row_of(segment)) >= 0]
         everybody = self._ids.row_of(ALL)
         if not rows or everybody < 0:
-            return total
-        tokens, of = self._content.refs(items)
-        distinct, place = np.unique(tokens, return_inverse=True)
-        share = self._weights(everybody, distinct) / self.table.cells["total"][everybody]
-        lift = np.zeros(len(distinct))
+            return np.zeros(len(items))
+        known, total = self.table.raw["token"][everybody], self.table.cells["total"]
+        share = self.table.raw["weight"][everybody] / total[everybody]
+        lift = np.zeros(len(known) + 1)  # the last: of what is not known of all, of which slot -1 is
         for row in rows:
-            expected = self.table.cells["total"][row] * share
-            lift += (share > 0) * np.log((self._weights(row, distinct) + PRIOR) / (expected + PRIOR))
-        counts = np.bincount(of, minlength=len(items))
-        np.divide(np.bincount(of, lift[place], len(items)), counts * float(len(rows)), out=total, where=counts > 0)
-        return total
-
-    def _weights(self, row: int, tokens: Hashes) -> Floats:
-        """Of each token what it weighs in the segment of this row."""
-        slots = _slots(self.table.raw["token"][row], tokens)
-        return np.where(slots >= 0, self.table.raw["weight"][row][slots], 0.0)
+            slots = _slots(self.table.raw["token"][row], known)
+            weights = np.where(slots >= 0, self.table.raw["weight"][row][slots], 0.0)
+            lift[:-1] += np.log((weights + PRIOR) / (total[row] * share + PRIOR))
+        tokens, of = self._content.refs(items)
+        sums = np.bincount(of, lift[_slots(known, tokens)], len(items))
+        return sums / np.maximum(np.bincount(of, minlength=len(items)) * len(rows), 1)
 
     def _row(self, segment: str, ts: float) -> int:
         hashed = hash_of(segment)
