@@ -1,6 +1,6 @@
 """Prometheus: the alert rules by promtool, and a real one that scrapes the real service through a scripted drift.
 
-Every query of both Grafana boards and every alert's expression is run against that Prometheus over HTTP.
+Every query of the Grafana boards and every alert's expression is run against that Prometheus over HTTP.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ GROUPS: list[dict[str, Any]] = yaml.safe_load((DOCKER / "alerts.yml").read_text(
 ALERTS = {rule["alert"]: rule for group in GROUPS for rule in group["rules"] if "alert" in rule}
 RECORDED = {rule["record"]: rule for group in GROUPS for rule in group["rules"] if "record" in rule}
 TESTS: dict[str, Any] = yaml.safe_load((DOCKER / "alerts.test.yml").read_text(encoding="utf-8"))
-BOARDS = {name: json.loads((DOCKER / f"dashboard-{name}.json").read_text(encoding="utf-8")) for name in ("fleet", "model")}
+BOARDS = {
+    name: json.loads((DOCKER / f"dashboard-{name}.json").read_text(encoding="utf-8"))
+    for name in ("fleet", "model", "recommender")
+}
 CONFIG = """
 data_dir = "data"
 [serve]
@@ -51,6 +54,17 @@ window = 300
 min_events = 300
 watch_events = 600
 canary_events = 50
+[streams.visits]
+allowed_lateness_s = 1
+[models.shop]
+stream = "visits"
+task = "recommend"
+pipeline = "logistic"
+checkpoint = { interval_s = 1 }
+[models.shop.recommend]
+exact_items = 20
+window_s = 10
+item_fields = ["kind"]
 """
 SETTINGS = """
 global: {scrape_interval: 1s, evaluation_interval: 1s}
@@ -62,7 +76,8 @@ scrape_configs:
 """
 POST_S = 0.1  # a batch of BATCH events every so often
 BATCH = 60
-MOST_SERIES = 400
+ITEMS = 60  # more than `exact_items`, so that there is an index
+MOST_SERIES = 700
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,11 +149,19 @@ class Feed(threading.Thread):
         super().__init__(name="feed")
         self.turned, self.halt, self.error = threading.Event(), threading.Event(), None
         self._client, self._draw, self._count = client, random.Random(7), 0
+        rare = {ITEMS - 1, ITEMS}
+        client.send(
+            [
+                {"stream": "visits", "item": f"i{at}", "action": "$set", "x": {"kind": "rare" if at in rare else f"k{at % 5}"}}
+                for at in range(1, ITEMS + 1)
+            ]
+        )
 
     def run(self) -> None:
         try:
             while not self.halt.wait(POST_S):
                 self._post()
+                self._visit()
         except Exception as error:  # told by the test
             self.error = error
 
@@ -157,6 +180,17 @@ class Feed(threading.Thread):
         self._client.send(events)
         assert asked is not None
         self._client.predict("m", asked, id=f"q{self._count}")
+
+    def _visit(self) -> None:
+        """Somebody finds an item, is shown a slate and acts on it, sometimes on what it did not show."""
+        user, found = f"u{self._draw.randrange(40)}", f"i{self._draw.randrange(1, ITEMS - 1)}"
+        self._client.send([{"stream": "visits", "user": user, "item": found, "action": "view"}])
+        if not self._count % 300:
+            self._client.recommend("shop", user=user, where={"kind": "rare"}, k=5)
+        slate = self._client.recommend("shop", user=user, k=5)
+        if slate.items:
+            item = self._draw.choice(slate.items).item if self._draw.random() < 0.9 else f"i{ITEMS}"
+            self._client.send([{"stream": "visits", "user": user, "item": item, "action": "click", "id": slate.id}])
 
 
 class Prometheus:
@@ -218,7 +252,7 @@ class Scene:
         self.feed = Feed(stack.enter_context(Client(self.url)))
         self.feed.start()
         stack.callback(self._end_feed)
-        wait_for(lambda: self.model().n > 2000)
+        wait_for(lambda: self.model().n > 2000 and self.client.model("shop").n > 0)
         self.feed.turned.set()
         wait_for(lambda: self.decided().get("recovered"))
         time.sleep(10)  # for rates over a minute to have what they need, and what was decided last to be scraped
@@ -257,25 +291,26 @@ def scene(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sce
 # What stays empty while nothing goes wrong, though the series it is made of are there. (Each alert is made to fire by
 # docker/alerts.test.yml; that the series it asks for are there is held here, too.)
 QUIET = {
-    'model="$model",kind=~"rolled_back|not_recovered"': "nothing is rolled back here",
-    'model=~"$model",kind=~"rolled_back|not_recovered"': "nothing is rolled back here",
-    'model="$model",kind=~"held|resumed"': "nobody holds it",
-    'model=~"$model",kind=~"held|resumed"': "nobody holds it",
+    'model="m",kind=~"rolled_back|not_recovered"': "nothing is rolled back here",
+    'model=~"m",kind=~"rolled_back|not_recovered"': "nothing is rolled back here",
+    'model="m",kind=~"held|resumed"': "nobody holds it",
+    'model=~"m",kind=~"held|resumed"': "nobody holds it",
 }
 
 
 def panels() -> Iterator[Any]:
     for name, board in BOARDS.items():
         for panel in board["panels"]:
+            model = "shop" if name == "recommender" else "m"
             for target in panel.get("targets", ()):
-                yield pytest.param(target["expr"], id=f"{name}-{panel['id']}{target['refId']}")
-        for number, note in enumerate(board["annotations"]["list"]):
-            yield pytest.param(note["expr"], id=f"{name}-note{number}")
+                yield pytest.param(filled(target["expr"], model), id=f"{name}-{panel['id']}{target['refId']}")
+        for number, note in enumerate(board["annotations"]["list"]):  # of what the shop has had no drift to show
+            yield pytest.param(filled(note["expr"]), id=f"{name}-note{number}")
 
 
-def filled(query: str) -> str:
+def filled(query: str, model: str = "m") -> str:
     """A query as Grafana sends it, with the variables of the boards."""
-    query = query.replace("$model", "m").replace("$metric", "accuracy")
+    query = query.replace("$model", model).replace("$metric", "accuracy")
     assert "$" not in query
     return query
 
@@ -289,7 +324,7 @@ class TestRealPrometheus:
         [up] = scene.prometheus.get("query", query='up{job="streamlearn"}')["result"]
         assert up["value"][1] == "1"
         [count] = scene.prometheus.get("query", query='count({__name__=~"streamlearn_.+"})')["result"]
-        print(f"one model of one shard: {count['value'][1]} series")
+        print(f"two models of one shard, one a recommender: {count['value'][1]} series")
         assert 150 < int(count["value"][1]) < MOST_SERIES
 
     def test_names_and_labels_keep_to_the_conventions(self, scene: Scene) -> None:
@@ -308,7 +343,7 @@ class TestRealPrometheus:
         for kind in ("case_opened", "confirmed", "retrain_started", "retrained", "trial_started", "promoted", "recovered"):
             assert found[kind] >= 1, kind
         assert found["rolled_back"] == 0
-        [alarms] = scene.prometheus.get("query", query="streamlearn_drift_alarms_total")["result"]
+        [alarms] = scene.prometheus.get("query", query='streamlearn_drift_alarms_total{model="m"}')["result"]
         assert int(alarms["value"][1]) >= 1
         states = scene.prometheus.series('streamlearn_model_state{model="m"} == 1', scene.began)
         seen = {one["metric"]["state"] for one in states}
@@ -317,11 +352,11 @@ class TestRealPrometheus:
 
     @pytest.mark.parametrize("query", list(panels()))
     def test_every_query_of_the_boards_has_data(self, scene: Scene, query: str) -> None:
-        found = scene.prometheus.series(filled(query), scene.began)
+        found = scene.prometheus.series(query, scene.began)
         if any(part in query for part in QUIET):
             assert found == []
             every = re.sub(r"(?s)^.*?(streamlearn_\w+\{[^}]*\}).*$", r"\1", query)
-            assert scene.prometheus.series(filled(every), scene.began), f"nothing is told of {every}"
+            assert scene.prometheus.series(every, scene.began), f"nothing is told of {every}"
         else:
             assert found
 

@@ -19,10 +19,10 @@ def state() -> State:
     return made
 
 
-def filled(state: State, wanted: int, hide: tuple[str, ...] = (), fit: str = "", empty: bool = False) -> list[tuple[str, str]]:
+def filled(state: State, wanted: int, hide: tuple[str, ...] = (), fit: str = "") -> list[tuple[str, str]]:
     hidden = np.zeros(len(state.items), dtype=bool)
     hidden[[state.item_ids.row_of(item) for item in hide]] = True
-    found = fill(state, hidden, lambda row: fit in state.item_ids.id_of(row), wanted, empty)
+    found = fill(state, hidden, lambda row: fit in state.item_ids.id_of(row), wanted)
     return [(state.item_ids.id_of(row), kind) for row, kind in found]
 
 
@@ -38,13 +38,18 @@ def test_what_is_hidden_or_does_not_fit_is_left_out(state: State) -> None:
     assert filled(state, 9, fit="nothing") == []
 
 
-def test_the_search_ends_early_unless_there_would_be_nothing(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fallback, "FEW", 1)
-    last = filled(state, 9)[-1][0]
-    assert last.startswith("new")
-    other = ({"new1", "new2"} - {last}).pop()
-    assert filled(state, 9, fit=other) == []
-    assert filled(state, 9, fit=other, empty=True) == [(other, "available")]
+@pytest.mark.parametrize("few", [1, 2, 3, 1000])
+def test_whatever_fits_is_found_the_newest_first(state: State, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    monkeypatch.setattr(fallback, "FEW", few)
+    for at in range(9):
+        state.set_item(f"later{at}", {}, 100.0 + at % 4)
+    found = [item for item, _ in filled(state, 99, fit="later")]
+    last = {item: state.items["last"][state.item_ids.row_of(item)] for item in found}
+    assert len(found) == 9
+    if few in (1, 1000):
+        assert [last[item] for item in found] == sorted(last.values(), reverse=True)
+    assert {item for item, _ in filled(state, 99)} == {"hot", "warm", "cold", "new1", "new2", *found}
+    assert filled(state, 1, fit="new1") == [("new1", "available")]
 
 
 def test_an_item_that_popularity_has_forgotten_is_recent(state: State, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from streamlearn.config_recommend import SOURCES, RecommendSettings
 from streamlearn.errors import ModelError
 from streamlearn.recommend.recommender import Recommender
+from streamlearn.recommend.rules import matches
 from streamlearn.recommend.state import Ask, Interaction
 
 ACTIONS = {"click": 1.0, "buy": 5.0, "dislike": -1.0}
@@ -363,6 +364,29 @@ def test_a_slate_is_never_empty_while_an_item_that_may_be_shown_exists(
     assert all(fits(item) for item in shown)
     assert bool(shown) == any(fits(item) for item in may)
     assert all(0 < one.propensity <= 1 + 1e-9 for one in slate)
+
+
+values = st.sampled_from(["x", "y", "x|y", 1, 2, True])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.tuples(st.dictionaries(st.sampled_from(["kind", "size"]), values, max_size=2), st.booleans()), max_size=30),
+    st.dictionaries(st.sampled_from(["kind", "size"]), st.one_of(values, st.lists(values, max_size=2)), min_size=1, max_size=2),
+    st.integers(1, 12),
+)
+def test_a_filtered_slate_is_as_full_as_a_plain_walk_over_all_items_makes_it(
+    items: list[tuple[dict[str, Any], bool]], where: dict[str, Any], k: int
+) -> None:
+    recommender = make(quotas=dict.fromkeys(SOURCES, 1), history=1, last_items=1)
+    for at, (fields, liked) in enumerate(items):
+        recommender.set_item(f"i{at}", fields, T0 + at)
+        if liked:
+            recommender.learn(click(f"u{at}", f"i{at}", float(at)))
+    walked = {f"i{at}" for at, (fields, _) in enumerate(items) if matches(fields, where, "|")}
+    slate = asked(recommender, None, where=where, k=k)
+    assert set(slate) <= walked
+    assert len(slate) == min(k, len(walked))
 
 
 def test_the_list_of_a_ranking_has_the_item_where_its_rank_says() -> None:

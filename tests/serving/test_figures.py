@@ -18,13 +18,16 @@ from streamlearn.buckets import FRESH_S, LEARN_S, PAUSE_S, RETRAIN_S, Buckets
 from streamlearn.control.views import SHOWN
 from streamlearn.errors import StoreUnavailable
 from streamlearn.events import REASONS
+from streamlearn.learning.recommend_tally import RecommendTally
 from streamlearn.learning.scores import Scores
 from streamlearn.records import LEFT_OUT
 from streamlearn.serving.figures import KINDS, PER_PROCESS, STATES, figures
 from streamlearn.serving.holder import CAUSES
+from streamlearn.serving.labels import TAKEN
 from streamlearn.telemetry import exposition
 
 MOST_PER_MODEL = 200  # series of one model with one shard, everything counted that can be, and a trial on
+MOST_PER_RECOMMENDER = 240
 MOST_BESIDE = 60
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 LEARNING = Path(streamlearn.__file__).parent / "learning"
@@ -195,3 +198,80 @@ def test_a_status_of_a_learner_of_before_is_read(world: Any) -> None:
         assert world.metric("streamlearn_trial_e_value", model="delay") is None
 
     world.run(story)
+
+
+def slates() -> dict[str, Any]:
+    """What a recommender's learner tells of its scores, once two slates of three were acted on."""
+    tally = RecommendTally(100, 0.99)
+    for reward in (1.0, 0.5, 0.0):
+        tally.slate(reward, reward > 0, [(0.4, reward > 0)])
+    known = {"users": 5, "items": 9, "available": 7, "segments": 2, "tokens": 3, "clipped": 0, "odd": 0}
+    gone = {"users_evicted_lru": 1, "users_evicted_ttl": 2, "items_evicted_lru": 3, "items_evicted_ttl": 4}
+    return {**tally.view(), "delay": {}, "join_miss_rate": None, "state": known | gone}
+
+
+def test_a_recommender_tells_what_its_slates_earn_and_whom_it_knows(shop: Any) -> None:
+    async def story(http: Any) -> None:
+        shop.publish_all()
+        shop.report(
+            "shop", scores=slates(), version=3, shadow=4, outcomes={"2": [10.0, 10.0], "3": [4.0, 1.0], "4": [2.0, 1.5]},
+            delay={"p50": 0.0, "p50_s": 12.5, "p99_s": 300.0}, counted={"joined": 6},
+        )  # fmt: skip
+        shop.poll()
+        here = {"model": "shop", "shard": "0"}
+        earned = [shop.metric("streamlearn_slate_reward_ratio", of=of, **here) for of in ("window", "champion", "challenger")]
+        assert earned == [0.5, 0.75, 0.25]
+        assert shop.metric("streamlearn_slate_clicked_ratio", **here) == pytest.approx(2 / 3)
+        assert shop.metric("streamlearn_label_delay_seconds", level="p50", **here) == 12.5
+        assert shop.metric("streamlearn_label_delay_seconds", level="p99", **here) == 300.0
+        assert shop.metric("streamlearn_label_delay_events", level="p50_s", **here) is None
+        known = [shop.metric("streamlearn_recommender_known", what=what, **here) for what in ("users", "items", "available")]
+        assert known == [5, 9, 7]
+        gone = [
+            shop.metric("streamlearn_recommender_evicted_total", what=what, why=why, **here)
+            for what in ("users", "items") for why in ("lru", "ttl")
+        ]  # fmt: skip
+        assert gone == [1, 2, 3, 4]
+        taken = "streamlearn_learner_events_total"
+        assert shop.metric(taken, outcome="joined", **here) == 6
+        assert shop.metric(taken, outcome="late_clicks", **here) == 0, "an alarm would miss the first"
+        assert shop.metric("streamlearn_slate_reward_ratio", of="window", model="delay", shard="0") is None
+        assert shop.metric(taken, outcome="late_clicks", model="delay", shard="0") is None
+
+    shop.run(story)
+
+
+def test_before_any_slate_has_ended_no_reward_is_told(shop: Any) -> None:
+    async def story(http: Any) -> None:
+        shop.publish_all()
+        shop.report("shop", scores={**slates(), **RecommendTally(100, 0.99).view()})
+        shop.poll()
+        text = exposition(shop.registry).decode()
+        assert "streamlearn_slate_reward_ratio{" not in text
+        assert "streamlearn_slate_clicked_ratio{" not in text
+        assert shop.metric("streamlearn_recommender_known", model="shop", shard="0", what="users") == 5
+
+    shop.run(story)
+
+
+def test_the_series_of_a_recommender_are_bounded(shop: Any, stock: Any) -> None:
+    async def story(http: Any) -> None:
+        busy(shop, "shop")
+        shop.publish("shop", content=stock("shoe-7", "hat-1"))
+        counted = dict.fromkeys([*REASONS, *TAKEN, LEFT_OUT, "learned", "alarms"], 1)
+        baselines = {name: {"window_ndcg": 0.1} for name in ("majority", "no_change")}
+        scores = {**slates(), "window": dict.fromkeys(("hit_rate", "ndcg", "mrr"), 0.2), "baselines": baselines}
+        shop.report(
+            "shop", scores=scores, shadow=2, outcomes={"1": [1.0, 0.5], "2": [1.0, 0.5]}, counted=counted,
+            learn_s=Buckets.of(LEARN_S), fresh_s=Buckets.of(FRESH_S), failures={"log": 1, "store": 1}, lag_s=1.0,
+            checkpoint_at=shop.clock(), checkpoint_bytes=9, drift={"adwin": 0.1, "page_hinkley": 0.2},
+            delay=dict.fromkeys(("p50", "p95", "p50_s", "p90_s", "p99_s"), 1.0),
+            pauses_s=dict.fromkeys(("publication", "checkpoint"), Buckets.of(PAUSE_S)),
+        )  # fmt: skip
+        shop.poll()
+        for user in range(30):
+            await http.post("/v1/recommend/shop", json={"user": f"u{user}", "id": f"i{user}"})
+        found = [sample for sample in samples(shop) if sample.labels.get("model") == "shop"]
+        assert MOST_PER_RECOMMENDER - 40 < len(found) <= MOST_PER_RECOMMENDER, len(found)
+
+    shop.run(story)

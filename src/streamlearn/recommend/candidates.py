@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..config_recommend import SOURCES, RecommendSettings
 from .content import Content, Taste
 from .covisit import Covisits, Near
+from .crosses import Crosses
 from .factors import Factors, Vectors
 from .popular import MAIN, MULTIPLES, Floats, Popular, Segments
 from .tables import Rows
@@ -26,6 +27,7 @@ class Candidates(NamedTuple):
     """Items by row, each once, in the order of their rows; `scores`, `named`: (n, sources).
 
     Every source scores every candidate, 0 where it has nothing to say of it. `more` (n, MORE): signals beside the sources'.
+    `lifts` (n,): how much more than elsewhere what each is like is liked in the segments (see Crosses), None without any.
     `unknown`: ids asked for that are not known.
     """
 
@@ -33,6 +35,7 @@ class Candidates(NamedTuple):
     scores: Vectors
     named: Mask
     more: Vectors
+    lifts: Floats | None = None
     unknown: tuple[str, ...] = ()
     sources: tuple[str, ...] = SOURCES
 
@@ -60,11 +63,13 @@ class Sources:
         covisits: Covisits,
         factors: Factors,
         content: Content,
+        crosses: Crosses,
     ) -> None:
         self._quotas: Mapping[str, int] = {str(name): quota for name, quota in settings.quotas.items()}
         self._exact = settings.exact_items
         self._popular, self._segments = popular, segments
         self._covisits, self._factors, self._content = covisits, factors, content
+        self._crosses = crosses
 
     def named(self, person: Person, ts: float, hidden: Mask, spare: Callable[[int], Rows], search: Search | None) -> Candidates:
         """What the sources name for the person at `ts`, without the hidden items (items,). `spare(n)` names up to n items that
@@ -126,7 +131,8 @@ class Sources:
         more[:, 0] = _looked_up(rows, near.rows, near.cosines)
         more[:, 1] = _looked_up(rows, near.next_rows, near.next_shares)
         scores[:, 4], more[:, 2] = self._content.scores(rows, taste)
-        return Candidates(rows, scores, np.zeros(scores.shape, np.bool_), more)
+        lifts = self._crosses.lifts(person.segments, rows) if self._crosses.declared else None
+        return Candidates(rows, scores, np.zeros(scores.shape, np.bool_), more, lifts)
 
     def _of_factors(self, person: Person, hidden: Mask, search: Search | None) -> tuple[Rows, Vectors | None]:
         """What the factors name, of the items that somebody touched (what they say of others is where those began), and the

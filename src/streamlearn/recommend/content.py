@@ -92,6 +92,13 @@ class Content:
             self._described -= 1
             self._items.put("tokens", row, b"")
 
+    def refs(self, rows: Rows) -> tuple[Hashes, NDArray[np.int64]]:
+        """References to the tokens of the items, one after another, and which of the items each is of."""
+        column = self._items.column("tokens")
+        some = [column[row] for row in rows.tolist()]
+        lengths = np.fromiter(map(len, some), np.int64, len(some)) // 8
+        return np.frombuffer(b"".join(some), np.uint64), np.arange(len(some)).repeat(lengths)
+
     def taste(self, history: Rows) -> Taste:
         """What a user's history (rows of items, the newest last, p = 1) says of tokens.
 

@@ -26,6 +26,7 @@ LEADING: Final = [1, 3]  # of the half-lives: a quarter and four times `half_lif
 FAINT: Final = 1e-3  # a source's score counts as this share of the best one at least
 RATE_PRIOR: Final = 20.0  # impressions that a click rate is smoothed with
 ITEM: Final = ("item.count", "item.age", "item.idle", "item.rising", "item.rising_slowly", "item.click_rate", "item.unseen")
+LIFT: Final = ("item.lift",)  # with declared segments: how much more than elsewhere what it is like is liked in them
 USER: Final = ("user.count", "user.gap")
 CONTEXT: Final = ("context.hour_sin", "context.hour_cos", "context.weekend")
 SHOWN: Final = ("shown", "shown.position")  # whether it was shown by a slate, and how far from its head
@@ -41,7 +42,7 @@ class Features:
         heats = [f"item.heat_{_span(life)}" for life in half_lives(settings)]
         signals = (*SOURCES, *MORE, *(f"popular_{_span(half_lives(settings)[at])}" for at in LEADING))
         by_signal = [f"{signal}.{kind}" for kind in ("share", "log", *(f"log*{by}" for by in USER)) for signal in signals]
-        items = (*ITEM, *heats)
+        items = (*ITEM, *heats, *(LIFT if settings.segments else ()))
         self.names = (*by_signal, *items, *(f"{name}*{USER[0]}" for name in items), *USER, *CONTEXT, *SHOWN)
         self.constant = frozenset((*USER, *CONTEXT, *SHOWN))
 
@@ -58,6 +59,8 @@ class Features:
         share = signals / np.where(best > 0, best, 1.0)
         log = np.log(share + FAINT) * (best > 0)
         facts = _of_items(state, candidates.rows, heats, ts, reward)
+        if candidates.lifts is not None:
+            facts = np.concatenate([facts, candidates.lifts[None, :]])
         of_user = _of_user(state, user, ts)
         constant = [*of_user, *_of_time(ts), float(shown), float(shown)]
         same = np.repeat(np.array(constant)[:, None], len(candidates.rows), axis=1)

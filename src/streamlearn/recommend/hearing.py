@@ -41,6 +41,7 @@ def hear(state: State, heard: Heard) -> None:
     state._count(state.items, item, heard.weight)
     state.popular.add(item, heard.weight, ts, state.items.cells["available"][item] == OFFERED)
     state.segments.add(heard.segments, item, heard.weight, ts)
+    state.crosses.add(heard.segments, item, heard.weight, ts)
     rows = state.item_ids.rows(np.frombuffer(heard.last, np.uint64))
     state.covisits.learn(rows[(rows >= 0) & (rows != item)][-state.settings.last_items :], item, heard.weight, ts)
     state._let_go(ts, LET_GO)

@@ -18,6 +18,7 @@ from ..config_recommend import SOURCES, RecommendSettings
 from ..events import Features as Fields
 from . import rules
 from .candidates import Candidates, Search
+from .facets import may_match
 from .fallback import fill
 from .features import Features
 from .ranker import DEFAULT, Ranker, sigmoid
@@ -327,8 +328,11 @@ class Recommender:
         allowed = state.available(rows)
         if seen:
             allowed &= ~self._seen(rows, ask.user)
+        if ask.where:
+            allowed &= may_match(state.items, rows, ask.where)
         if ask.where or ask.deny or ask.allow is not None:
-            allowed &= np.fromiter((self._fits(ask, row) for row in rows.tolist()), bool, len(rows))
+            some = np.flatnonzero(allowed)
+            allowed[some] = [self._fits(ask, row) for row in rows[some].tolist()]
         stage = self._stage(candidates, ask.user, ask.ts, None, shown=True)
         kept = np.flatnonzero(allowed)
         kept = kept[np.argsort(-stage.logits[kept], kind="stable")]
@@ -337,10 +341,12 @@ class Recommender:
             return pool, None
         hidden = state.items["available"] != OFFERED
         hidden[rows[kept]] = True
+        if ask.where:
+            hidden |= ~may_match(state.items, None, ask.where)
         if seen:
             known = state.item_ids.rows(state.seen(ask.user))
             hidden[known[known >= 0]] = True
-        more = fill(state, hidden, lambda row: self._fits(ask, row), ask.k - len(kept), not len(kept))
+        more = fill(state, hidden, lambda row: self._fits(ask, row), ask.k - len(kept))
         if not more:
             return pool, None
         names = [state.item_ids.id_of(row) for row, _ in more]

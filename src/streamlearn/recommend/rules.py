@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,14 @@ def matches(fields: Mapping[str, Any], where: Mapping[str, Any], separator: str)
     """Whether each field of `where` has the value, or one of the list of values, among its own. A missing field has none."""
     for field, wanted in where.items():
         own = parts(fields.get(field), separator)
-        any_of = wanted if isinstance(wanted, (list, tuple, set, frozenset)) else (wanted,)
-        if not any(_same(value, one) for value in own for one in any_of):
+        if not any(_same(value, one) for value in own for one in any_of(wanted)):
             return False
     return True
+
+
+def any_of(wanted: Any) -> Collection[Any]:
+    """The values of which a filter wants one: those of a list, or the value alone."""
+    return wanted if isinstance(wanted, (list, tuple, set, frozenset)) else (wanted,)
 
 
 def _same(value: Any, wanted: Any) -> bool:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from ..config_recommend import RecommendSettings
 from ..events import Features
-from . import covisit, factors, popular
+from . import covisit, facets, factors, popular
 from .candidates import Candidates, Mask, Person, Search, Sources
 from .content import TASTE, Content
 from .covisit import Covisits
+from .crosses import Crosses
 from .factors import Factors
 from .history import Histories
 from .ids import COLUMNS as ID_COLUMNS
@@ -75,6 +76,7 @@ class State:
                 **ID_COLUMNS,
                 **COUNTERS,
                 "available": Column("u1"),
+                **facets.COLUMNS,
                 **popular.columns(settings),
                 **covisit.COLUMNS,
                 **factors.columns(settings),
@@ -90,7 +92,8 @@ class State:
         self.covisits = Covisits(self.items, self.item_ids, settings)
         self.factors = Factors(self.users, self.items, settings, seed)
         self.content = Content(self.items, self.item_ids, settings)
-        self.sources = Sources(settings, self.popular, self.segments, self.covisits, self.factors, self.content)
+        self.crosses = Crosses(self.content, settings)
+        self.sources = Sources(settings, self.popular, self.segments, self.covisits, self.factors, self.content, self.crosses)
         self.times = Times()
         self._odd = 0
 
@@ -101,6 +104,7 @@ class State:
             "users": self.users,
             "items": self.items,
             "segments": self.segments.table,
+            "crosses": self.crosses.table,
             "tokens": self.content.table,
             "near": self.covisits.table,
         }
@@ -120,6 +124,7 @@ class State:
         if weight > 0:
             self.popular.add(item, weight, ts, self.items.cells["available"][item] == OFFERED)
             self.segments.add(segments, item, weight, ts)
+            self.crosses.add(segments, item, weight, ts)
         if user >= 0:
             self._count(self.users, user, weight)
             if weight > 0:
@@ -135,6 +140,7 @@ class State:
         known = self._merged(self.items, row, fields)
         available = known.pop("available", self.items.cells["available"][row] != WITHDRAWN)
         self.items.put("fields", row, _encode(known))
+        self.items.raw["facets"][row] = facets.facets_of(known, self.settings.parts)
         self.item_ids.keep(row, True)
         self.content.set(row, known, ts)
         self._offer(row, OFFERED if available or available is None else WITHDRAWN)
@@ -145,6 +151,7 @@ class State:
         if row >= 0:
             self.content.forget(row)
             self.items.put("fields", row, b"")
+            self.items.raw["facets"][row] = 0
             self.item_ids.keep(row, False)
             self._offer(row, DELETED)
 
@@ -183,7 +190,7 @@ class State:
         unknown = tuple(name for name, row in zip(items, rows.tolist(), strict=True) if row < 0)
         rows = np.unique(rows[rows >= 0])
         found = self.sources.given(rows[self.available(rows)], self._person(user, context), ts)
-        return Candidates(found.rows, found.scores, found.named, found.more, unknown)  # its length is not that of a tuple
+        return Candidates(*found[:5], unknown)  # its length is not that of a tuple
 
     def similar(self, name: str, k: int) -> list[tuple[str, float]]:
         """The available items most like this one, at most `k`, and how much, in [0, 1].
@@ -390,7 +397,4 @@ class State:
 
 
 _decoder: Final = msgspec.msgpack.Decoder(dict[str, Any])
-
-
-def _encode(fields: Features) -> bytes:
-    return msgspec.msgpack.encode(fields)
+_encode: Final = msgspec.msgpack.Encoder().encode

@@ -28,6 +28,7 @@ STATES: Final = (
     "steady", "case", "confirmed", "retraining", "trial", "canary", "watch", "closing", "rolling_back", "held"
 )
 ALWAYS: Final = ("learned", "dead")
+RECOMMENDS: Final = ("impressions", "expired", "joined", "late_clicks", "unshown_clicks")  # always told of a recommender
 PER_PROCESS: Final = frozenset(
     {"build_info", "store_down_seconds", "control_silent_seconds", "index_items", "index_age_seconds", "index_recall_ratio"}
 )
@@ -62,6 +63,14 @@ _TEXTS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "pending_labels": ("gauge", _SHARD, "Features that wait for their label"),
     "early_labels": ("gauge", _SHARD, "Labels that wait for their features"),
     "label_delay_events": ("gauge", (*_SHARD, "level"), "Records between features and label, of the newest labels"),
+    "label_delay_seconds": ("gauge", (*_SHARD, "level"), "Event time between features and label, of the newest labels; of a "
+                            "recommender, between a slate and the first action on it"),
+    "slate_reward_ratio": ("gauge", (*_SHARD, "of"), "Mean reward of slates whose time is over, as a share of the largest: of "
+                           "the newest (window), of all that champion and challenger showed"),
+    "slate_clicked_ratio": ("gauge", _SHARD, "Share of the newest slates that were acted on while they were waited for"),
+    "recommender_known": ("gauge", (*_SHARD, "what"), "Users and items that a recommender knows; and items that are available"),
+    "recommender_evicted_total": ("counter", (*_SHARD, "what", "why"), "Users and items that a recommender has let go, since "
+                                  "there were too many (lru) or nothing was heard of them (ttl)"),
     "window_metric": ("gauge", (*_SHARD, "metric"), "Prequential metrics over the score window"),
     "window_baseline": ("gauge", (*_SHARD, "baseline", "metric"), "The baselines' over the same window"),
     "drift_statistic": ("gauge", (*_SHARD, "detector"), "How near a detector is to its alarm, which 1 is; none during a case"),
@@ -157,7 +166,8 @@ def _shard(slot: Slot, now: float) -> Iterator[Row]:
     if status.checkpoint_bytes is not None:
         yield "checkpoint_size_bytes", here, status.checkpoint_bytes
     for name, value in status.delay.items():
-        yield "label_delay_events", (*here, name), value
+        unit = "seconds" if name.endswith("_s") else "events"
+        yield f"label_delay_{unit}", (*here, name.removesuffix("_s")), value
     yield from _counted(here, status)
     for name, histogram in (("learn_seconds", status.learn_s), ("freshness_seconds", status.fresh_s)):
         if histogram is not None:
@@ -169,13 +179,16 @@ def _shard(slot: Slot, now: float) -> Iterator[Row]:
     for detector, value in status.drift.items():
         yield "drift_statistic", (*here, detector), value
     yield from _scores(here, status.scores)
+    if _recommends(status):
+        yield from _recommender(here, status)
 
 
 def _counted(here: tuple[str, str], status: Status) -> Iterator[Row]:
     counted = dict(status.counted)
     yield "drift_alarms_total", here, counted.pop("alarms", 0)
     dead = {name: counted.pop(name) for name in REASONS if name in counted}
-    for outcome, count in {**dict.fromkeys(ALWAYS, 0), **counted, "dead": sum(dead.values())}.items():
+    always = (*ALWAYS, *RECOMMENDS) if _recommends(status) else ALWAYS
+    for outcome, count in {**dict.fromkeys(always, 0), **counted, "dead": sum(dead.values())}.items():
         yield "learner_events_total", (*here, outcome), count
     for reason, count in dead.items():
         yield "dead_letters_total", (*here, reason), count
@@ -184,3 +197,25 @@ def _counted(here: tuple[str, str], status: Status) -> Iterator[Row]:
 def _scores(here: tuple[str, str], scores: dict[str, Any]) -> Iterator[Row]:
     for baseline, metric, value in windowed(scores):
         yield ("window_baseline", (*here, baseline, metric), value) if baseline else ("window_metric", (*here, metric), value)
+
+
+def _recommends(status: Status) -> bool:
+    return "impressions" in status.scores
+
+
+def _recommender(here: tuple[str, str], status: Status) -> Iterator[Row]:
+    slates, known = status.scores["impressions"], status.scores.get("state") or {}
+    if slates["window_reward"] is not None:
+        yield "slate_reward_ratio", (*here, "window"), slates["window_reward"]
+        yield "slate_clicked_ratio", here, slates["window_click_rate"]
+    for role, version in (("champion", status.version), ("challenger", status.shadow)):
+        n, loss = status.outcomes.get(str(version), (0.0, 0.0))
+        if n:
+            yield "slate_reward_ratio", (*here, role), 1.0 - loss / n
+    for what in ("users", "items", "available"):
+        if what in known:
+            yield "recommender_known", (*here, what), known[what]
+    for what in ("users", "items"):
+        for why in ("lru", "ttl"):
+            if (name := f"{what}_evicted_{why}") in known:
+                yield "recommender_evicted_total", (*here, what, why), known[name]
