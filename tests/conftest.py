@@ -27,6 +27,18 @@ settings.load_profile("streamlearn")
 Found = TypeVar("Found")
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Iterator[None]:
+    """Without the garbage collector, which would go through all modules and tests again and again, then and while they run."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
 def without(reason: str) -> NoReturn:
     if os.environ.get("STREAMLEARN_TEST_SERVERS") == "require":
         pytest.fail(reason, pytrace=False)

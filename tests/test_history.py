@@ -94,11 +94,16 @@ def test_bytes_that_are_no_block_are_told(data: bytes) -> None:
 
 @given(SAMPLES, st.data())
 def test_a_row_that_was_altered_is_told_or_a_block(samples: Any, data: Any) -> None:
-    row = bytearray(filled(samples).encode())
+    """zlib may say the same in several ways, of which its checksum knows nothing: then the block is what it was."""
+    whole = filled(samples).encode()
+    row = bytearray(whole)
     place = data.draw(st.integers(0, len(row) - 1))
     row[place] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(Corrupt):
-        Block.decode(bytes(row), 10, 0)
+    try:
+        found = Block.decode(bytes(row), 10, 0)
+    except Corrupt:
+        return
+    assert found.encode() == whole
 
 
 @pytest.mark.parametrize(
@@ -276,7 +281,7 @@ def test_what_is_older_than_its_tier_is_kept_is_forgotten() -> None:
 def test_a_whole_month_is_bounded() -> None:
     store = MemoryStore()
     recorder = Recorder(store, HistorySettings(fine_hours=1, middle_days=1, coarse_days=31))
-    for place in range(6 * 24 * 70):
+    for place in range(6 * 24 * 35):
         recorder.sample("m", T0 + 600 * place, {"v": 1.0})
         if place % 6 == 0:
             recorder.trim(T0 + 600 * place)

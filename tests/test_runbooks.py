@@ -13,6 +13,7 @@ import yaml
 
 from streamlearn.cli.main import app
 
+COMMAND: Any = typer.main.get_command(app)
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "runbooks"
 GROUPS = yaml.safe_load((ROOT / "docker" / "alerts.yml").read_text(encoding="utf-8"))["groups"]
@@ -35,8 +36,7 @@ def commands(text: str) -> list[str]:
 def parse(command: str) -> None:
     """Have the program read a command line without running it. Raises an error whose words begin with No such, or Missing."""
     words = [HELD.get(word, word) for word in shlex.split(command.replace('"$STREAMLEARN_URL"', "http://127.0.0.1:1"))][1:]
-    command_or_group: Any = typer.main.get_command(app)
-    context = command_or_group.make_context("streamlearn", words)
+    context = COMMAND.make_context("streamlearn", words)
     while hasattr(context.command, "resolve_command"):
         name, inner, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
         if not rest and not hasattr(inner, "resolve_command"):

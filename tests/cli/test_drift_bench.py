@@ -233,9 +233,9 @@ def test_without_known_drifts_it_says_so(config: Path, csv: Path) -> None:
     assert "Recommended" not in told
 
 
-def test_numbers_are_mirrored_and_detectors_of_classes_left_out(config: Path, csv: Path, tmp_path: Path) -> None:
+def test_numbers_are_mirrored_and_detectors_of_classes_left_out(config: Path, short: Path, tmp_path: Path) -> None:
     numbers = tmp_path / "n.json"
-    run(config, "r", csv, "--label", "z", "--drop", "y", "--inject", 1, "--json", numbers)
+    run(config, "r", short, "--label", "z", "--drop", "y", "--inject", 1, "--json", numbers)
     report = json.loads(numbers.read_text())
     names = [one["name"] for one in report["settings"]]
     assert "ddm" not in names

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from streamlearn.control import course
 from streamlearn.control.choosing import Panel
-from streamlearn.control.course import MOST
 from streamlearn.retrain.policy import Choice, Seen
 
 from .conftest import SETTINGS, WINDOW, Stage
@@ -183,15 +183,18 @@ class TestAConfirmedDrift:
             assert [record.message for record in caplog.records].count("a retrain policy failed") == 1
             caplog.clear()
 
-    def test_that_waits_is_remembered_within_bounds(self, make_stage: Callable[..., Stage]) -> None:
+    def test_that_waits_is_remembered_within_bounds(
+        self, make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(course, "MOST", 64)
         stage = confirmed(make_stage, {"name": "debt"}, kappa=1e9)
         stage.until("retrain_kept")
-        for _ in range(MOST + 500):
+        for _ in range(course.MOST + 5):
             stage.learner.batch(0.5, 10)
         stage.settle()
         case = stage.state().case
-        assert len(case.batches) <= MOST
-        assert sum(batch.n for batch in case.batches) == 10 * (MOST + 500)
+        assert len(case.batches) <= course.MOST
+        assert sum(batch.n for batch in case.batches) == 10 * (course.MOST + 5)
 
     def test_counts_no_event_of_its_window_twice(self, make_stage: Callable[..., Stage]) -> None:
         stage = confirmed(make_stage, {"name": "debt"}, kappa=1e6)

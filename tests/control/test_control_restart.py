@@ -80,9 +80,15 @@ def test_the_scene_uninterrupted(make_stage: Callable[..., Any]) -> None:
     assert len(stage.learner.commands) == len(stage.learner.answered)
 
 
-def writes_of(make_stage: Callable[..., Any], shards: int) -> tuple[Any, dict[str, int]]:
-    stage = played(make_stage, shards=shards)
-    return stage, {method: stage.faults.calls[method] for method in WRITES}
+WHOLE: dict[int, tuple[Any, dict[str, int]]] = {}
+
+
+def whole_of(make_stage: Callable[..., Any], shards: int) -> tuple[Any, dict[str, int]]:
+    """The story of the scene with so many shards that nothing interrupts, and how many writes it makes: told once."""
+    if shards not in WHOLE:
+        stage = played(make_stage, shards=shards)
+        WHOLE[shards] = stage.story(), {method: stage.faults.calls[method] for method in WRITES}
+    return WHOLE[shards]
 
 
 @pytest.mark.slow
@@ -90,21 +96,21 @@ def writes_of(make_stage: Callable[..., Any], shards: int) -> tuple[Any, dict[st
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("method", ["append", "put_version"])
 def test_death_at_every_write(make_stage: Callable[..., Any], method: str, when: Any, shards: int) -> None:
-    whole, writes = writes_of(make_stage, shards)
+    whole, writes = whole_of(make_stage, shards)
     assert writes[method] > 0
     for count in range(writes[method]):
         stage = played(make_stage, lambda s, c=count: s.faults.fail(method, Abort(), after=c, when=when), shards)
-        assert stage.story() == whole.story(), f"death {when} {method} {count}"
+        assert stage.story() == whole, f"death {when} {method} {count}"
         commands_once(stage)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("method", WRITES)
 def test_death_at_some_writes(make_stage: Callable[..., Any], method: str, when: Any) -> None:
-    whole, writes = writes_of(make_stage, 1)
+    whole, writes = whole_of(make_stage, 1)
     for count in range(0, writes[method], 1 + writes[method] // 5):
         stage = played(make_stage, lambda s, c=count: s.faults.fail(method, Abort(), after=c, when=when))
-        assert stage.story() == whole.story()
+        assert stage.story() == whole
         commands_once(stage)
 
 

@@ -103,9 +103,9 @@ def test_residual_begins_as_the_frozen_model_and_follows_a_world_that_turns(
         else:
             assert p_ == pytest.approx(p, abs=0.005)
     before = digest(frozen)
-    at_first = loss(frozen, task, 2000, turned=True, learn=True)
+    at_first = loss(frozen, task, 500, turned=True, learn=True)
     assert digest(frozen) == before, "a frozen one has learned"
-    assert loss(online, task, 2000, turned=True, learn=True) < 0.9 * at_first
+    assert loss(online, task, 500, turned=True, learn=True) < 0.9 * at_first
     assert digest(pickle.loads(pickling.dumps(online))) == digest(online)
     told = summarize(online)
     assert told["serves"] == "residual"

@@ -37,7 +37,7 @@ def rows(task: str, count: int, seed: int = 3, flipped: bool = False) -> list[tu
     return found
 
 
-def taught(name: str, task: str, count: int = 240) -> Any:
+def taught(name: str, task: str, count: int = 160) -> Any:
     """An ensemble over whose head the world turned, so that it has drifts, warnings and background learners to show."""
     model = build(name, task, SMALL, 5)
     for x, y in [*rows(task, count), *rows(task, count // 2, 4, flipped=True)]:
@@ -98,26 +98,26 @@ def test_those_renewed_are_as_new_and_the_others_as_they_were(name: str, task: s
 def test_it_learns_and_predicts_on_also_after_a_pickle(name: str, task: str) -> None:
     model = taught(name, task)
     renew(model, [0, 2])
-    other, later = copied(model), rows(task, 100, 6, flipped=True)
+    other, later = copied(model), rows(task, 60, 6, flipped=True)
     fresh, _ = losses(model, later)
-    for x, y in rows(task, 150, 5, flipped=True):
+    for x, y in rows(task, 100, 5, flipped=True):
         assert model.predict_one(x) == other.predict_one(x)
         model.learn_one(x, y)
         other.learn_one(x, y)
     assert digest(model) == digest(other)
     means, n = losses(model, later)
-    assert n == 100
+    assert n == 60
     assert sum(means) < sum(fresh)
 
 
 @pytest.mark.parametrize(("name", "task"), ENSEMBLES)
 def test_members_are_measured_each_for_itself_and_learn_nothing(name: str, task: str) -> None:
-    model = taught(name, task, 200)
+    model = taught(name, task)
     state = digest(model)
-    pairs = rows(task, 80, 7)
+    pairs = rows(task, 40, 7)
     means, n = losses(model, [*pairs, ({"a": object()}, pairs[0][1])])
     assert digest(model) == state
-    assert n == 80
+    assert n == 40
     last = list(model.steps.values())[-1]
     for index, mean in enumerate(means):
         total = 0.0
@@ -127,7 +127,7 @@ def test_members_are_measured_each_for_itself_and_learn_nothing(name: str, task:
                 total += abs(last.scale.transform_one({"y": y})["y"] - answer)
             else:
                 total += answer != (last.numbers[y] if task == "multiclass" else y)
-        assert mean == pytest.approx(total / 80)
+        assert mean == pytest.approx(total / 40)
 
 
 def test_a_background_learner_goes_with_its_member() -> None:

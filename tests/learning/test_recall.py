@@ -24,9 +24,9 @@ FORESTS: dict[str, Callable[[], Any]] = {
     "eager to drift": lambda: forest.ARFClassifier(
         4, seed=3, grace_period=20, drift_detector=drift.ADWIN(0.5), warning_detector=drift.ADWIN(0.9)
     ),
-    "regressor": lambda: forest.ARFRegressor(4, seed=3, grace_period=20),
+    "regressor": lambda: forest.ARFRegressor(4, seed=3, grace_period=20, drift_detector=drift.ADWIN(0.5)),
     "regressor, mean": lambda: forest.ARFRegressor(
-        4, seed=3, grace_period=20, aggregation_method="mean", disable_weighted_vote=False
+        4, seed=3, grace_period=20, aggregation_method="mean", disable_weighted_vote=False, drift_detector=drift.ADWIN(0.5)
     ),
 }
 
@@ -51,14 +51,13 @@ def test_predict_then_learn_is_rivers_own(name: str) -> None:
     theirs, ours = FORESTS[name](), FORESTS[name]()
     short = recall(ours)
     numbers = isinstance(ours, base.Regressor)
-    for x, y in rows(800, numbers):
+    for x, y in rows(400, numbers):
         expected = answer(theirs, x)
         assert (short.predict_one(x) if numbers else short.predict_proba_one(x)) == expected
         theirs.learn_one(x, y)
         short.learn_one(x, y)
     assert digest(ours) == digest(theirs)
-    if name == "eager to drift":
-        assert ours.n_drifts_detected() > 0
+    assert (ours.n_drifts_detected() > 0) is (name != "without detectors"), "trees were replaced on the way"
 
 
 @given(st.lists(st.tuples(st.sampled_from(["predict", "class", "learn"]), st.integers(0, 5)), max_size=60))

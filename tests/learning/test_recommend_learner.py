@@ -199,7 +199,7 @@ def test_a_trial_is_of_users_and_told_in_blocks(labels: str) -> None:
     assert learner.canary.extra == {"version": 2, "share": 0.5, "salt": SALT}
     assert set(publication.parts(learner)) == {"model", "challenger"}
     stage.signals.clear()
-    visits(stage, 350, first=100, users=60, share=0.5, salt=SALT, hits={1: 0.0, 2: 1.0})
+    visits(stage, 220, first=100, users=40, share=0.5, salt=SALT, hits={1: 0.0, 2: 1.0})
     stage.learn(learner, batch=50)
     blocks = [signal.data for signal in stage.signals if signal.kind == "block"]
     assert [block["block"] for block in blocks] == list(range(len(blocks)))
@@ -233,7 +233,7 @@ def test_after_a_promotion_the_old_champion_answers_for_the_guard_s_share() -> N
     assert learner.arms is not None
     assert learner.arms.versions == (2, 1)
     stage.signals.clear()
-    visits(stage, 300, first=100, users=60, champion=2, challenger=1, share=0.2, salt="m@1>2")
+    visits(stage, 200, first=100, users=60, champion=2, challenger=1, share=0.2, salt="m@1>2")
     stage.learn(learner)
     assert "block" in stage.kinds()
     stage.command("rollback", version=1)

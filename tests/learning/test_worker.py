@@ -441,12 +441,12 @@ def test_over_the_embedded_log_and_store_a_scene_of_everything_ends_where_a_repl
 
 
 def test_no_line_is_logged_per_event_and_each_line_names_its_shard_alike(caplog: pytest.LogCaptureFixture) -> None:
-    tree = {**TREE, "learn": {"batch": 500, "poll_ms": 1}}
+    tree = {**TREE, "learn": {"batch": 100, "poll_ms": 1}}
     house = House({**tree, "streams": {"s": {}, "t": {}}, "models": {"one": TREE["models"]["one"]}})
-    filled(house.settings, house.log, 9_700)  # and 300 of them again, which are dropped as repeats
+    filled(house.settings, house.log, 1_700)  # and 300 of them again, which are dropped as repeats
     with caplog.at_level(logging.DEBUG):
         worker = drained(house.worker())
-    assert sum(shard.learner.position for shard in worker.shards) == 10_000
+    assert sum(shard.learner.position for shard in worker.shards) == 2_000
     ours = [record for record in caplog.records if record.name.startswith("streamlearn")]
     assert 0 < len(ours) < 20
     for record in ours:

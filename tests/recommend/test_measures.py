@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlearn.recommend.measures import Measures, diversity
@@ -147,6 +147,7 @@ def test_shards_merged_in_any_order_are_the_whole(several: list[tuple[Event, int
     assert same(shards[0].view(), whole.view())
 
 
+@settings(max_examples=40)
 @given(st.lists(events(), max_size=8), st.lists(events(), max_size=8))
 def test_a_state_that_was_written_goes_on_as_it_was(before: list[Event], after: list[Event]) -> None:
     kept = measured(before, 4, 3)

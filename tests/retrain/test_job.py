@@ -650,7 +650,7 @@ def test_where_no_member_can_be_chosen_a_warm_start_is_made_and_says_so(model: A
 
 @pytest.mark.parametrize("pipeline", ["logistic", "hoeffding_tree", "adaptive_random_forest"])
 def test_decay_thins_the_window_alone_for_every_pipeline(pipeline: str) -> None:
-    kept = Kept(pipeline=pipeline)
+    kept = Kept(pipeline=pipeline, params={"n_models": 3} if "forest" in pipeline else {})
     sealed = kept.fit(half_life=100.0)
     extra = sealed.header.extra
     assert extra["learned"] + extra["thinned"] == 700
