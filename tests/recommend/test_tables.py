@@ -141,6 +141,18 @@ def test_a_large_table_gets_the_room_it_is_expected_to_need_at_once(monkeypatch:
     assert len(table.raw["one"]) == 20 * FIRST
 
 
+def test_so_does_one_that_follows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MANY", 2 * FIRST)
+    table, follower = made_of(2 * FIRST), made()
+    follower.expect(9 * FIRST)
+    for room in (2 * FIRST, 9 * FIRST):
+        rows = table.changed("chain")
+        follower.patch(len(table), rows, table.part(rows))
+        assert len(follower.raw["one"]) == room
+        same(follower, table)
+        table.append()
+
+
 @pytest.mark.parametrize(("rows", "room"), [(FIRST, FIRST), (2 * FIRST, 2 * FIRST), (2 * FIRST + 1, 9 * FIRST)])
 def test_a_table_that_was_loaded_gets_it_when_it_is_told(monkeypatch: pytest.MonkeyPatch, rows: int, room: int) -> None:
     monkeypatch.setattr(tables, "MANY", 2 * FIRST)

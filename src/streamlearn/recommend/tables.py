@@ -69,7 +69,7 @@ class Table:
         """A new row at the end, as its columns' fills have it."""
         row = self._n
         if row == len(self._stamps):
-            self._make_room(2 * row if row < MANY else max(2 * row, self._expected))
+            self._make_room(self._roomy(row + 1))
         self._n = row + 1
         for name, fill in self._filled:
             self.raw[name][row] = fill
@@ -153,7 +153,7 @@ class Table:
         if lengths - {len(rows)}:
             raise ValueError(f"a part of {len(rows)} rows has columns of {sorted(lengths)}")
         if length > len(self._stamps):
-            self._make_room(max(length, 2 * len(self._stamps)))
+            self._make_room(self._roomy(length))
         for values in self._bytes.values():
             values[self._n : length] = b""
         for name, fill in self._filled:
@@ -197,6 +197,11 @@ class Table:
         self._read: dict[str, int] = {}
         self._stamps = np.ones(self._n, np.int32)
         self._marks = self._stamps.data
+
+    def _roomy(self, rows: int) -> int:
+        """The rows to make room for, when so many are to fit in."""
+        doubled = max(rows, 2 * len(self._stamps))
+        return doubled if rows <= MANY else max(doubled, self._expected)
 
     def _make_room(self, rows: int) -> None:
         for name, column in self.columns.items():
