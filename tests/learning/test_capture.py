@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import stat
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NoReturn
 
 import pytest
@@ -144,6 +146,22 @@ def test_a_child_gives_way_to_the_loop_and_collects_nothing() -> None:
     parts = slow().take(build)()
     assert parts == {"nice": str(min(19, os.nice(0) + capture.GIVES_WAY)).encode(), "collects": b"False"}
     assert gc.isenabled()
+
+
+@forks
+def test_a_child_whose_parent_is_gone_ends() -> None:
+    """It holds no end of the pipe that it could be read from, so a write fails once its parent holds none."""
+
+    def pipes() -> int:
+        found = 0
+        for number in os.listdir("/proc/self/fd"):
+            with suppress(OSError):  # that of the listing itself
+                found += stat.S_ISFIFO(os.fstat(int(number)).st_mode)
+        return found
+
+    before = pipes()
+    parts = slow().take(lambda: {"pipes": str(pipes()).encode()})()
+    assert parts == {"pipes": str(before + 1).encode()}
 
 
 @forks

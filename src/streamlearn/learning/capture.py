@@ -143,6 +143,7 @@ def _fork(build: Callable[[], T], framed: Callable[[T], Iterable[bytes]]) -> tup
         os.close(writer)
         raise
     if pid == 0:
+        os.close(reader)  # else it would wait for itself to read, once its parent is gone
         _deliver(build, framed, writer)
     os.close(writer)
     return pid, reader
