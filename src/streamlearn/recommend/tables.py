@@ -18,7 +18,7 @@ from .slots import Slots
 Array = NDArray[Any]
 Rows = NDArray[np.int32]
 FIRST: Final = 64  # rows that a table is made for
-MANY: Final = 65_536  # rows that are copied in some 20 ms; when there are more, room is made once
+MANY: Final = 32_768  # rows that are copied in some 25 ms; when there are more, room is made once
 
 
 class Column(NamedTuple):
