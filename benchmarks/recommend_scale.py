@@ -158,6 +158,11 @@ def cost(call: Callable[[], Any]) -> Any:
     return np.array([wall, 1e3 * (time.thread_time() - spent)])
 
 
+def queued() -> float:
+    """Milliseconds that this thread was ready to run and had no core, since it began (Linux)."""
+    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e6
+
+
 def p99(values: list[float]) -> float:
     return float(np.quantile(values, 0.99))
 
@@ -172,6 +177,7 @@ class Learner:
         self._writer = ThreadPoolExecutor(1)
         self.put_bytes = 0
         self.events: list[float] = []  # ms of each
+        self.served: list[float] = []  # the same without the wait for a core, which is up to whatever else runs
 
     def learn(self, n: int) -> None:
         """So many events, each ranked and learned."""
@@ -180,7 +186,10 @@ class Learner:
         for at, who in zip(numbers, users, strict=True):
             self._ts += 0.002
             seen = Interaction(user(who), item(at), "click", 1.0, self._ts)
+            began, waited = time.perf_counter(), queued()
             self.events.append(ms(lambda seen=seen: (self.recommender.rank(seen), self.recommender.learn(seen))))
+            waited = queued() - waited
+            self.served.append(1e3 * (time.perf_counter() - began) - waited)
 
     def take(self) -> Any:
         """What learning stood still for, as `cost`: [for the rows, for the shell]."""
@@ -257,7 +266,7 @@ def published(rows: Rows, learner: Learner, size: Size, folder: Path) -> None:
         turns += 20
     rows.add("a base, while it learns", time.perf_counter() - began, "s", None, f"{turns:,} events learned meanwhile")
     rows.add("a base", learner.put_bytes / GIB, "GiB")
-    during = learner.events[:]
+    during, served_during = learner.events[:], learner.served[:]
     mine, yours = multiprocessing.get_context("spawn").Pipe()
     other = multiprocessing.get_context("spawn").Process(target=serve, args=(folder, size, yours), daemon=True)
     other.start()
@@ -284,6 +293,7 @@ def published(rows: Rows, learner: Learner, size: Size, folder: Path) -> None:
         rows.add("an event, ranked and learned: p50", float(np.median(learner.events)), "ms")
         rows.add("an event, ranked and learned: p99", p99(learner.events), "ms")
         rows.add("an event beside the child of a base: longest", max(during), "ms", PAUSE_MS)
+        rows.add("the same, without the wait for a core: longest", max(served_during), "ms", PAUSE_MS)
         served(rows, first, told)
         both = memory(multiprocessing.current_process().pid or 0, other.pid or 0)
         for name, (rss, pss) in zip(("learner", "serving"), both, strict=True):
@@ -345,6 +355,7 @@ def measure(rows: Rows, quick: bool) -> None:
         try:
             learner.learn(size.events)
             learner.events.clear()
+            learner.served.clear()
             published(rows, learner, size, Path(folder))
             evicted(rows, recommender, size)
         finally:

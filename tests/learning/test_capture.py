@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import stat
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NoReturn
 
 import pytest
@@ -133,6 +136,46 @@ def test_a_child_outlives_the_signals_that_end_its_parent() -> None:
         return here()
 
     assert forked(slow().take(build)())
+
+
+@forks
+def test_a_child_gives_way_to_the_loop_and_collects_nothing() -> None:
+    def build() -> Mapping[str, bytes]:
+        return {"nice": str(os.nice(0)).encode(), "collects": str(gc.isenabled()).encode()}
+
+    parts = slow().take(build)()
+    assert parts == {"nice": str(min(19, os.nice(0) + capture.GIVES_WAY)).encode(), "collects": b"False"}
+    assert gc.isenabled()
+
+
+@forks
+def test_a_child_whose_parent_is_gone_ends() -> None:
+    """It holds no end of the pipe that it could be read from, so a write fails once its parent holds none."""
+
+    def pipes() -> int:
+        found = 0
+        for number in os.listdir("/proc/self/fd"):
+            with suppress(OSError):  # that of the listing itself
+                found += stat.S_ISFIFO(os.fstat(int(number)).st_mode)
+        return found
+
+    before = pipes()
+    parts = slow().take(lambda: {"pipes": str(pipes()).encode()})()
+    assert parts == {"pipes": str(before + 1).encode()}
+
+
+@forks
+def test_what_is_streamed_comes_piece_by_piece_as_it_was_built() -> None:
+    pieces = [bytes([number]) * size for number, size in enumerate((1, 0, 70_000, 3_000_000, 5))]
+    assert list(capture.streamed(lambda: iter(pieces))) == pieces
+
+
+def test_a_piece_that_comes_in_one_go_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that holds the interpreter's lock is one that the loop waits for; `bytes.join` makes none of one part."""
+    data = b"p" * 100_000
+    monkeypatch.setattr("select.select", lambda *_: ([0], [], []))
+    monkeypatch.setattr("os.read", lambda reader, most: data)
+    assert capture._exactly(0, len(data)) is data
 
 
 @forks

@@ -12,6 +12,7 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from streamlearn.recommend import tables
 from streamlearn.recommend.ids import COLUMNS, FEW, Ids, hash_of, summed
 from streamlearn.recommend.tables import Table
 
@@ -128,6 +129,17 @@ def test_a_full_one_is_not_overfilled() -> None:
     ids.add("a", hash_of("a"), 0.0)
     with pytest.raises(ValueError, match="all 1 rows are taken"):
         ids.add("b", hash_of("b"), 0.0)
+
+
+def test_its_table_is_told_how_many_may_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MANY", 128)
+    table = Table(COLUMNS, ("id",))
+    ids = Ids(table, 1000, 0)
+    for number in range(129):
+        ids.add(str(number), hash_of(str(number)), 0.0)
+    assert len(table.raw["hash"]) == 1000
+    again = pickle.loads(pickle.dumps(ids))
+    assert len(again._table.raw["hash"]) == 1000
 
 
 def test_a_removed_row_is_used_again_and_a_reference_to_the_former_finds_nothing() -> None:

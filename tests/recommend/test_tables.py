@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamlearn.recommend import tables
 from streamlearn.recommend.slots import Slots
 from streamlearn.recommend.tables import FIRST, Column, Table
 
@@ -21,6 +24,13 @@ STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 200), st.integ
 
 def made() -> Table:
     return Table(COLUMNS, ("text",))
+
+
+def made_of(rows: int) -> Table:
+    table = made()
+    for _ in range(rows):
+        table.append()
+    return table
 
 
 def same(left: Table, right: Table) -> None:
@@ -108,6 +118,74 @@ def test_it_grows_by_doubling_and_keeps_what_it_held() -> None:
     assert (table["wide"][:, 2] == table["one"]).all()
 
 
+def test_a_large_table_gets_the_room_it_is_expected_to_need_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its columns are copied while it is small, never again: a copy of all stands still for as long as there is much."""
+    monkeypatch.setattr(tables, "MANY", 2 * FIRST)
+    table = made()
+    table.expect(10 * FIRST)
+    assert len(table.raw["one"]) == FIRST  # a small one takes no room that it does not need
+    for value in range(2 * FIRST + 1):
+        table.append()
+        table.cells["one"][value] = value
+        table.put("text", value, b"%d" % value)
+    roomy = dict(table.raw)
+    assert {len(array) for array in roomy.values()} == {10 * FIRST}
+    for value in range(2 * FIRST + 1, 10 * FIRST):
+        table.append()
+        table.cells["one"][value] = value
+        table.put("text", value, b"%d" % value)
+    assert all(table.raw[name] is array for name, array in roomy.items())
+    assert table["one"].tolist() == list(range(10 * FIRST))
+    assert [table.get("text", row) for row in range(len(table))] == [b"%d" % row for row in range(10 * FIRST)]
+    table.append()  # more than was expected
+    assert len(table.raw["one"]) == 20 * FIRST
+
+
+def test_so_does_one_that_follows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MANY", 2 * FIRST)
+    table, follower = made_of(2 * FIRST), made()
+    follower.expect(9 * FIRST)
+    for room in (2 * FIRST, 9 * FIRST):
+        rows = table.changed("chain")
+        follower.patch(len(table), rows, table.part(rows))
+        assert len(follower.raw["one"]) == room
+        same(follower, table)
+        table.append()
+
+
+@pytest.mark.parametrize(("rows", "room"), [(FIRST, FIRST), (2 * FIRST, 2 * FIRST), (2 * FIRST + 1, 9 * FIRST)])
+def test_a_table_that_was_loaded_gets_it_when_it_is_told(monkeypatch: pytest.MonkeyPatch, rows: int, room: int) -> None:
+    monkeypatch.setattr(tables, "MANY", 2 * FIRST)
+    table = made()
+    for value in range(rows):
+        table.put("text", table.append(), b"%d" % value)
+    again = pickle.loads(pickle.dumps(table))
+    again.expect(9 * FIRST)
+    assert len(again.raw["wide"]) == room
+    same(again, table)
+    again.expect(3 * FIRST)  # never less
+    assert len(again.raw["wide"]) == room
+
+
+def test_the_garbage_collector_walks_through_no_rows() -> None:
+    """A full collection looks at all that can be reached so: with the values of some millions of rows it takes 100 ms."""
+
+    def reached(rows: int) -> int:
+        table = made()
+        for value in range(rows):
+            table.put("text", table.append(), b"%d" % value)
+        known: dict[int, object] = {}
+        waiting: list[object] = list(vars(table).values())
+        while waiting:
+            one = waiting.pop()
+            if id(one) not in known and not isinstance(one, (type, ModuleType)):
+                known[id(one)] = one
+                waiting += gc.get_referents(one)
+        return len(known)
+
+    assert reached(10 * FIRST) <= reached(FIRST)
+
+
 def test_what_is_of_another_shape_is_refused() -> None:
     table = made()
     table.append()
@@ -118,6 +196,10 @@ def test_what_is_of_another_shape_is_refused() -> None:
         made().load({**arrays, "one": np.zeros(2)})
     with pytest.raises(ValueError, match="does not fit one of 1"):
         table.patch(0, np.zeros(0, np.int32), made().arrays())
+    for some in ({**arrays, "one": np.zeros(2)}, {**arrays, "text.ends": np.zeros(2, np.int64)}):
+        with pytest.raises(ValueError, match=r"a part of 1 rows has columns of \[1, 2\]"):
+            table.patch(1, np.zeros(1, np.int32), some)
+    same(table, made_of(1))
 
 
 def test_many_rows_are_touched_at_once() -> None:

@@ -148,8 +148,7 @@ class Content:
 
     def _joined(self, rows: Rows) -> tuple[Rows, NDArray[np.int64]]:
         """The tokens of the items one after another (-1: let go), and how many each has."""
-        column = self._items.column("tokens")
-        some = [column[row] for row in rows.tolist()]
+        some = self._items.some("tokens", rows)
         lengths = np.fromiter(map(len, some), np.int64, len(some)) // 8
         return self._tokens.deref(np.frombuffer(b"".join(some), np.uint64)), lengths
 

@@ -206,6 +206,7 @@ class Ids:
 
     def _begin(self) -> None:
         """What follows from the table. Its slots stay beside it, for all that have its ids one after the other."""
+        self._table.expect(self._most)
         self._slots = self._table.slots = self._table.slots or Slots(self._table["hash"])
         self._order: list[tuple[int, int]] = []
         self._earliest = -np.inf  # no row that may be stale was used last before this

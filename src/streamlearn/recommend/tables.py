@@ -6,7 +6,8 @@ out, so that a row's number stays valid while its table lives. Each reader asks 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from .slots import Slots
 Array = NDArray[Any]
 Rows = NDArray[np.int32]
 FIRST: Final = 64  # rows that a table is made for
+MANY: Final = 32_768  # rows that are copied in some 25 ms; when there are more, room is made once
 
 
 class Column(NamedTuple):
@@ -28,7 +30,10 @@ class Column(NamedTuple):
 
 
 class Table:
-    """Columns of numpy arrays and ragged columns of bytes, which grow by doubling.
+    """Columns in arrays and ragged columns of bytes, which grow by doubling, beyond MANY rows at once to what is expected.
+
+    Room that no row has used yet takes no memory. The values of a ragged column are in an array of objects: the garbage
+    collector does not walk through these, and a full collection would stand still for 100 ms at some millions of them.
 
     `raw[name]` is a column's whole array, (capacity,) or (capacity, width), and is replaced when the table grows; so is
     `cells[name]`, a memoryview of a column of width 1, by which a single value is read and written fastest. Who writes a row
@@ -40,12 +45,18 @@ class Table:
         self.ragged = tuple(ragged)
         self.raw: dict[str, Array] = {}
         self.cells: dict[str, Any] = {}
-        self._bytes: dict[str, list[bytes]] = {name: [] for name in ragged}
+        self._bytes: dict[str, Array] = {}
         self._filled = [(name, column.fill) for name, column in columns.items() if column.fill]
         self.slots: Slots | None = None  # of the column "hash", once somebody looks for rows by it
-        self._n = 0
+        self._n = self._expected = 0
         self._fresh()
         self._make_room(FIRST)
+
+    def expect(self, rows: int) -> None:
+        """So many rows are to come at most: what is large has room for them now, what becomes large gets it then."""
+        self._expected = rows
+        if rows > len(self._stamps) > MANY:
+            self._make_room(rows)
 
     def __len__(self) -> int:
         return self._n
@@ -58,12 +69,12 @@ class Table:
         """A new row at the end, as its columns' fills have it."""
         row = self._n
         if row == len(self._stamps):
-            self._make_room(2 * row)
+            self._make_room(self._roomy(row + 1))
         self._n = row + 1
         for name, fill in self._filled:
             self.raw[name][row] = fill
         for values in self._bytes.values():
-            values.append(b"")
+            values[row] = b""
         self._marks[row] = self._clock
         return row
 
@@ -77,16 +88,16 @@ class Table:
 
     def get(self, name: str, row: int) -> bytes:
         """What the ragged column holds at the row."""
-        return self._bytes[name][row]
+        return self._bytes[name][row]  # type: ignore[no-any-return]  # of an array of objects
 
     def put(self, name: str, row: int, value: bytes) -> None:
         """Writes the ragged column at the row, and touches it."""
         self._bytes[name][row] = value
         self._marks[row] = self._clock
 
-    def column(self, name: str) -> list[bytes]:
-        """A ragged column, one entry for each row: to be read only."""
-        return self._bytes[name]
+    def some(self, name: str, rows: Rows) -> list[bytes]:
+        """What the ragged column holds at each of the rows."""
+        return self._bytes[name][rows].tolist()  # type: ignore[no-any-return]  # of an array of objects
 
     def touch(self, rows: int | Rows) -> None:
         """Says that the row, or each of the rows, was written."""
@@ -104,11 +115,12 @@ class Table:
 
     def arrays(self) -> dict[str, Array]:
         """Everything as arrays: a ragged column as `NAME.bytes` (uint8) and `NAME.ends` (int64: where each row's bytes end)."""
-        return self._arrays(lambda array: array[: self._n], self._bytes)
+        every = {name: values[: self._n].tolist() for name, values in self._bytes.items()}
+        return self._arrays(lambda array: array[: self._n], every)
 
     def part(self, rows: Rows) -> dict[str, Array]:
         """These rows alone, like `arrays`, copied."""
-        some = {name: [values[row] for row in rows.tolist()] for name, values in self._bytes.items()}
+        some = {name: self.some(name, rows) for name in self.ragged}
         return self._arrays(lambda array: array[rows], some)
 
     def load(self, arrays: Mapping[str, Array]) -> None:
@@ -122,11 +134,10 @@ class Table:
             raise ValueError(f"a table's columns are of {sorted(lengths)} rows; it cannot be loaded")
         self._n = lengths.pop() if lengths else 0
         self.raw = {name: arrays[name] for name in self.columns}
-        self._bytes = {name: list(_cut(arrays[f"{name}.bytes"], arrays[f"{name}.ends"])) for name in self.ragged}
+        self._bytes = {name: _cut(arrays[f"{name}.bytes"], arrays[f"{name}.ends"]) for name in self.ragged}
         self.slots = None
         self._fresh()
         if not self._n:
-            self.raw = {}
             self._make_room(FIRST)
         self._see_cells()
 
@@ -137,12 +148,14 @@ class Table:
         """
         if length < self._n or (len(rows) and int(rows.max()) >= length):
             raise ValueError(f"a part of a table of {length} rows does not fit one of {self._n}")
-        for name in self.columns:
-            self._checked(name, arrays)
+        lengths = {len(self._checked(name, arrays)) for name in self.columns}
+        lengths |= {len(arrays[f"{name}.ends"]) for name in self.ragged}
+        if lengths - {len(rows)}:
+            raise ValueError(f"a part of {len(rows)} rows has columns of {sorted(lengths)}")
         if length > len(self._stamps):
-            self._make_room(max(length, 2 * len(self._stamps)))
+            self._make_room(self._roomy(length))
         for values in self._bytes.values():
-            values.extend([b""] * (length - self._n))
+            values[self._n : length] = b""
         for name, fill in self._filled:
             self.raw[name][self._n : length] = fill
         self._stamps[self._n : length] = self._clock
@@ -152,8 +165,7 @@ class Table:
         for name in self.columns:
             self.raw[name][rows] = arrays[name]
         for name, values in self._bytes.items():
-            for row, value in zip(rows.tolist(), _cut(arrays[f"{name}.bytes"], arrays[f"{name}.ends"]), strict=True):
-                values[row] = value
+            values[rows] = _cut(arrays[f"{name}.bytes"], arrays[f"{name}.ends"])
         self._stamps[rows] = self._clock
 
     def __getstate__(self) -> dict[str, Any]:
@@ -162,7 +174,7 @@ class Table:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.columns, self.ragged = state["columns"], state["ragged"]
         self._filled = [(name, column.fill) for name, column in self.columns.items() if column.fill]
-        self.cells = {}
+        self.cells, self._expected = {}, 0
         self.load(state["arrays"])
 
     def _arrays(self, of: Any, ragged: Mapping[str, list[bytes]]) -> dict[str, Array]:
@@ -186,12 +198,22 @@ class Table:
         self._stamps = np.ones(self._n, np.int32)
         self._marks = self._stamps.data
 
+    def _roomy(self, rows: int) -> int:
+        """The rows to make room for, when so many are to fit in."""
+        doubled = max(rows, 2 * len(self._stamps))
+        return doubled if rows <= MANY else max(doubled, self._expected)
+
     def _make_room(self, rows: int) -> None:
         for name, column in self.columns.items():
             array = np.zeros(rows if column.width == 1 else (rows, column.width), column.dtype)
             if self._n:
                 array[: self._n] = self.raw[name][: self._n]
             self.raw[name] = array
+        for name in self.ragged:
+            objects = np.empty(rows, object)
+            if self._n:
+                objects[: self._n] = self._bytes[name][: self._n]
+            self._bytes[name] = objects
         stamps = np.zeros(rows, np.int32)
         stamps[: self._n] = self._stamps[: self._n]
         self._stamps, self._marks = stamps, stamps.data
@@ -201,12 +223,7 @@ class Table:
         self.cells = {name: self.raw[name].data for name, column in self.columns.items() if column.width == 1}
 
 
-def _cut(joined: Array, ends: Array) -> Iterator[bytes]:
-    data, start = joined.tobytes(), 0
-    for end in _ints(ends):
-        yield data[start:end]
-        start = end
-
-
-def _ints(array: Array) -> Iterable[int]:
-    return array.tolist()  # type: ignore[no-any-return]  # numpy types it as Any
+def _cut(joined: Array, ends: Array) -> Array:
+    """The values (object) that were joined."""
+    data, bounds = joined.tobytes(), [0, *ends.tolist()]
+    return np.fromiter((data[start:end] for start, end in pairwise(bounds)), object, len(ends))
