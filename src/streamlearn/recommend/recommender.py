@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..config_recommend import SOURCES, RecommendSettings
 from ..events import Features as Fields
 from . import rules
+from .adoption import adopt
 from .candidates import Candidates, Search
 from .fallback import fill
 from .features import Features
@@ -197,7 +198,7 @@ class Recommender:
 
     def adopt(self, former: Recommender) -> None:
         """Takes over the facts of a former model: fields, availability, histories."""
-        self.state.adopt(former.state)
+        adopt(self.state, former.state)
 
     # What is answered
 

@@ -67,6 +67,12 @@ class Table:
         self._marks[row] = self._clock
         return row
 
+    def extend(self, count: int) -> Rows:
+        """So many new rows at the end."""
+        start = self._n
+        self._lengthen(start + count)
+        return np.arange(start, start + count, dtype=np.int32)
+
     def reset(self, row: int) -> None:
         """Makes the row what a new one is."""
         for name, column in self.columns.items():
@@ -139,14 +145,7 @@ class Table:
             raise ValueError(f"a part of a table of {length} rows does not fit one of {self._n}")
         for name in self.columns:
             self._checked(name, arrays)
-        if length > len(self._stamps):
-            self._make_room(max(length, 2 * len(self._stamps)))
-        for values in self._bytes.values():
-            values.extend([b""] * (length - self._n))
-        for name, fill in self._filled:
-            self.raw[name][self._n : length] = fill
-        self._stamps[self._n : length] = self._clock
-        self._n = length
+        self._lengthen(length)
         if self.slots is not None:
             self.slots.change(rows, self.raw["hash"][rows], arrays["hash"])
         for name in self.columns:
@@ -185,6 +184,16 @@ class Table:
         self._read: dict[str, int] = {}
         self._stamps = np.ones(self._n, np.int32)
         self._marks = self._stamps.data
+
+    def _lengthen(self, length: int) -> None:
+        if length > len(self._stamps):
+            self._make_room(max(length, 2 * len(self._stamps)))
+        for values in self._bytes.values():
+            values.extend([b""] * (length - self._n))
+        for name, fill in self._filled:
+            self.raw[name][self._n : length] = fill
+        self._stamps[self._n : length] = self._clock
+        self._n = length
 
     def _make_room(self, rows: int) -> None:
         for name, column in self.columns.items():
