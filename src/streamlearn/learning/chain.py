@@ -40,7 +40,8 @@ LONGEST: Final = 0.5  # of the base's bytes, in deltas, before a new base is mad
 LEAST_BYTES: Final = 4 << 20  # deltas below this are never worth a new base
 MOST_LINKS: Final = 300  # deltas of a chain: who begins has to fetch each
 TURN_BYTES: Final = 32 << 20  # of a base that are put in one go, so that statuses and publications are not kept waiting
-IN_PLACE_BYTES: Final = 4 << 20  # tables up to this size need no child, and in a version no pieces
+IN_PLACE_BYTES: Final = 4 << 20  # tables up to this size need no child
+WHOLE_BYTES: Final = 4 << 20  # a version with tables up to this size is one blob
 PIECE_BYTES: Final = 8 << 20  # of a version's tables
 
 
@@ -193,7 +194,7 @@ def put_model(model: Any, uid: str, put: Put | None) -> tuple[bytes, dict[str, A
     """The part "model" of a version, and what its header is to say of it. Large tables are left out, and `put` in pieces;
     without `put` all is in the part. Raises what `put` raises."""
     recommender = apart(model)
-    if put is None or recommender is None or _size(recommender.state.tables) <= IN_PLACE_BYTES:
+    if put is None or recommender is None or _size(recommender.state.tables) <= WHOLE_BYTES:
         return pickling.dumps(model), {}
     names, size = list[str](), 0
     for piece in pieces.base(recommender.state.tables, PIECE_BYTES):
