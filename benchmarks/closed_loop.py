@@ -28,6 +28,7 @@ from streamlearn.log import CONTROL, SIGNALS, Entry
 from streamlearn.records import Command, Decision, Status, decode_control
 from streamlearn.retrain.job import FitSpec, fit
 from streamlearn.retrain.scoring import ScoreSpec, score
+from streamlearn.store.links import kept_version
 from streamlearn.testing import DoneJob, FakeClock, MemoryLog, MemoryStore
 
 KEYS: Final = KeyRing({"bench": b"0123456789abcdef"})
@@ -111,11 +112,11 @@ class Alone:
         advance(learner, records, self.settings, self.log, KEYS, self.resolve)
         self.learn_s += time.process_time() - started
 
-    def resolve(self, command: Command, shard: int) -> bytes:
+    def resolve(self, command: Command, shard: int) -> Kept:
         """The version that a command names."""
-        blob = self.store.version(MODEL, command.version or 0, shard)
-        assert blob is not None
-        return blob
+        kept = kept_version(self.store, MODEL, command.version or 0, shard)
+        assert kept is not None
+        return kept
 
 
 class Loop(Alone):

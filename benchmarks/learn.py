@@ -27,6 +27,7 @@ from streamlearn.log import Entry, Log, Membership
 from streamlearn.log.sqlite import SqliteLog
 from streamlearn.records import Command, sign_command
 from streamlearn.store import Store, codec
+from streamlearn.store.links import Kept, kept_version
 from streamlearn.store.sqlite import SqliteStore
 
 from .harness import Rows, electricity, main
@@ -81,10 +82,10 @@ class Logged:
         self._worker = Worker(settings, log, store, KEYS, watches=DriftWatch, resolve=self._resolve, membership=membership)
         calm_collector()
 
-    def _resolve(self, command: Command, shard: int) -> bytes:
-        blob = self._store.version(command.model, command.version or 0, shard)
-        assert blob is not None
-        return blob
+    def _resolve(self, command: Command, shard: int) -> Kept:
+        kept = kept_version(self._store, command.model, command.version or 0, shard)
+        assert kept is not None
+        return kept
 
     @property
     def _learned(self) -> int:

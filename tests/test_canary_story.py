@@ -30,6 +30,7 @@ from streamlearn.log import CONTROL, Entry
 from streamlearn.records import Command, Decision, decode_control
 from streamlearn.retrain.job import FitSpec, fit
 from streamlearn.serving.app import Deps, create_app
+from streamlearn.store.links import Kept, kept_version
 from streamlearn.testing import DoneJob, FakeClock, MemoryLog, MemoryStore
 
 pytestmark = pytest.mark.slow
@@ -86,10 +87,10 @@ class World:
     def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> DoneJob:
         return DoneJob(fit(spec, self.log.reopen, KEYS, lambda done, total: None))
 
-    def resolve(self, command: Command, shard: int) -> bytes:
-        blob = self.store.version("m", command.version or 0, shard)
-        assert blob is not None
-        return blob
+    def resolve(self, command: Command, shard: int) -> Kept:
+        kept = kept_version(self.store, "m", command.version or 0, shard)
+        assert kept is not None
+        return kept
 
     async def turn(self, http: httpx.AsyncClient) -> None:
         before = self.log.bounds("clicks", 0)[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -30,6 +30,7 @@ class _StoreData:
     checkpoints: dict[int, _Checkpoint] = field(default_factory=dict)
     publications: dict[tuple[str, int], Publication] = field(default_factory=dict)
     versions: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
+    version_pieces: dict[tuple[str, int, int], dict[str, bytes]] = field(default_factory=dict)
     pieces: dict[tuple[str, int], dict[str, bytes]] = field(default_factory=dict)
     statuses: dict[tuple[str, int], bytes] = field(default_factory=dict)
     views: dict[tuple[str, str], bytes] = field(default_factory=dict)
@@ -125,9 +126,12 @@ class MemoryStore:
             for name in names:
                 content.pieces.get((model, shard), {}).pop(name, None)
 
-    def put_version(self, model: str, version: int, shard: int, blob: bytes) -> None:
+    def put_version(self, model: str, version: int, shard: int, blob: bytes, pieces: Collection[str] = ()) -> None:
         with self._open() as data:
             data.versions[model, version, shard] = blob
+            there = data.version_pieces.pop((model, version, shard), {})
+            if kept := {name: piece for name, piece in there.items() if name in pieces}:
+                data.version_pieces[model, version, shard] = kept
 
     def version(self, model: str, version: int, shard: int) -> bytes | None:
         with self._open() as data:
@@ -139,8 +143,21 @@ class MemoryStore:
 
     def drop_version(self, model: str, version: int) -> None:
         with self._open() as data:
-            for key in [key for key in data.versions if key[:2] == (model, version)]:
-                del data.versions[key]
+            for kept in (data.versions, data.version_pieces):
+                for key in [key for key in kept if key[:2] == (model, version)]:
+                    del kept[key]
+
+    def put_version_piece(self, model: str, version: int, shard: int, name: str, data: bytes) -> None:
+        with self._open() as content:
+            content.version_pieces.setdefault((model, version, shard), {})[name] = data
+
+    def version_piece(self, model: str, version: int, shard: int, name: str) -> bytes | None:
+        with self._open() as data:
+            return data.version_pieces.get((model, version, shard), {}).get(name)
+
+    def version_pieces(self, model: str, version: int, shard: int) -> dict[str, int]:
+        with self._open() as data:
+            return {name: len(piece) for name, piece in sorted(data.version_pieces.get((model, version, shard), {}).items())}
 
     def put_status(self, model: str, shard: int, generation: int, doc: bytes) -> int | None:
         with self._writing(model, shard, generation) as data:
@@ -220,6 +237,7 @@ class MemoryStore:
             sizes += [(model, len(one.blob)) for (model, _), one in data.publications.items()]
             sizes += [(model, len(blob)) for (model, _, _), blob in data.versions.items()]
             sizes += [(model, len(piece)) for (model, _), pieces in data.pieces.items() for piece in pieces.values()]
+            sizes += [(model, len(one)) for (model, _, _), pieces in data.version_pieces.items() for one in pieces.values()]
             sizes += [(model, len(row)) for (model, _), rows in data.history.items() for row in rows.values()]
             for model, size in sizes:
                 total[model] = total.get(model, 0) + size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from streamlearn.log import CONTROL, Entry
 from streamlearn.records import Command, Request, decode_control, sign_command
 from streamlearn.retrain.job import FitSpec, fit
 from streamlearn.store import bundle, codec
+from streamlearn.store.links import Kept, kept_version, no_pieces
 from streamlearn.testing import DoneJob, FakeClock, MemoryLog, MemoryStore
 
 TREE: dict[str, Any] = {
@@ -67,11 +67,11 @@ class Service:
     def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> DoneJob:
         return DoneJob(fit(spec, self.log.reopen, self.keys, lambda done, total: None, self.fetch))
 
-    def fetch(self, spec: FitSpec) -> bytes:
+    def fetch(self, spec: FitSpec) -> Kept:
         assert spec.base is not None
-        blob = self.store.version(spec.model, spec.base.id, spec.shard)
-        assert blob is not None
-        return blob
+        kept = kept_version(self.store, spec.model, spec.base.id, spec.shard)
+        assert kept is not None
+        return kept
 
     def tick(self, seconds: float = 1.0) -> None:
         self.clock.advance(1.0)
@@ -88,15 +88,15 @@ class Service:
         return dict(msgspec.json.decode(docs[f"{model}@{version}"])) if docs else {"fate": "fitting"}
 
     def write(self, path: Path, version: int = 2, *, live: bool = False) -> Path:
-        made, blobs = pack(self.settings, self.store, self.keys, "m", version, live=live, now=7.0)
-        bundle.write(path, made, blobs, self.keys)
+        made, blobs, pieces = pack(self.settings, self.store, self.keys, "m", version, live=live, now=7.0)
+        bundle.write(path, made, blobs, self.keys, pieces)
         return path
 
     def take(self, path: Path, model: str = "m", keys: KeyRing | None = None) -> carry.Brought:
         return bring(self.world, bundle.read(path, keys or self.keys), model, "", self.tick, self.clock)
 
     def model(self, model: str, version: int, shard: int) -> Any:
-        return carry._opened(self.sealed(model, version, shard))
+        return carry._opened(self.sealed(model, version, shard), no_pieces)
 
     def sealed(self, model: str, version: int, shard: int) -> codec.Sealed:
         blob = self.store.version(model, version, shard)
@@ -139,11 +139,12 @@ def test_in_another_log_it_begins_at_the_head_with_nothing_waiting(home: Service
     assert found.trained_to == {str(shard): away.log.bounds("s", shard)[1] for shard in (0, 1)}
     for shard in (0, 1):
         sealed = away.sealed("m", 2, shard)
-        assert digest(carry._opened(sealed)) == digest(home.model("m", 2, shard))
+        assert digest(carry._opened(sealed, no_pieces)) == digest(home.model("m", 2, shard))
         end = away.log.bounds("s", shard)[1]
         assert sealed.header.positions == [Position(away.log.identity("s"), "s", shard, end)]
         table, stream = away.settings.models["m"], away.settings.streams["s"]
-        trainer = Trainer.restore("m", table, stream, limits_of(away.settings), "s", shard, sealed.all_parts())
+        model = carry._opened(sealed, no_pieces)
+        trainer = Trainer.restore("m", table, stream, limits_of(away.settings), "s", shard, model, sealed.all_parts())
         assert trainer.position == end
 
 
@@ -263,10 +264,10 @@ def test_what_is_not_there_cannot_be_taken(home: Service, tmp_path: Path) -> Non
 
 
 def test_a_pipeline_that_is_not_installed_here(home: Service, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(data: bytes) -> Any:
+    def missing(data: bytes, tables: object) -> Any:
         raise ModuleNotFoundError("No module named 'theirs'")
 
-    monkeypatch.setattr("streamlearn.cli.carry.pickle.loads", missing)
+    monkeypatch.setattr("streamlearn.learning.pickling.loads_apart", missing)
     with pytest.raises(ConfigError, match=r"No module named 'theirs'.*Install what it names"):
         home.take(file)
     assert home.doc("m", 3) == {"fate": "fitting"}, "control was not asked"
@@ -276,8 +277,7 @@ def test_nothing_is_unpickled_that_another_key_signed(
     home: Service, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[bytes] = []
-    loads: Callable[[bytes], Any] = opened.append
-    monkeypatch.setattr("streamlearn.cli.carry.pickle.loads", loads)
+    monkeypatch.setattr("streamlearn.learning.pickling.loads_apart", lambda data, tables: opened.append(data))
     away = Service("away", b"fedcba9876543210")
     with pytest.raises(BadSignature):
         away.take(file)

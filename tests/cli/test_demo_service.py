@@ -19,6 +19,7 @@ from streamlearn.errors import ConfigError
 from streamlearn.events import encode
 from streamlearn.learning.worker import Worker
 from streamlearn.log import Entry
+from streamlearn.store.links import Kept
 
 
 class FakeSupervisor:
@@ -125,7 +126,7 @@ def learn(settings: Settings) -> None:
     """The learner reads all there is, and drains."""
     with wiring.opened(settings, {}) as world:
         worker = Worker(
-            settings, world.log, world.store, world.keys, watches=DriftWatch, resolve=lambda command, shard: b""
+            settings, world.log, world.store, world.keys, watches=DriftWatch, resolve=lambda command, shard: Kept(b"")
         )
         while worker.turn():
             pass

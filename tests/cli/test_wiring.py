@@ -157,8 +157,8 @@ def test_a_version_comes_from_the_store_or_is_made_again_to_the_very_same_place(
             world.store.put_version("m", 2, 0, blob if kept == "sound" else blob[:-10] + b"0123456789")
         found = resolver(world)(command(spec, trained_to), 0)
         if kept == "sound":
-            assert found == blob
-        again = open_blob(found, world.keys, kind="version", model="m", shard=0, version=2)
+            assert found.blob == blob
+        again = open_blob(found.blob, world.keys, kind="version", model="m", shard=0, version=2)
         assert again.header.positions == made.header.positions
         models = [pickle.loads(sealed.part("model")).estimator for sealed in (again, made)]
         assert digest(models[0]) == digest(models[1])
@@ -172,7 +172,7 @@ def test_a_version_with_a_base_is_made_again_from_it_while_the_store_has_it(sett
         world.store.put_version("m", 1, 0, base)
         spec = replace(spec_of(settings, until=40), start=30, base=Base("version", 1), skip=[(35, 37)])
         asked = Command(7, "m", "try", 2, {"0": 60}, msgspec.to_builtins(spec))
-        sealed = open_blob(resolver(world)(asked, 0), world.keys, kind="version", model="m", shard=0, version=2)
+        sealed = open_blob(resolver(world)(asked, 0).blob, world.keys, kind="version", model="m", shard=0, version=2)
         assert sealed.header.extra["base"] == ["version", 1]
         assert sealed.header.extra["passed_over"] == [[35, 37]]
         world.store.drop_version("m", 1)

@@ -26,6 +26,7 @@ from streamlearn.retrain.scoring import ScoreSpec, score
 from streamlearn.serving.story import story
 from streamlearn.store import Retention
 from streamlearn.store.codec import encode, open_blob
+from streamlearn.store.links import Kept, kept_version
 from streamlearn.testing import DoneJob, FakeClock, MemoryLog, MemoryStore
 
 TREE: dict[str, Any] = {
@@ -78,15 +79,15 @@ class World:
         except RetrainError as error:
             return DoneJob(error)
 
-    def resolve(self, command: Command, shard: int) -> bytes:
-        blob = self.store.version("m", command.version or 0, shard)
-        assert blob is not None
-        return blob
+    def resolve(self, command: Command, shard: int) -> Kept:
+        kept = kept_version(self.store, "m", command.version or 0, shard)
+        assert kept is not None
+        return kept
 
-    def made_again(self, command: Command, shard: int) -> bytes:
+    def made_again(self, command: Command, shard: int) -> Kept:
         """The version of a store that has lost it, from the spec in the command alone."""
         spec = FitSpec.from_bytes(msgspec.json.encode(command.spec))
-        return self.fitted(msgspec.structs.replace(spec, stop=command.trained_to[str(shard)]))
+        return Kept(self.fitted(msgspec.structs.replace(spec, stop=command.trained_to[str(shard)])))
 
     def checkpoint(self) -> None:
         place = Position(self.log.identity("clicks"), "clicks", 0, self.learner.position)

@@ -22,6 +22,7 @@ from streamlearn.records import Command, Decision, Request, decode_control
 from streamlearn.retrain.job import FitSpec, base_blob, fit
 from streamlearn.store import Retention
 from streamlearn.store.codec import encode
+from streamlearn.store.links import kept_version
 from streamlearn.testing import DoneJob, FakeClock, MemoryLog, MemoryStore
 
 TREE: dict[str, Any] = {
@@ -52,10 +53,10 @@ class Kept:
     def restarted(self) -> Control:
         return Control(self.settings, self.log.reopen(), self.store.reopen(), self.keys, self, self.clock, timer=self.clock)
 
-    def resolve(self, command: Command, shard: int) -> bytes:
-        blob = self.store.version("m", command.version or 0, shard)
-        assert blob is not None
-        return blob
+    def resolve(self, command: Command, shard: int) -> Kept:
+        kept = kept_version(self.store, "m", command.version or 0, shard)
+        assert kept is not None
+        return kept
 
     def read(self) -> None:
         learner = self.learner

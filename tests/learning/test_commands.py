@@ -16,6 +16,7 @@ from streamlearn.learning import checkpoint, commands
 from streamlearn.learning.commands import Refusal, block_size
 from streamlearn.learning.learner import Learner
 from streamlearn.records import Command
+from streamlearn.store.links import Kept
 
 
 def taught(stage: Stage, learner: Learner, who: str = "champion") -> list[str]:
@@ -317,11 +318,11 @@ def test_a_version_that_was_lost_is_made_again_by_the_resolver() -> None:
     del stage.versions[2]
     made: list[Command] = []
 
-    def resolve(command: Command, shard: int) -> bytes:
+    def resolve(command: Command, shard: int) -> Kept:
         made.append(command)
         trainer = stage.trainer(command.spec["start"])
         trainer.feed(stage.log.read("s", 0, 2, trained - 2))
-        return stage.sealed(trainer, command.version or 0)
+        return Kept(stage.sealed(trainer, command.version or 0))
 
     stage.resolve = resolve  # type: ignore[method-assign]
     assert checkpoint.digest(stage.replay()) == checkpoint.digest(live)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from learning_bench import KEYS, Stage
 from shop_bench import catalogue, shop, visits
 
 from streamlearn.events import Kind
+from streamlearn.learning import pickling
 from streamlearn.learning.digest import digest
 from streamlearn.learning.replay import limits_of
 from streamlearn.learning.trainer import Trainer
@@ -32,7 +34,8 @@ def fed(stage: Stage, trainer: Trainer, until: int | None = None, batch: int = 1
 
 def again(stage: Stage, trainer: Trainer) -> Trainer:
     config = stage.settings
-    return Trainer.restore("m", config.models["m"], config.streams["s"], limits_of(config), "s", 0, trainer.parts())
+    model = pickle.loads(pickling.dumps(trainer.model))
+    return Trainer.restore("m", config.models["m"], config.streams["s"], limits_of(config), "s", 0, model, trainer.parts())
 
 
 @pytest.mark.parametrize("labels", ["wait", "at_once"])

@@ -16,6 +16,7 @@ from streamlearn.learning import checkpoint
 from streamlearn.learning.replay import advance, limits_of, replay
 from streamlearn.log import Record
 from streamlearn.records import Command
+from streamlearn.store.links import Kept
 
 
 def story() -> Stage:
@@ -149,7 +150,7 @@ def test_while_a_version_cannot_be_fetched_the_command_waits_to_be_met_again(err
     stage.xy("b")
     learner, resolve = stage.new(), stage.resolve
 
-    def down(command: Command, shard: int) -> bytes:
+    def down(command: Command, shard: int) -> Kept:
         raise error
 
     for _ in range(2):
@@ -169,7 +170,7 @@ def test_whatever_else_the_resolver_raises_refuses_the_command(error: Exception)
     stage = Stage()
     stage.command("try", version=2)
 
-    def broken(command: Command, shard: int) -> bytes:
+    def broken(command: Command, shard: int) -> Kept:
         raise error
 
     stage.resolve = broken  # type: ignore[method-assign]
@@ -200,7 +201,7 @@ def test_a_repeated_try_fetches_nothing() -> None:
     asked: list[int] = []
     resolve = stage.resolve
 
-    def counting(command: Command, shard: int) -> bytes:
+    def counting(command: Command, shard: int) -> Kept:
         asked.append(command.seq)
         return resolve(command, shard)
 

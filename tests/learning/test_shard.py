@@ -39,6 +39,7 @@ from streamlearn.learning.shard import Deps, Shard
 from streamlearn.log import CONTROL, DEAD, SIGNALS
 from streamlearn.records import Claim, Command, DeadLetter, Signal, Status, decode_control
 from streamlearn.store import Retention, codec
+from streamlearn.store.links import Kept
 from streamlearn.testing import Abort, FakeClock, Faults, MemoryStore, When
 
 
@@ -807,7 +808,7 @@ def test_a_version_that_cannot_be_fetched_yet_is_waited_for() -> None:
     house = fresh()
     resolve, left = house.shard.deps.resolve, iter(range(3))
 
-    def away(command: Command, shard: int) -> bytes:
+    def away(command: Command, shard: int) -> Kept:
         if next(left, None) is not None:
             raise StoreUnavailable("down")
         return resolve(command, shard)

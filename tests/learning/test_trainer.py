@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from learning_bench import Stage, scene
 
 from streamlearn.events import Kind
+from streamlearn.learning import pickling
 from streamlearn.learning.digest import digest
 from streamlearn.learning.replay import limits_of
 from streamlearn.learning.sampling import Decay
@@ -34,7 +36,8 @@ def feed(stage: Stage, trainer: Trainer, until: int | None = None, batch: int = 
 
 def again(stage: Stage, trainer: Trainer) -> Trainer:
     config = stage.settings
-    return Trainer.restore("m", config.models["m"], config.streams["s"], limits_of(config), "s", 0, trainer.parts())
+    model = pickle.loads(pickling.dumps(trainer.model))
+    return Trainer.restore("m", config.models["m"], config.streams["s"], limits_of(config), "s", 0, model, trainer.parts())
 
 
 def busy(default: Any = None, seed: int = 3, **model: Any) -> Stage:
@@ -174,10 +177,10 @@ def test_with_one_epoch_no_pair_is_kept() -> None:
 
 def test_a_kept_trainer_obeys_the_limits_of_today() -> None:
     stage = busy()
-    kept = fed(stage).parts()
+    kept = fed(stage)
     config = stage.settings
     limits = limits_of(config)._replace(max_features=1)
-    trainer = Trainer.restore("m", config.models["m"], config.streams["s"], limits, "s", 0, kept)
+    trainer = Trainer.restore("m", config.models["m"], config.streams["s"], limits, "s", 0, kept.model, kept.parts())
     assert trainer.model.max_features == 1
 
 
@@ -237,7 +240,7 @@ def test_a_warm_start_goes_on_with_the_model_and_with_a_join_of_its_own() -> Non
     known = fed(stage, 0, stage.end // 2)
     config, start = stage.settings, stage.end // 4
     about = "m", config.models["m"], config.streams["s"], limits_of(config), "s", 0, start
-    warm = Trainer.warm(*about, known.parts()["model"])
+    warm = Trainer.warm(*about, pickle.loads(pickling.dumps(known.model)))
     assert warm.position == start
     feed(stage, warm)
     assert taught(warm.model) == taught(known.model) + taught(fed(stage, start).model)

@@ -20,6 +20,7 @@ from streamlearn.learning.worker import Worker
 from streamlearn.log import Entry, Log, Membership
 from streamlearn.log.sqlite import SqliteLog
 from streamlearn.store import Store
+from streamlearn.store.links import Kept
 from streamlearn.store.sqlite import SqliteStore
 from streamlearn.testing import Abort, FakeClock, Faults, MemoryLog, MemoryStore
 from streamlearn.testing_group import MemoryMembership
@@ -35,7 +36,7 @@ TREE: dict[str, Any] = {
 }
 
 
-def no_version(*args: Any) -> bytes:
+def no_version(*args: Any) -> Kept:
     raise AssertionError("nothing is tried here")
 
 

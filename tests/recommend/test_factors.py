@@ -33,6 +33,15 @@ def test_factors_begin_alike_wherever_they_begin_and_unlike_for_another_seed_or_
     assert not np.isclose(users["factors"][0], users["factors"][1]).any()
 
 
+def test_many_begin_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamlearn.recommend.factors.BATCH", 2)
+    users, _, factors = made()
+    begun = users["factors"].copy()
+    users["factors"][:] = 0
+    factors.begin_all(users, np.arange(len(users), dtype=np.int32))
+    np.testing.assert_array_equal(users["factors"], begun)
+
+
 def test_beginnings_are_spread_evenly() -> None:
     hashes = np.array([hash_of(str(n)) for n in range(2000)], np.uint64)
     vectors = beginnings(hashes, 16, 3)

@@ -61,6 +61,21 @@ class Model(RuleBasedStateMachine):
         self.used[name] = max(self.used[name], ts)
         self.used.move_to_end(name)
 
+    @rule(names=st.lists(NAMES, unique=True, max_size=6), ts=st.floats(0, 200))
+    def older(self, names: list[str], ts: float) -> None:
+        fresh = [name for name in names if name not in self.used][: self.ids.room]
+        hashes = np.array([hash_of(name) for name in fresh], np.uint64)
+        rows = self.ids.add_older([name.encode() for name in fresh], hashes, np.full(len(fresh), ts))
+        for name, row in zip(fresh, rows.tolist(), strict=True):
+            self.refs[name] = self.ids.ref(row)
+        self.used = OrderedDict({**dict.fromkeys(fresh, ts), **self.used})
+
+    @rule(names=st.lists(NAMES, unique=True))
+    def keep_all(self, names: list[str]) -> None:
+        there = [name for name in names if name in self.used]
+        self.ids.keep_all(np.array([self.ids.row_of(name) for name in there], np.int32))
+        self.kept.update(there)
+
     @rule(name=NAMES, kept=st.booleans())
     def keep(self, name: str, kept: bool) -> None:
         if name in self.used:
@@ -129,6 +144,8 @@ def test_a_full_one_is_not_overfilled() -> None:
     ids.add("a", hash_of("a"), 0.0)
     with pytest.raises(ValueError, match="all 1 rows are taken"):
         ids.add("b", hash_of("b"), 0.0)
+    with pytest.raises(ValueError, match="of 1 rows 1 are taken: there is no room for 1 more"):
+        ids.add_older([b"b"], np.array([hash_of("b")], np.uint64), np.zeros(1))
 
 
 def test_its_table_is_told_how_many_may_come(monkeypatch: pytest.MonkeyPatch) -> None:

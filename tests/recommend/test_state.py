@@ -14,6 +14,7 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from streamlearn.config_recommend import SOURCES, RecommendSettings
+from streamlearn.recommend.adoption import adopt
 from streamlearn.recommend.candidates import MORE, Candidates
 from streamlearn.recommend.state import Interaction, State
 
@@ -332,7 +333,7 @@ def test_a_successor_takes_over_facts_and_not_what_was_learned() -> None:
     former.delete_item("gone")
     former.set_user("u1", {"plan": "pro"}, 5.0)
     act(state, "u9", "a", "off", "gone")
-    state.adopt(former)
+    adopt(state, former)
     assert state.fields_of("a") == {"genre": "war"}
     assert state.user_fields("u1") == {"plan": "pro"}
     assert state.seen("u1").tolist() == former.seen("u1").tolist()

@@ -186,6 +186,20 @@ def test_the_garbage_collector_walks_through_no_rows() -> None:
     assert reached(10 * FIRST) <= reached(FIRST)
 
 
+def test_many_rows_are_added_as_one_by_one() -> None:
+    many, single = made(), made()
+    for table in (many, single):
+        table.append()
+        table.changed("chain")
+    assert many.extend(3 * FIRST).tolist() == [single.append() for _ in range(3 * FIRST)]
+    assert many.extend(0).tolist() == []
+    assert many.changed("chain").tolist() == single.changed("chain").tolist() == list(range(1, 3 * FIRST + 1))
+    left, right = many.arrays(), single.arrays()
+    assert all((left[name] == right[name]).all() for name in left)
+    many.put("text", 3 * FIRST, b"last")
+    assert many.get("text", 3 * FIRST) == b"last"
+
+
 def test_what_is_of_another_shape_is_refused() -> None:
     table = made()
     table.append()

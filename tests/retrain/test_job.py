@@ -16,6 +16,7 @@ from streamlearn.config import ModelSettings, StreamSettings
 from streamlearn.errors import LogUnavailable, RetrainError, Unexpected
 from streamlearn.events import Kind, Limits, Position
 from streamlearn.keys import KeyRing
+from streamlearn.learning import pickling
 from streamlearn.learning.digest import digest
 from streamlearn.learning.members import losses
 from streamlearn.learning.trainer import Trainer
@@ -366,7 +367,7 @@ def checkpoint_at(log: MemoryLog, store: MemoryStore, position: int, **named: An
     model = spec(0).settings
     trainer = Trainer.new("m", ModelSettings.model_validate(model), StreamSettings(), Limits(), "s", 0, 0)
     trainer.feed(log.read("s", 0, 0, position))
-    parts = trainer.parts()
+    parts = {"model": pickling.dumps(trainer.model), **trainer.parts()}
     place = Position(log.identity("s"), "s", 0, position)
     fields: dict[str, Any] = {"kind": "checkpoint", "model": "m", "version": 1, "shard": 0, "generation": 1, "created": 5.0}
     blob = encode(
@@ -529,7 +530,7 @@ class Kept:
         settings = ModelSettings.model_validate(self.spec().settings)
         self.champion = Trainer.new("m", settings, StreamSettings(), Limits(), "s", 0, 0)
         self.champion.feed(self.log.read("s", 0, 0, 900))
-        parts = self.champion.parts()
+        parts = {"model": pickling.dumps(self.champion.model), **self.champion.parts()}
         blob = encode(
             kind="checkpoint", model="m", version=1, shard=0, generation=1, created=5.0,
             positions=[Position(self.log.identity("s"), "s", 0, 900)],
@@ -561,8 +562,8 @@ def test_a_warm_start_is_the_champion_that_learns_the_window_with_a_join_of_its_
     kept = Kept()
     sealed = kept.fit(how="warm", base=kept.base)
     settings = ModelSettings.model_validate(kept.spec().settings)
-    pickled = kept.champion.parts()["model"]
-    trainer = Trainer.warm("m", settings, StreamSettings(), Limits(), "s", 0, 700, pickled)
+    fitted = pickle.loads(pickling.dumps(kept.champion.model))
+    trainer = Trainer.warm("m", settings, StreamSettings(), Limits(), "s", 0, 700, fitted)
     assert model_digest(sealed) == kept.learned(kept.log.read("s", 0, 700, 700), trainer)
     assert sealed.part("join") == run(kept.log, kept.spec()).part("join"), "of what waited beside the champion there is nothing"
     assert sealed.header.extra["strategy"] == {"how": "warm"}

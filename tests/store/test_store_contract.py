@@ -279,6 +279,51 @@ def test_versions_are_listed(backend: Any, store: Store) -> None:
     assert store.versions() == [("m", 10, 0), ("n", 1, 0)]
 
 
+def test_pieces_of_a_version_come_before_it_and_go_with_it(backend: Any, store: Store) -> None:
+    large = bytes(range(256)) * 10_000
+    assert store.version_pieces("m", 2, 0) == {}
+    for key, name, data in [(2, "a", large), (2, "b", b""), (12, "a", b"of another version")]:
+        store.put_version_piece("m", key, 0, name, data)
+    store.put_version_piece("m", 2, 1, "a", b"of another shard")
+    other = backend.open()
+    assert other.version_pieces("m", 2, 0) == {"a": len(large), "b": 0}
+    assert other.versions() == []
+    store.put_version("m", 2, 0, b"v", ["a", "b"])
+    assert [other.version_piece("m", 2, 0, name) for name in "abc"] == [large, b"", None]
+    assert other.version_piece("m", 2, 1, "a") == b"of another shard"
+    assert other.version_piece("m", 12, 0, "a") == b"of another version"
+
+    store.drop_version("m", 2)
+    assert [store.version_pieces("m", 2, shard) for shard in (0, 1)] == [{}, {}]
+    assert store.version_piece("m", 2, 0, "a") is None
+    assert store.version_pieces("m", 12, 0) == {"a": 18}
+
+
+def test_of_a_version_that_is_put_again_only_the_pieces_that_it_names_stay(store: Store) -> None:
+    for name in "abc":
+        store.put_version_piece("m", 2, 0, name, name.encode())
+        store.put_version_piece("m", 2, 1, name, name.encode())
+    store.put_version("m", 2, 0, b"first", ["a", "b"])
+    assert store.version_pieces("m", 2, 0) == {"a": 1, "b": 1}
+    store.put_version("m", 2, 0, b"whole")
+    assert store.version_pieces("m", 2, 0) == {}
+    assert store.version_pieces("m", 2, 1) == {"a": 1, "b": 1, "c": 1}
+
+
+def test_the_same_piece_of_a_version_again_is_the_same_piece(store: Store) -> None:
+    for _ in range(2):
+        store.put_version_piece("m", 2, 0, "a", b"bytes")
+    assert store.version_pieces("m", 2, 0) == {"a": 5}
+    assert store.version_piece("m", 2, 0, "a") == b"bytes"
+
+
+def test_pieces_of_versions_count_as_memory(store: Store) -> None:
+    store.put_version("m", 2, 0, b"v")
+    before = store.memory()["m"]
+    store.put_version_piece("m", 2, 0, "a", bytes(100_000))
+    assert store.memory()["m"] >= before + 100_000
+
+
 # -- statuses
 
 

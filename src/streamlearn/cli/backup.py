@@ -25,7 +25,7 @@ from .wiring import has_store, open_store, read_settings, ring
 if TYPE_CHECKING:
     from ..store import backup as backups
 
-NOUNS = {"history": "history tier"}
+NOUNS = {"history": "history tier", "table": "version piece"}
 Where = Annotated[
     str, typer.Argument(metavar="URL", help="A folder, or a URL such as s3://bucket/path (fsspec).", show_default=False)
 ]

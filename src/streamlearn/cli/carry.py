@@ -6,8 +6,8 @@ imported was signed by a key that this service, or the person at the keyboard, h
 
 from __future__ import annotations
 
+import functools
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import msgspec
 import typer
 
-from ..errors import BadSignature, ConfigError, StoreError
+from ..errors import BadSignature, CodecError, ConfigError, StoreError
 from ..events import Position, encode
 from ..keys import KeyRing, load_keys
 from ..log import CONTROL, Entry, Log
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..store import Store
     from ..store.bundle import Bundle, Manifest
     from ..store.codec import Sealed
+    from ..store.links import Fetch, Kept
 
 PAGE: Final = 1000
 PAUSE_S: Final = 0.1
@@ -66,10 +67,10 @@ def export(
         raise ConfigError("data_dir", f"there is no store in {settings.data_dir} yet", "Name a service that ran")
     keys, store = ring(settings, os.environ), open_store(settings)
     try:
-        manifest, blobs = pack(settings, store, keys, model, version, live=live, now=time.time())
+        manifest, blobs, pieces = pack(settings, store, keys, model, version, live=live, now=time.time())
+        size = bundle.write(Path(file), manifest, blobs, keys, pieces)
     finally:
         store.close()
-    size = bundle.write(Path(file), manifest, blobs, keys)
     if as_json:
         told = {"file": str(file), "bytes": size, "model": model, "version": version, "what": manifest.what}
         say(msgspec.json.encode(told).decode())
@@ -128,11 +129,13 @@ class Brought(NamedTuple):
 
 def pack(
     settings: Settings, store: Store, keys: KeyRing, model: str, version: int, *, live: bool, now: float
-) -> tuple[Manifest, dict[int, bytes]]:
-    """A version's manifest and its blobs by shard. Raises ConfigError when it is not to be had, CodecError, StoreError."""
+) -> tuple[Manifest, dict[int, bytes], dict[str, Fetch]]:
+    """A version's manifest, by shard its blobs, and what fetches each of their pieces. Raises ConfigError when it is not to be
+    had, CodecError, StoreError."""
     from ..control.facts import made_with
     from ..store.bundle import Manifest
     from ..store.codec import open_blob
+    from ..store.links import kept_version, names_of
 
     docs = store.views("version", [f"{model}@{version}"])
     if not docs:
@@ -140,21 +143,26 @@ def pack(
         raise ConfigError("VERSION", f"{model} has no version {version}", fix)
     document = msgspec.json.decode(next(iter(docs.values())), type=dict[str, Any])
     shards = range(settings.streams[settings.models[model].stream].partitions)
-    kept = {shard: blob for shard in shards if (blob := store.version(model, version, shard)) is not None}
+    kept = {shard: one for shard in shards if (one := kept_version(store, model, version, shard)) is not None}
     what = "serving" if live or len(kept) < len(shards) else "fitted"
     if what == "serving":
         kept = {shard: _as_it_serves(settings, store, keys, model, version, shard) for shard in shards}
-    for shard, blob in kept.items():
-        open_blob(blob, keys, kind="version", model=model, shard=shard, version=version).all_parts()
+    pieces: dict[str, Fetch] = {}
+    for shard, one in kept.items():
+        sealed = open_blob(one.blob, keys, kind="version", model=model, shard=shard, version=version)
+        sealed.all_parts()
+        pieces |= dict.fromkeys(names_of(sealed.header.extra), one.fetch)
     table = document.get("settings") or settings.models[model].model_dump(mode="json")
     made = document.get("made_with") or made_with(table)
-    return Manifest(model, version, what, now, made, table, document, {}), kept
+    manifest = Manifest(model, version, what, now, made, table, document, {})
+    return manifest, {shard: one.blob for shard, one in kept.items()}, pieces
 
 
-def _as_it_serves(settings: Settings, store: Store, keys: KeyRing, model: str, version: int, shard: int) -> bytes:
+def _as_it_serves(settings: Settings, store: Store, keys: KeyRing, model: str, version: int, shard: int) -> Kept:
     """The published model as a version's blob. Raises ConfigError when another one serves."""
     from ..learning.summary import summarize
     from ..store.codec import open_blob
+    from ..store.links import Kept, links_of
 
     found = store.publication(model, shard)
     serves = None
@@ -162,9 +170,13 @@ def _as_it_serves(settings: Settings, store: Store, keys: KeyRing, model: str, v
         sealed = open_blob(found.blob, keys, kind="publication", model=model, shard=shard)
         serves = sealed.header.version
         if serves == version:
-            extra = {"learned": sealed.header.extra.get("n"), "summary": summarize(_opened(sealed))}
+            opened = _opened(sealed, fetch := functools.partial(store.piece, model, shard))
+            extra = {"learned": sealed.header.extra.get("n"), "summary": summarize(opened)}
+            if links := links_of(sealed.header.extra).get("model"):
+                size = sum(n for name, n in store.pieces(model, shard).items() if name in links.names)
+                extra |= {"chains": {"model": msgspec.to_builtins(links)}, "apart_bytes": size}
             at = sealed.header.positions[0]
-            return seal(settings, keys, sealed, model, version, at, extra, fresh_join=True)
+            return Kept(seal(settings, keys, sealed, model, version, at, extra, opened), fetch)
     now = f"shard {shard} serves version {serves}" if serves is not None else f"shard {shard} has published nothing yet"
     fix = "Export one that is kept, or that serves: streamlearn models list shows which"
     raise ConfigError("VERSION", f"version {version} of {model} is not kept, and {now}", fix)
@@ -178,6 +190,7 @@ def bring(
     Raises ConfigError, LogError, and StoreError also when control does not answer.
     """
     from ..control.imports import differences
+    from ..store.links import names_of
 
     settings, manifest = world.settings, read.manifest
     table = settings.models[model]
@@ -189,7 +202,7 @@ def bring(
         fix = f"Import it for a model that is the same in this (--as), or change [models.{model}]"
         raise ConfigError("FILE", f"it is a version of another model: {'; '.join(differs)}", fix)
     for sealed in read.sealed.values():
-        _opened(sealed)
+        _opened(sealed, read.piece)
     offset, decision = _asked(world, read, model, reason, sleep, clock)
     if decision["kind"] == "request_refused":
         raise ConfigError("FILE", f"control refused it: {decision['why']}", "Mend that, and ask again")
@@ -200,18 +213,21 @@ def bring(
         at = Position(world.log.identity(table.stream), table.stream, shard, numbers["trained_to"][str(shard)])
         origin = {"imported": {"model": manifest.model, "version": manifest.version, "request": offset}}
         sealed = read.sealed[shard]
-        blob = seal(
-            settings, world.keys, sealed, model, version, at, {**sealed.header.extra, **origin}, fresh_join=numbers["rebased"]
-        )
-        world.store.put_version(model, version, shard, blob)
+        begun = _opened(sealed, read.piece) if numbers["rebased"] else None
+        blob = seal(settings, world.keys, sealed, model, version, at, {**sealed.header.extra, **origin}, begun)
+        names = names_of(sealed.header.extra)
+        for name in sorted(names):
+            world.store.put_version_piece(model, version, shard, name, read.piece(name) or b"")
+        world.store.put_version(model, version, shard, blob, names)
     return Brought(model, version, numbers["rebased"], numbers["trained_to"], bool(missing))
 
 
 def seal(
     settings: Settings, keys: KeyRing, sealed: Sealed, model: str, version: int, at: Position, extra: Mapping[str, Any],
-    *, fresh_join: bool,
+    begun: Any,
 ) -> bytes:
-    """The model in a verified blob under another name, number and position. With `fresh_join` nothing waits for a label.
+    """The model in a verified blob under another name, number and position. Given that model, `begun`, with a join of its own,
+    in which nothing waits for a label.
 
     A join's events lie in the log that it read; where that is not this one, it begins empty.
     """
@@ -220,9 +236,9 @@ def seal(
     from ..store import codec
 
     shard, parts = sealed.header.shard, {"model": sealed.part("model")}
-    if fresh_join:
+    if begun is not None:
         table, stream = settings.models[model], settings.streams[at.stream]
-        trainer = Trainer(model, table, stream, limits_of(settings), at.stream, shard, at.offset, _opened(sealed))
+        trainer = Trainer(model, table, stream, limits_of(settings), at.stream, shard, at.offset, begun)
         parts["join"] = trainer.parts()["join"]
     else:
         parts["join"] = sealed.part("join")
@@ -232,10 +248,14 @@ def seal(
     )  # fmt: skip
 
 
-def _opened(sealed: Sealed) -> Any:
-    """The model in a verified blob. Raises ConfigError when it cannot be brought back here."""
+def _opened(sealed: Sealed, fetch: Fetch) -> Any:
+    """The model in a verified blob. Raises CodecError, StoreError, ConfigError when it cannot be brought back here."""
+    from ..learning.chain import opened
+
     try:
-        return pickle.loads(sealed.part("model"))
+        return opened(sealed, "model", fetch)
+    except (CodecError, StoreError):
+        raise
     except Exception as error:  # the class of a pipeline's step may be missing, or another one
         problem = f"its pipeline cannot be opened here: {error!r}"
         raise ConfigError("FILE", problem, "Install what it names, or put its folder beside the configuration") from None

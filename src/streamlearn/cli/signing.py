@@ -15,6 +15,7 @@ from ..events import Kind
 from ..log import pages_below
 from ..records import signer_of
 from ..store import codec
+from ..store.links import names_of
 from .wiring import World
 
 PAGE: Final = 5000
@@ -60,7 +61,8 @@ def renew(world: World) -> int:
             fresh = codec.signed_anew(blob, world.keys)
         except CodecError:
             continue  # who needs it says so, and fits it again
-        world.store.put_version(model, version, shard, fresh)
+        pieces = names_of(codec.header_of(fresh, world.keys).extra)
+        world.store.put_version(model, version, shard, fresh, pieces)
         done += 1
     return done
 

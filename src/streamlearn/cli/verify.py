@@ -64,9 +64,9 @@ def check_shard(world: World, model: str, shard: int) -> Checked:
     """Compare one shard. The verdict is "same", "differs", or why it cannot be told. Raises LogError, StoreError."""
     from ..drift.watch import DriftWatch
     from ..learning import checkpoint
-    from ..learning.chain import links_of
     from ..learning.replay import new_learner, replay
     from ..store.codec import open_blob
+    from ..store.links import links_of
 
     started = time.monotonic()
 

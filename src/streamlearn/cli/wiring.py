@@ -201,24 +201,32 @@ def opened(settings: Settings, environ: Mapping[str, str]) -> Iterator[World]:
 
 
 def resolver(world: World) -> ResolveVersion:
-    """A version's blob from the store or, when it is lost or damaged there, fitted again from the spec in its command."""
+    """A version from the store or, when it or a piece of it is lost there, fitted again from the spec in its command."""
     from ..retrain import job
     from ..store.codec import open_blob
+    from ..store.links import Kept, kept_version, lacking
 
-    def resolve(command: Command, shard: int) -> bytes:
-        version = command.version or 0
-        blob = world.store.version(command.model, version, shard)
-        if blob is not None:
+    def resolve(command: Command, shard: int) -> Kept:
+        model, version = command.model, command.version or 0
+        kept, why = kept_version(world.store, model, version, shard), "it is not in the store"
+        if kept is not None:
             try:
-                sealed = open_blob(blob, world.keys, kind="version", model=command.model, shard=shard, version=version)
+                sealed = open_blob(kept.blob, world.keys, kind="version", model=model, shard=shard, version=version)
                 sealed.all_parts()
-                return blob
-            except CodecError:
-                pass
+                why = lacking(world.store, model, version, shard, sealed.header.extra)
+            except CodecError as error:
+                why = str(error)
+            if not why:
+                return kept
+        about = {"model": model, "shard": shard, "version": version, "why": why}
+        logging.getLogger("streamlearn.learn").warning("a version is fitted again", extra=about)
         spec = job.FitSpec.from_bytes(msgspec.json.encode(command.spec))
         spec = msgspec.structs.replace(spec, stop=command.trained_to.get(str(shard)))
-        fetch = functools.partial(job.base_blob, world.store)
-        return job.fit(spec, log_opener(world.settings), world.keys, lambda done, total: None, fetch)
+        fetch, pieces = functools.partial(job.base_blob, world.store), dict[str, bytes]()
+        blob = job.fit(
+            spec, log_opener(world.settings), world.keys, lambda done, total: None, fetch, pieces.__setitem__
+        )
+        return Kept(blob, pieces.get)
 
     return resolve
 

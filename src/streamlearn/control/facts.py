@@ -36,17 +36,17 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
 
 
 def of_blob(header: Header, blob: bytes) -> dict[str, Any]:
-    """What the registry keeps of one shard's blob: `bytes`, `sha256`, labelled events `learned` and `skipped`, the append
-    time `read_to` of the last record, how many `features` the model knows and the `types` of the first of them by name (see
-    `learning.summary`), and the SHA-256 of the pickled model alone; and what the fit says of its strategy, where it does:
-    `strategy`, events that were `thinned` out, the `sample` for further epochs; of a batch estimator that was `fitted_to` fewer
-    events than it `gathered`, both."""
+    """What the registry keeps of one shard's blob: `bytes` (with its pieces), `sha256`, labelled events `learned` and
+    `skipped`, the append time `read_to` of the last record, how many `features` the model knows and the `types` of the
+    first of them by name (see `learning.summary`), and the SHA-256 of the pickled model alone; and what the fit says of its
+    strategy, where it does: `strategy`, events that were `thinned` out, the `sample` for further epochs; of a batch
+    estimator that was `fitted_to` fewer events than it `gathered`, both."""
     extra = header.extra
     summary = extra.get("summary", {})
     return {
-        "bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest(), "learned": extra.get("learned"),
-        "skipped": extra.get("skipped"), "read_to": header.created, "features": summary.get("features"),
-        "types": summary.get("types"), "model_sha256": header.parts["model"].sha256,
+        "bytes": len(blob) + extra.get("apart_bytes", 0), "sha256": hashlib.sha256(blob).hexdigest(),
+        "learned": extra.get("learned"), "skipped": extra.get("skipped"), "read_to": header.created,
+        "features": summary.get("features"), "types": summary.get("types"), "model_sha256": header.parts["model"].sha256,
         **{name: extra[name] for name in STRATEGY if name in extra}, **_gathered(summary),
     }  # fmt: skip
 

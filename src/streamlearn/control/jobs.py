@@ -22,6 +22,7 @@ from ..retrain.scoring import ScoreSpec
 from ..retrain.search import Found, Search
 from ..store import Store
 from ..store.codec import open_blob
+from ..store.links import lacking, names_of
 from .facts import of_blob
 from .hindsight import Asking, Question
 from .state import Case, Phase, State
@@ -99,6 +100,8 @@ class Fits:
         wanted = wanted and case is not None and settings is not None
         if run is not None and (not wanted or case is None or (run.case, run.number) != (case.id, case.run)):
             run.cancel()
+            if run.outcome is None:
+                self._forget(state.name, run)
             del self._runs[state.name]
             run = None
         if not wanted or case is None or settings is None:
@@ -164,18 +167,27 @@ class Fits:
                 sealed = open_blob(
                     blob, self._keys, kind="version", model=model, shard=shard, log=self._identity(stream), version=run.version
                 )
+                lacks = lacking(self._store, model, run.version, shard, sealed.header.extra)
+                if lacks:
+                    raise RetrainError("failed", f"{lacks}: the worker that fitted it must write into the same store")
             except RetrainError as error:
+                self._forget(model, run)
                 run.failed(error)
                 return
             except CodecError as error:
+                self._forget(model, run)
                 run.failed(RetrainError("failed", f"the fit returned bytes that cannot be used: {error}"))
                 return
-            self._store.put_version(model, run.version, shard, blob)
+            self._store.put_version(model, run.version, shard, blob, names_of(sealed.header.extra))
             run.trained_to[shard] = next(at.offset for at in sealed.header.positions if at.partition == shard)
             run.facts[shard] = of_blob(sealed.header, blob)
         if len(run.trained_to) == len(run.jobs):
             found = None if run.found is None else run.found._asdict()
             run.outcome = Outcome(run.case, run.number, dict(run.trained_to), facts=dict(run.facts), search=found)
+
+    def _forget(self, model: str, run: _Run) -> None:
+        """Of a fit that did not end well, nothing is kept: neither other shards' versions nor pieces of its own."""
+        self._store.drop_version(model, run.version)
 
 
 def _spec(case: Case, shard: int, recipe: Recipe | None = None) -> FitSpec:

@@ -10,7 +10,8 @@ takes the old chain goes on.
     old       base ─ δ1 ─── δ2 ─── δ3 ─── δ4 ─── δ5
     new                      └ base (covers 2) ── δ3 ─ …      a reader that has applied 2 and more needs none of the base
 
-Whoever reads applies pieces to tables of its own; the same pieces in order give the same tables.
+Whoever reads applies pieces to tables of its own; the same pieces in order give the same tables. A fitted version has a base
+alone, whose pieces are kept and dropped with it (`put_model`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -27,6 +28,8 @@ import msgspec
 from ..errors import Corrupt
 from ..recommend import pieces
 from ..recommend.tables import Table
+from ..store.codec import Sealed
+from ..store.links import Fetch, Links, Put, links_of
 from . import pickling
 from .capture import CAN_FORK, ChildFailed, streamed
 
@@ -38,24 +41,8 @@ LEAST_BYTES: Final = 4 << 20  # deltas below this are never worth a new base
 MOST_LINKS: Final = 300  # deltas of a chain: who begins has to fetch each
 TURN_BYTES: Final = 32 << 20  # of a base that are put in one go, so that statuses and publications are not kept waiting
 IN_PLACE_BYTES: Final = 4 << 20  # tables up to this size need no child
-
-Put = Callable[[str, bytes], None]
-Fetch = Callable[[str], bytes | None]
-
-
-class Links(msgspec.Struct):
-    """A chain as a header tells it: `base` are the names of its pieces, which hold what deltas up to the serial `covers` did;
-    `deltas` are (serial, name) after that. `uid` is the lineage: with another one, a reader begins with tables of its own."""
-
-    uid: str
-    covers: int
-    base: list[str]
-    deltas: list[tuple[int, str]]
-
-    @property
-    def names(self) -> set[str]:
-        """Every piece that it needs."""
-        return {*self.base, *(name for _, name in self.deltas)}
+WHOLE_BYTES: Final = 4 << 20  # a version with tables up to this size is one blob
+PIECE_BYTES: Final = 8 << 20  # of a version's tables
 
 
 class Chain:
@@ -123,8 +110,7 @@ class Chain:
         return self._links
 
     def _stream(self, here: bool) -> Iterator[bytes]:
-        size = sum(array.nbytes for table in self._tables.values() for array in table.raw.values())
-        if size <= IN_PLACE_BYTES or here or not self._can_fork:
+        if _size(self._tables) <= IN_PLACE_BYTES or here or not self._can_fork:
             return iter(list(pieces.base(self._tables)))
         return streamed(lambda: pieces.base(self._tables))
 
@@ -204,6 +190,27 @@ def shell(model: Any) -> bytes:
     return pickling.dumps(model) if recommender is None else pickling.dumps_apart(model, recommender.state.tables)
 
 
+def put_model(model: Any, uid: str, put: Put | None) -> tuple[bytes, dict[str, Any]]:
+    """The part "model" of a version, and what its header is to say of it. Large tables are left out, and `put` in pieces;
+    without `put` all is in the part. Raises what `put` raises."""
+    recommender = apart(model)
+    if put is None or recommender is None or _size(recommender.state.tables) <= WHOLE_BYTES:
+        return pickling.dumps(model), {}
+    names, size = list[str](), 0
+    for piece in pieces.base(recommender.state.tables, PIECE_BYTES):
+        names.append(name_of(piece))
+        put(names[-1], piece)
+        size += len(piece)
+    links = Links(uid, 0, names, [])
+    return shell(model), {"chains": {"model": msgspec.to_builtins(links)}, "apart_bytes": size}
+
+
+def opened(sealed: Sealed, part: str, fetch: Fetch) -> Any:
+    """The model that is this part of a verified blob. Raises CodecError, also for pieces that are gone, and whatever unpickling
+    raises."""
+    return load(sealed.part(part), links_of(sealed.header.extra).get(part), fetch)
+
+
 def name_of(piece: bytes) -> str:
     """What a piece is named by: the SHA-256 of its bytes."""
     return hashlib.sha256(piece).hexdigest()
@@ -254,12 +261,9 @@ def apply(tables: dict[str, Table], piece: bytes) -> None:
         raise Corrupt(f"a piece of its tables cannot be used: {error}") from error
 
 
-def links_of(extra: Mapping[str, Any]) -> dict[str, Links]:
-    """The links in the header of a blob, by the part that they belong to. Raises Corrupt."""
-    try:
-        return msgspec.convert(extra.get("chains", {}), dict[str, Links])
-    except msgspec.ValidationError as error:
-        raise Corrupt(f"the links to its tables cannot be read: {error}") from error
+def _size(tables: Mapping[str, Table]) -> int:
+    """Bytes, without what is ragged."""
+    return sum(array.nbytes for table in tables.values() for array in table.raw.values())
 
 
 def _fetched(name: str, fetch: Fetch) -> bytes:

@@ -19,11 +19,12 @@ from ..errors import Corrupt, StoreUnavailable, Unexpected
 from ..keys import KeyRing
 from ..recommend.hearing import Heard
 from ..store.codec import open_blob
+from ..store.links import Fetch, Links, no_pieces
 from . import chain, pickling
 from .arms import Arms
 from .baselines import Baselines
 from .canary import Canary
-from .chain import Fetch, Links, shell
+from .chain import shell
 from .course import Course
 from .digest import digest as digest_of
 from .inorder import InOrder
@@ -93,7 +94,7 @@ def parts(learner: Learner, *, apart: bool = False) -> dict[str, bytes]:
 
 def load(
     learner: Learner, kept: Mapping[str, bytes], watches: WatchMaker, links: Mapping[str, Links] | None = None,
-    fetch: Fetch = lambda name: None,
+    fetch: Fetch = no_pieces,
 ) -> None:
     """Make a new learner the one whose `parts` were kept; `links` are those of its header, and `fetch` finds their pieces.
 

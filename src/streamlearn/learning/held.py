@@ -46,8 +46,8 @@ class Lesson(Trainer):
         assert learner.held_join is not None
         model = learner.settings
         place = model.stream, learner.join.partition
-        parts = {"model": pickling.dumps(learner.champion), "join": learner.held_join}
-        lesson = cls.restore(learner.name, model, settings.streams[model.stream], limits, *place, parts)
+        champion, parts = pickle.loads(pickling.dumps(learner.champion)), {"join": learner.held_join}
+        lesson = cls.restore(learner.name, model, settings.streams[model.stream], limits, *place, champion, parts)
         lesson.refused, lesson.shadow, lesson.shadow_error = [], None, ""
         lesson.model.accepted |= accepts
         if learner.shadow is not None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..config import DriftSettings
 from ..records import Command
+from ..store.links import Kept
 
 
 class Note(NamedTuple):
@@ -62,6 +63,6 @@ class WatchMaker(Protocol):
         """The watch whose `state()` was given."""
 
 
-# The sealed blob of a version that a "try" command names, for one shard: from the store, else made again from the
-# command's spec. Raises CodecError or RetrainError when neither works.
-ResolveVersion = Callable[[Command, int], bytes]
+# The sealed blob of a version that a "try" command names, for one shard, and its pieces: from the store, else made again from
+# the command's spec. Raises CodecError or RetrainError when neither works.
+ResolveVersion = Callable[[Command, int], Kept]

@@ -17,8 +17,8 @@ from ..log import Log
 from ..logs import named
 from ..store import CheckpointInfo, Store
 from ..store.codec import open_blob
+from ..store.links import links_of
 from .catchup import kept_past
-from .chain import links_of
 from .checkpoint import load
 from .genesis import genesis
 from .learner import Learner, mark

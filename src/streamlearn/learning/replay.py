@@ -11,13 +11,14 @@ from contextlib import suppress
 from typing import Final
 
 from ..config import Settings
-from ..errors import BadSignature, ConfigError, LogUnavailable, PositionExpired, StoreUnavailable
+from ..errors import BadSignature, CodecError, ConfigError, LogUnavailable, PositionExpired, StoreUnavailable
 from ..events import Kind, Limits
 from ..keys import KeyRing
 from ..lineage import changes, recipe_of, with_recipe
 from ..log import Log, Record, pages_below
 from ..records import Command, open_command
 from ..store.codec import open_blob
+from .chain import opened
 from .commands import Prepared, apply
 from .genesis import Genesis, genesis
 from .held import reread
@@ -98,9 +99,8 @@ def _bring_up(
     if gap > model.retrain.max_gap_records:
         return Refusal("gap", f"{gap} records lie between the version and the command, more than retrain.max_gap_records")
     try:
-        sealed = open_blob(
-            resolve(command, shard), keys, kind="version", model=learner.name, shard=shard, version=command.version
-        )
+        kept = resolve(command, shard)
+        sealed = open_blob(kept.blob, keys, kind="version", model=learner.name, shard=shard, version=command.version)
         parts = sealed.all_parts()
     except (LogUnavailable, StoreUnavailable):
         raise
@@ -108,7 +108,12 @@ def _bring_up(
         return Refusal("unknown_version", f"version {command.version} cannot be had: {error}")
     stream = settings.streams[model.stream]
     try:
-        trainer = Trainer.restore(learner.name, model, stream, limits_of(settings), model.stream, shard, parts)
+        fitted = opened(sealed, "model", kept.fetch)
+        trainer = Trainer.restore(learner.name, model, stream, limits_of(settings), model.stream, shard, fitted, parts)
+    except StoreUnavailable:
+        raise
+    except CodecError as error:
+        return Refusal("unknown_version", f"version {command.version} cannot be had: {error}")
     except Exception as error:  # unpickling may raise anything: the class of a pipeline's step may be gone
         return Refusal("unknown_version", f"version {command.version} cannot be brought back: {error!r}")
     if trainer.position > offset:

@@ -13,7 +13,7 @@ from ..errors import CodecError, StoreError, StoreUnavailable
 from ..keys import KeyRing
 from ..store import Store
 from ..store.codec import open_blob
-from .chain import Links, links_of
+from ..store.links import Links, names_of
 
 logger = logging.getLogger("streamlearn.learn")
 
@@ -73,7 +73,7 @@ class Shelf:
         """What the blob has links to; nothing where it cannot be read, since nobody can then use it."""
         try:
             header = open_blob(blob, self._keys, kind=kind, model=self._place[0], shard=self._place[1]).header
-            return frozenset(name for links in links_of(header.extra).values() for name in links.names)
+            return names_of(header.extra)
         except CodecError as error:
             logger.warning("a %s cannot be read", kind, extra={"model": self._place[0], "error": str(error)})
             return frozenset()

@@ -6,7 +6,6 @@ see the very same pairs in the same order. It opens nothing: records are handed 
 
 from __future__ import annotations
 
-import pickle
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Self
@@ -18,7 +17,6 @@ from ..errors import RetrainError
 from ..events import Features, Kind, Limits
 from ..log import Record
 from ..log.ranges import merged, within
-from . import pickling
 from .batch import Batch
 from .interactions import make_join
 from .recommending import AnyModel, make_model, recommender
@@ -95,10 +93,11 @@ class Trainer:
         limits: Limits,
         stream_name: str,
         partition: int,
+        fitted: AnyModel,
         parts: Mapping[str, bytes],
     ) -> Self:
-        """The trainer whose `parts()` were given; they must come from a verified blob, since one is a pickle."""
-        trainer = cls(name, model, stream, limits, stream_name, partition, 0, pickle.loads(parts["model"]))
+        """The trainer whose model and `parts()` were given."""
+        trainer = cls(name, model, stream, limits, stream_name, partition, 0, fitted)
         trainer.model.bound(limits, model)
         trainer._join.load(parts["join"])
         if "rehearsed" in parts:
@@ -116,10 +115,10 @@ class Trainer:
         stream_name: str,
         partition: int,
         start: int,
-        pickled: bytes,
+        fitted: AnyModel,
     ) -> Self:
-        """A trainer of a model that has learned already, given as a verified pickle, with a join of its own from `start` on."""
-        trainer = cls(name, model, stream, limits, stream_name, partition, start, pickle.loads(pickled))
+        """A trainer of a model that has learned already, with a join of its own from `start` on."""
+        trainer = cls(name, model, stream, limits, stream_name, partition, start, fitted)
         trainer.model.bound(limits, model)
         return trainer
 
@@ -184,9 +183,8 @@ class Trainer:
             estimator.fit_gathered()
 
     def parts(self) -> dict[str, bytes]:
-        """The parts of a version's blob: "model" (a pickle), "join" and "rehearsed" (MessagePack)."""
-        rehearsed = msgspec.msgpack.encode(list(self.rehearsed))
-        return {"model": pickling.dumps(self.model), "join": self._join.state(), "rehearsed": rehearsed}
+        """The parts of a version's blob beside its "model": "join" and "rehearsed" (MessagePack)."""
+        return {"join": self._join.state(), "rehearsed": msgspec.msgpack.encode(list(self.rehearsed))}
 
     # What the join drives.
 

@@ -80,6 +80,31 @@ class Content:
             self._described += bool(rows)
             self._items.put("tokens", row, np.array(refs, np.uint64).tobytes())
 
+    def adopt(self, former: Content, theirs: Rows, rows: Rows) -> None:
+        """The tokens of these items are from now on those that `former`, which reads fields as this does, has of `theirs`."""
+        found, lengths = former._joined(theirs)
+        tokens = self._like(former, found)[found]
+        of = np.arange(len(rows)).repeat(lengths)[tokens >= 0]
+        tokens = tokens[tokens >= 0]
+        refs, ends = self._tokens.refs(tokens).tobytes(), 8 * np.bincount(of, minlength=len(rows)).cumsum()
+        differ, start = np.zeros(len(rows), np.bool_), 0
+        for at, (row, end) in enumerate(zip(rows.tolist(), ends.tolist(), strict=True)):
+            before = self._items.get("tokens", row)
+            if before != refs[start:end]:
+                if before:
+                    self.forget(row)
+                self._items.put("tokens", row, refs[start:end])
+                differ[at] = True
+            start = end
+        of, tokens = of[differ[of]], tokens[differ[of]]
+        self._n += len(tokens)
+        self._described += int(np.count_nonzero(np.bincount(of)))
+        self._list(tokens, self._ids.refs(rows[of]))
+
+    def agrees(self, other: Content) -> bool:
+        """Whether it reads the same tokens in an item's fields."""
+        return (self._fields, self._cut) == (other._fields, other._cut)
+
     def forget(self, row: int) -> None:
         """The item has no fields any more."""
         former = self._of(row)
@@ -142,6 +167,30 @@ class Content:
         if self._tokens.full:
             self._tokens.remove(self._tokens.oldest())
         return self._tokens.add(token, hashed, ts)
+
+    def _like(self, former: Content, found: Rows) -> Rows:
+        """By row of `former`, the row of each of the tokens that were found there; -1 for others. The last one is of row -1."""
+        rows = np.full(len(former.table) + 1, -1, np.int32)
+        order = former._tokens.newest(len(former.table))[::-1]
+        order = order[np.isin(order, found)]
+        for row in order.tolist():
+            rows[row] = self._token(former._tokens.id_of(row), float(former.table.cells["last"][row]))
+        here = rows[order]  # where there is no room for all, the first have gone again
+        rows[order[self.table.raw["hash"][here] != former.table.raw["hash"][order]]] = -1
+        return rows
+
+    def _list(self, tokens: Rows, items: Hashes) -> None:
+        """Each token is got by the item beside it (a reference), one after the other."""
+        order = np.argsort(tokens, kind="stable")
+        tokens, items = tokens[order], items[order]
+        found, first, counts = np.unique(tokens, return_index=True, return_counts=True)
+        place = np.arange(len(tokens)) - first.repeat(counts)
+        late = place >= (counts - self.NEWEST).repeat(counts)
+        at = (self.table.raw["at"][tokens] + place)[late] % self.NEWEST
+        self.table.raw["item"][tokens[late], at] = items[late]
+        self.table.raw["at"][found] += counts
+        self.table.raw["n"][found] += counts
+        self.table.touch(found)
 
     def _of(self, row: int) -> Hashes:
         return np.frombuffer(self._items.get("tokens", row), np.uint64)

@@ -18,6 +18,7 @@ from .tables import Column, Rows, Table
 Vectors = NDArray[np.float32]
 SPREAD: Final = 0.1  # the standard deviation of new factors
 LONGEST: Final = 10.0  # no vector grows beyond this length
+BATCH: Final = 4096  # rows that are begun at a time
 FURTHEST: Final = 5.0  # an error beyond this counts as this
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX: Final = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -55,6 +56,12 @@ class Factors:
     def begin(self, table: Table, row: int) -> None:
         """Gives a new row of users or items its factors."""
         table.raw["factors"][row] = beginnings(table.raw["hash"][row : row + 1], self._width, self._seed)[0]
+
+    def begin_all(self, table: Table, rows: Rows) -> None:
+        """As `begin`, for each of these rows."""
+        for start in range(0, len(rows), BATCH):
+            some = rows[start : start + BATCH]
+            table.raw["factors"][some] = beginnings(table.raw["hash"][some], self._width, self._seed)
 
     def learn(self, user: int, item: int, weight: float) -> None:
         """One step for the two rows, `weight` in (0, 1] times the rate. What would overshoot is clipped and counted."""

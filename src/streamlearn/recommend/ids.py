@@ -7,7 +7,7 @@ million ids).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -73,6 +73,11 @@ class Ids:
     def full(self) -> bool:
         """Whether one must be removed before another is added."""
         return self._n >= self._most
+
+    @property
+    def room(self) -> int:
+        """How many may still be added."""
+        return max(0, self._most - self._n)
 
     def row_of(self, name: str) -> int:
         """The id's row, -1 when it is not known."""
@@ -145,6 +150,35 @@ class Ids:
         self._number(row, 0)
         return row
 
+    def add_older(self, names: Sequence[bytes], hashes: Hashes, last: NDArray[np.float64]) -> Rows:
+        """The rows of new ids (UTF-8) with these hashes, in the order of their use, and all used before those that are there.
+
+        Raises ValueError when there is no room for all.
+        """
+        n, table = len(names), self._table
+        if n > self.room:
+            raise ValueError(f"of {self._most} rows {self._n} are taken: there is no room for {n} more")
+        if not n:
+            return np.zeros(0, np.int32)
+        rows, freed = np.empty(n, np.int32), min(n, len(table) - self._n)
+        for at in range(freed):
+            rows[at] = self._free
+            self._free = int(table.cells["last"][self._free]) - 1
+        rows[freed:] = table.extend(n - freed)
+        there = np.flatnonzero(table["used"]).astype(np.int32)
+        table["used"][there] += np.uint64(n)
+        table.raw["used"][rows] = np.arange(1, n + 1)
+        table.raw["hash"][rows], table.raw["last"][rows] = hashes, last
+        for row, name in zip(rows.tolist(), names, strict=True):
+            table.put("id", row, name)
+        table.touch(there)
+        table.touch(rows)
+        self._slots.put_all(hashes, rows)
+        self._n, self._uses = self._n + n, self._uses + n
+        self._order.clear()
+        self._earliest = min(self._earliest, float(last.min()))
+        return rows
+
     def use(self, row: int, ts: float) -> None:
         """The row becomes the newest in use; `ts` in seconds, of which it keeps the latest."""
         cells = self._table.cells
@@ -158,6 +192,15 @@ class Ids:
         self._kept += kept - bool(cells["used"][row] & KEPT)
         self._earliest = min(self._earliest, cells["last"][row])
         self._number(row, KEPT * kept)
+
+    def keep_all(self, rows: Rows) -> None:
+        """Puts the rows among those that are kept, in the order in which they were used."""
+        used = self._table.raw["used"]
+        fresh = rows[used[rows] < KEPT]
+        used[fresh] |= np.uint64(KEPT)
+        self._kept += len(fresh)
+        self._order.clear()
+        self._table.touch(fresh)
 
     def oldest(self) -> int:
         """The row to be removed next when all are taken: the one used longest ago, a kept one only if all are; -1 of none."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..config_recommend import SOURCES, RecommendSettings
 from ..events import Features as Fields
 from . import rules
+from .adoption import adopt
 from .candidates import Candidates, Search
 from .facets import may_match
 from .fallback import fill
@@ -198,7 +199,7 @@ class Recommender:
 
     def adopt(self, former: Recommender) -> None:
         """Takes over the facts of a former model: fields, availability, histories."""
-        self.state.adopt(former.state)
+        adopt(self.state, former.state)
 
     # What is answered
 

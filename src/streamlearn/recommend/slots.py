@@ -37,6 +37,11 @@ class Slots:
         taken[slot], self.rows[slot] = hashed, row
         self._n += 1
 
+    def put_all(self, hashes: Hashes, rows: NDArray[np.int32]) -> None:
+        """Hashes that are not known have these rows: made anew with them, which is quicker than one by one for many."""
+        used = np.flatnonzero(self.hashes)
+        self._fill(np.concatenate([self.hashes[used], hashes]), np.concatenate([self.numbers[used], rows]))
+
     def remove(self, hashed: int) -> None:
         """Empties a known hash's slot, and moves back those after it that would not be found beyond a gap (Knuth, volume 3,
         6.4 R)."""

@@ -143,7 +143,7 @@ class State:
         self.items.raw["facets"][row] = facets.facets_of(known, self.settings.parts)
         self.item_ids.keep(row, True)
         self.content.set(row, known, ts)
-        self._offer(row, OFFERED if available or available is None else WITHDRAWN)
+        self.offer(row, OFFERED if available or available is None else WITHDRAWN)
 
     def delete_item(self, name: str) -> None:
         """The item is recommended no more, whatever users still do with it, until `set_item` brings it back."""
@@ -153,7 +153,7 @@ class State:
             self.items.put("fields", row, b"")
             self.items.raw["facets"][row] = 0
             self.item_ids.keep(row, False)
-            self._offer(row, DELETED)
+            self.offer(row, DELETED)
 
     def set_user(self, name: str, fields: Mapping[str, Any], ts: float) -> None:
         """Merges the fields over the known ones; None removes one."""
@@ -257,21 +257,6 @@ class State:
                     table.cells["reward"][at] += reward
                     table.touch(at)
 
-    def adopt(self, former: State) -> None:
-        """Takes over what the former model was told and what its users did, not what it learned from that."""
-        for row in former.item_ids.newest(len(former.items))[::-1].tolist():
-            name, ts = former.item_ids.id_of(row), former.items.cells["last"][row]
-            if former.items.get("fields", row):
-                self.set_item(name, former.fields_at(row), ts)
-            state = former.items.cells["available"][row]
-            if state != OFFERED:
-                self._offer(self._item(name, self.times.of(ts)), state)
-        for row in former.user_ids.newest(len(former.users))[::-1].tolist():
-            mine = self._user(former.user_ids.id_of(row), self.times.of(former.users.cells["last"][row]))
-            for column in ("fields", "history"):
-                if (value := former.users.get(column, row)) and not self.users.get(column, mine):
-                    self.users.put(column, mine, value)
-
     def evict(self, ts: float) -> None:
         """Lets go of all users and items that are stale at `ts`."""
         self._let_go(self.times.of(ts), max(len(self.users), len(self.items)))
@@ -325,7 +310,7 @@ class State:
     def _forget_item(self, row: int) -> None:
         self.content.forget(row)
         self.covisits.forget(row)
-        self._offer(row, WITHDRAWN)
+        self.offer(row, WITHDRAWN)
         self.item_ids.remove(row)
 
     def _let_go(self, ts: float, limit: int) -> None:
@@ -340,7 +325,8 @@ class State:
                 self._forget_item(item)
                 self.item_ids.evicted_ttl += 1
 
-    def _offer(self, row: int, state: int) -> None:
+    def offer(self, row: int, state: int) -> None:
+        """Whether the item of this row may be recommended: OFFERED, WITHDRAWN or DELETED."""
         cells = self.items.cells["available"]
         former, cells[row] = cells[row], state
         self.items.touch(row)

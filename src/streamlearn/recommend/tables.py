@@ -78,6 +78,12 @@ class Table:
         self._marks[row] = self._clock
         return row
 
+    def extend(self, count: int) -> Rows:
+        """So many new rows at the end."""
+        start = self._n
+        self._lengthen(start + count)
+        return np.arange(start, start + count, dtype=np.int32)
+
     def reset(self, row: int) -> None:
         """Makes the row what a new one is."""
         for name, column in self.columns.items():
@@ -152,14 +158,7 @@ class Table:
         lengths |= {len(arrays[f"{name}.ends"]) for name in self.ragged}
         if lengths - {len(rows)}:
             raise ValueError(f"a part of {len(rows)} rows has columns of {sorted(lengths)}")
-        if length > len(self._stamps):
-            self._make_room(self._roomy(length))
-        for values in self._bytes.values():
-            values[self._n : length] = b""
-        for name, fill in self._filled:
-            self.raw[name][self._n : length] = fill
-        self._stamps[self._n : length] = self._clock
-        self._n = length
+        self._lengthen(length)
         if self.slots is not None:
             self.slots.change(rows, self.raw["hash"][rows], arrays["hash"])
         for name in self.columns:
@@ -202,6 +201,16 @@ class Table:
         """The rows to make room for, when so many are to fit in."""
         doubled = max(rows, 2 * len(self._stamps))
         return doubled if rows <= MANY else max(doubled, self._expected)
+
+    def _lengthen(self, length: int) -> None:
+        if length > len(self._stamps):
+            self._make_room(self._roomy(length))
+        for values in self._bytes.values():
+            values[self._n : length] = b""
+        for name, fill in self._filled:
+            self.raw[name][self._n : length] = fill
+        self._stamps[self._n : length] = self._clock
+        self._n = length
 
     def _make_room(self, rows: int) -> None:
         for name, column in self.columns.items():

@@ -7,9 +7,8 @@ process takes it through the records since; nothing is learned, stored or sent h
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -20,6 +19,11 @@ from streamlearn.keys import KeyRing
 from streamlearn.log import Log, pages_below
 from streamlearn.store import Store
 from streamlearn.store.codec import open_blob
+from streamlearn.store.links import kept_checkpoint
+
+if TYPE_CHECKING:
+    from streamlearn.learning.loss import Loss
+    from streamlearn.learning.recommending import AnyModel
 
 BATCH: Final = 1000
 
@@ -68,17 +72,12 @@ def ask(
 
     Raises RetrainError "failed" for a checkpoint or records that are gone or cannot be used, and StoreUnavailable.
     """
-    from streamlearn.learning.checkpoint import loss_of  # here, since these bring river: control must start without it
-    from streamlearn.learning.onlooker import Onlooker
+    from streamlearn.learning.onlooker import Onlooker  # here, since it brings river: control must start without it
 
     settings, stream = ModelSettings.model_validate(spec.settings), StreamSettings.model_validate(spec.stream_settings)
     log = open_log()
     try:
-        parts = _parts(spec, open_store, keys, log.identity(spec.stream))
-        try:
-            champion, loss = pickle.loads(parts["champion"]), loss_of(settings, parts["rest"])
-        except Exception as error:  # unpickling may raise anything: the class of a pipeline's step may be gone
-            raise RetrainError("failed", f"checkpoint {spec.checkpoint} cannot be brought back: {error!r}") from error
+        champion, loss = _brought_back(spec, settings, open_store, keys, log.identity(spec.stream))
         limits, place = Limits(**spec.limits), (spec.stream, spec.shard)
         onlooker = Onlooker(spec.model, settings, stream, limits, place, spec.start, spec.after, champion, loss)
         for records in pages_below(log, spec.stream, spec.shard, spec.start, spec.until, BATCH):
@@ -91,16 +90,23 @@ def ask(
     return msgspec.msgpack.encode(Losses.of(onlooker.losses, spec.block))
 
 
-def _parts(spec: FrozenSpec, open_store: Callable[[], Store], keys: KeyRing, identity: str) -> dict[str, bytes]:
-    """The champion and the small values of the checkpoint."""
+def _brought_back(
+    spec: FrozenSpec, settings: ModelSettings, open_store: Callable[[], Store], keys: KeyRing, identity: str
+) -> tuple[AnyModel, Loss]:
+    """The champion of the checkpoint, and the loss as it was measured."""
+    from streamlearn.learning.chain import opened  # as above
+    from streamlearn.learning.checkpoint import loss_of
+
     store = open_store()
     try:
-        blob = store.checkpoint(spec.checkpoint)
-        sealed = open_blob(blob, keys, kind="checkpoint", model=spec.model, shard=spec.shard, log=identity)
-        return {name: sealed.part(name) for name in ("champion", "rest")}
+        kept = kept_checkpoint(store, spec.checkpoint, spec.model, spec.shard)
+        sealed = open_blob(kept.blob, keys, kind="checkpoint", model=spec.model, shard=spec.shard, log=identity)
+        return opened(sealed, "champion", kept.fetch), loss_of(settings, sealed.part("rest"))
     except StoreUnavailable:
         raise
     except (StoreError, CodecError) as error:
         raise RetrainError("failed", f"checkpoint {spec.checkpoint} of {spec.model} cannot be used: {error}") from error
+    except Exception as error:  # unpickling may raise anything: the class of a pipeline's step may be gone
+        raise RetrainError("failed", f"checkpoint {spec.checkpoint} cannot be brought back: {error!r}") from error
     finally:
         store.close()

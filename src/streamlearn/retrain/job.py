@@ -7,6 +7,7 @@ takes minutes; see `pool` for its limits.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from streamlearn.events import Limits, Position
 from streamlearn.keys import KeyRing
 from streamlearn.log import Log, pages_below
 from streamlearn.store import Store, codec
+from streamlearn.store.links import Kept, Put, kept_checkpoint, kept_version
 
 from .executor import Call, Executor
 from .frozen import FrozenSpec, ask
@@ -29,12 +31,13 @@ from .scoring import ScoreSpec, score
 
 if TYPE_CHECKING:
     from streamlearn.learning.trainer import Trainer
+    from streamlearn.store.codec import Sealed
 
 BATCH: Final = 1000
 WARM: Final = ("streamlearn.retrain.job", "streamlearn.learning.trainer")  # the latter brings river, which takes longest
 
 Progress = Callable[[int, int], None]
-Fetch = Callable[["FitSpec"], bytes]
+Fetch = Callable[["FitSpec"], Kept]
 
 
 class Base(msgspec.Struct):
@@ -100,14 +103,15 @@ class FitSpec(msgspec.Struct, omit_defaults=True):
 
 
 def fit(
-    spec: FitSpec, open_log: Callable[[], Log], keys: KeyRing, progress: Progress, fetch: Fetch | None = None
+    spec: FitSpec, open_log: Callable[[], Log], keys: KeyRing, progress: Progress, fetch: Fetch | None = None,
+    put: Put | None = None,
 ) -> bytes:
     """The version that `spec` describes, as a sealed blob: parts "model" and "join", and the next offset as its position.
 
-    `progress(done, total)` is told records after every batch; `fetch` gives the blob of a base. Raises RetrainError: "empty"
-    when fewer than `retrain.min_events` labelled events came and it does not go on where a base stopped, "failed" for settings
-    that build no model, for a base that is gone and for records that the log no longer holds; any other LogError passes
-    through.
+    `progress(done, total)` is told records after every batch; `fetch` gives the blob of a base; `put` takes the pieces of large
+    tables, which without it are in the blob. Raises what these raise, and RetrainError: "empty" when fewer than
+    `retrain.min_events` labelled events came and it does not go on where a base stopped, "failed" for settings that build no
+    model, for a base that is gone and for records that the log no longer holds; any other LogError passes through.
     """
     settings = _settings(spec)
     log = open_log()
@@ -117,7 +121,8 @@ def fit(
         trainer.pass_over(spec.skip)
         made = _strategy(spec, settings, trainer, log)
         known = 0 if base is None or spec.goes_on else base.position
-        return _Fit(spec, trainer, log, progress, known, made).run(keys, 0 if spec.goes_on else settings.retrain.min_events)
+        min_events = 0 if spec.goes_on else settings.retrain.min_events
+        return _Fit(spec, trainer, log, progress, known, made).run(keys, min_events, put)
     except (PositionExpired, ModelError) as error:
         raise RetrainError("failed", str(error)) from error
     finally:
@@ -164,9 +169,10 @@ class Jobs:
 
 
 class _Base(NamedTuple):
-    """The parts of a base as a `Trainer` takes them, and the next offset that it would have read."""
+    """A base that was verified, what fetches its pieces, and the next offset that it would have read."""
 
-    parts: dict[str, bytes]
+    sealed: Sealed
+    fetch: Callable[[str], bytes | None]
     position: int
 
 
@@ -182,8 +188,9 @@ class _Fit:
         self._repeated = 0
         self._last_ts = 0.0
 
-    def run(self, keys: KeyRing, min_events: int) -> bytes:
-        from streamlearn.learning.summary import summarize  # here, since these bring river
+    def run(self, keys: KeyRing, min_events: int, put: Put | None) -> bytes:
+        from streamlearn.learning.chain import put_model  # here, since these bring river
+        from streamlearn.learning.summary import summarize
         from streamlearn.learning.trainer import REHEARSED_RECORDS
 
         spec, trainer = self._spec, self._trainer
@@ -206,6 +213,7 @@ class _Fit:
                 f"{came} labelled events in offsets {spec.start} to {trainer.position} of "
                 f"{spec.stream}/{spec.partition}; retrain.min_events asks for {min_events}",
             )
+        model, apart = put_model(trainer.model, f"{spec.model}.{spec.shard}.v{spec.version}", put)
         return codec.encode(
             kind="version",
             model=spec.model,
@@ -214,12 +222,12 @@ class _Fit:
             generation=0,
             positions=[Position(self._log.identity(spec.stream), spec.stream, spec.partition, trainer.position)],
             created=self._last_ts,
-            parts=trainer.parts(),
+            parts={"model": model, **trainer.parts()},
             keys=keys,
             extra={
                 "start": spec.start, "learned": trainer.learned, "skipped": trainer.skipped,
                 "summary": summarize(trainer.model),
-            } | _origin(spec) | self._made | _sampled(trainer, repeated),
+            } | apart | _origin(spec) | self._made | _sampled(trainer, repeated),
         )
 
     def _catch_up(self) -> None:
@@ -269,20 +277,22 @@ def _sampled(trainer: Trainer, repeated: tuple[int, int]) -> dict[str, Any]:
     return sample | ({} if trainer.decay is None else {"thinned": trainer.thinned})
 
 
-def base_blob(store: Store, spec: FitSpec) -> bytes:
-    """The blob that the fit goes on from. Raises RetrainError when it is gone, StoreUnavailable."""
+def base_blob(store: Store, spec: FitSpec) -> Kept:
+    """What the fit goes on from. Raises RetrainError when it is gone, StoreUnavailable."""
     base = spec.base
     assert base is not None
     what = f"{base.kind} {base.id} of {spec.model}, shard {spec.shard}, which version {spec.version} goes on from"
     try:
-        blob = store.checkpoint(base.id) if base.kind == "checkpoint" else store.version(spec.model, base.id, spec.shard)
+        if base.kind == "checkpoint":
+            return kept_checkpoint(store, base.id, spec.model, spec.shard)
+        kept = kept_version(store, spec.model, base.id, spec.shard)
     except StoreUnavailable:
         raise
     except StoreError as error:
         raise RetrainError("failed", f"{what}, is no longer in the store: {error}") from error
-    if blob is None:
+    if kept is None:
         raise RetrainError("failed", f"{what}, is no longer in the store")
-    return blob
+    return kept
 
 
 def _base(spec: FitSpec, fetch: Fetch | None, keys: KeyRing, log: Log) -> _Base | None:
@@ -293,22 +303,27 @@ def _base(spec: FitSpec, fetch: Fetch | None, keys: KeyRing, log: Log) -> _Base 
         return None
     if fetch is None:
         raise RetrainError("failed", f"version {spec.version} of {spec.model} has a base, and no store was given to find it in")
-    blob, version = fetch(spec), base.id if base.kind == "version" else None
+    kept, version = fetch(spec), base.id if base.kind == "version" else None
     try:
         sealed = codec.open_blob(
-            blob, keys, kind=base.kind, model=spec.model, shard=spec.shard, version=version, log=log.identity(spec.stream)
+            kept.blob, keys, kind=base.kind, model=spec.model, shard=spec.shard, version=version, log=log.identity(spec.stream)
         )
         read_to = [at.offset for at in sealed.header.positions if at.partition == spec.partition]
         if len(read_to) != 1 or (spec.goes_on and read_to[0] != spec.start):
             raise RetrainError("failed", f"{base.kind} {base.id} of {spec.model} has read to {read_to}, not to {spec.start}")
-        names = {"model": "champion" if base.kind == "checkpoint" else "model"} | ({"join": "join"} if spec.goes_on else {})
-        return _Base({name: sealed.part(part) for name, part in names.items()}, read_to[0])
+        return _Base(sealed, kept.fetch, read_to[0])
     except CodecError as error:
-        raise RetrainError("failed", f"{base.kind} {base.id} of {spec.model} cannot be used: {error}") from error
+        raise _unusable(spec, error) from error
+
+
+def _unusable(spec: FitSpec, error: CodecError) -> RetrainError:
+    assert spec.base is not None
+    return RetrainError("failed", f"{spec.base.kind} {spec.base.id} of {spec.model} cannot be used: {error}")
 
 
 def _trainer(spec: FitSpec, settings: ModelSettings, base: _Base | None) -> Trainer:
-    from streamlearn.learning.trainer import Trainer  # here, since it brings river: control must start without it
+    from streamlearn.learning.chain import opened  # here, since these bring river: control must start without it
+    from streamlearn.learning.trainer import Trainer
 
     try:
         stream, limits = StreamSettings.model_validate(spec.stream_settings), Limits(**spec.limits)
@@ -320,11 +335,14 @@ def _trainer(spec: FitSpec, settings: ModelSettings, base: _Base | None) -> Trai
         raise RetrainError("failed", f"version {spec.version} of {spec.model} cannot be built: {error}") from error
     about = spec.model, settings, stream, limits, spec.stream, spec.partition
     try:
+        fitted = opened(base.sealed, "champion" if base.sealed.header.kind == "checkpoint" else "model", base.fetch)
         if spec.goes_on:
-            return Trainer.restore(*about, base.parts)
-        return Trainer.warm(*about, spec.start, base.parts["model"])
-    except MemoryError:
+            return Trainer.restore(*about, fitted, {"join": base.sealed.part("join")})
+        return Trainer.warm(*about, spec.start, fitted)
+    except (MemoryError, StoreUnavailable):
         raise
+    except CodecError as error:
+        raise _unusable(spec, error) from error
     except Exception as error:  # unpickling may raise anything: the class of a pipeline's step may be gone
         raise RetrainError("failed", f"what version {spec.version} goes on from cannot be brought back: {error!r}") from error
 
@@ -348,12 +366,13 @@ def _strategy(spec: FitSpec, settings: ModelSettings, trainer: Trainer, log: Log
 
 
 def _fit_here(spec: bytes, open_log: Callable[[], Log], keys: KeyRing, open_store: Callable[[], Store] | None) -> bytes:
-    def fetch(spec: FitSpec) -> bytes:
-        assert open_store is not None
-        store = open_store()
-        try:
-            return base_blob(store, spec)
-        finally:
-            store.close()
-
-    return fit(FitSpec.from_bytes(spec), open_log, keys, report, fetch if open_store is not None else None)
+    """In a worker: it opens the store only for a fit that may need it."""
+    wanted = FitSpec.from_bytes(spec)
+    if open_store is None or (wanted.base is None and wanted.settings.get("task") != "recommend"):
+        return fit(wanted, open_log, keys, report)
+    store = open_store()
+    try:
+        put = functools.partial(store.put_version_piece, wanted.model, wanted.version, wanted.shard)
+        return fit(wanted, open_log, keys, report, functools.partial(base_blob, store), put)
+    finally:
+        store.close()

@@ -7,16 +7,14 @@ tables hold its `lock` by turns: an answer takes milliseconds, and a piece at a 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
-from ..store.codec import Sealed
+from ..store.links import Fetch, Links
 
 if TYPE_CHECKING:
-    from ..learning.chain import Links, Reader
+    from ..learning.chain import Reader
 
-Fetch = Callable[[str], bytes | None]
 FREE: Final = nullcontext()
 
 
@@ -52,12 +50,3 @@ class Follower:
             raise
         self._reader, self.lock = reader, lock
         return model
-
-
-def links_of(sealed: Sealed) -> Mapping[str, Links]:
-    """The links in a publication's header by part, none for models that are whole. Raises Corrupt."""
-    if "chains" not in sealed.header.extra:
-        return {}
-    from ..learning import chain
-
-    return chain.links_of(sealed.header.extra)

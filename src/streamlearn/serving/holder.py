@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,15 +26,13 @@ from ..lineage import told
 from ..logs import named
 from ..records import Status
 from ..store import Store, codec
+from ..store.links import Links, links_of
 from ..telemetry import Metrics
-from .following import Follower, links_of
+from .following import Follower
 from .problems import ProblemError
 from .served import Challenger as Challenger
 from .served import Indexed
 from .served import Served as Served
-
-if TYPE_CHECKING:
-    from ..learning.chain import Links
 
 SLOW_POLL_S: Final = 0.2
 CAUSES: Final = ("drift", "store", "publication", "learner_silent", "held", "log", "catching_up")
@@ -232,7 +230,7 @@ class Holder:
         sealed = codec.open_blob(blob, self._keys, kind="publication", model=slot.model, shard=slot.shard, log=identity)
         header = sealed.header
         try:
-            links = links_of(sealed)
+            links = links_of(sealed.header.extra)
             model, lock = self._followed(slot, "model", sealed, links)
             answer, position = model.answer, header.positions[0]
         except (CodecError, StoreUnavailable):

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from .. import wire
 from ..errors import CodecError
 from ..store.codec import open_blob
+from ..store.links import lacking
 from . import openapi
 from .deps import Shared, shared
 from .differing import differing
@@ -128,9 +129,12 @@ def _blobs(
             header = open_blob(
                 blob, hub.deps.keys, kind="version", model=model, shard=slot.shard, version=version
             ).header
+            lacks = lacking(hub.deps.store, model, version, slot.shard, header.extra)
         except CodecError as error:
             unusable[str(slot.shard)] = str(error)
         else:
+            if lacks:
+                unusable[str(slot.shard)] = lacks
             fitted[str(slot.shard)] = {"position": header.positions[0].offset, **header.extra.get("summary", {})}
     return kept, unusable, fitted
 

@@ -7,7 +7,7 @@ shard carries the writer's generation and is refused (`Fenced`) when a newer one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -90,8 +90,8 @@ class Store(Protocol):
     def drop_pieces(self, model: str, shard: int, generation: int, names: Sequence[str]) -> None:
         """Forget these pieces, those that are there. Raises Fenced."""
 
-    def put_version(self, model: str, version: int, shard: int, blob: bytes) -> None:
-        """Keep a fitted version for good (or replace it by the same version fitted further)."""
+    def put_version(self, model: str, version: int, shard: int, blob: bytes, pieces: Collection[str] = ()) -> None:
+        """Keep a fitted version for good (or replace it by the same version fitted further), and of its pieces these alone."""
 
     def version(self, model: str, version: int, shard: int) -> bytes | None:
         """The blob of a version, or None."""
@@ -100,7 +100,16 @@ class Store(Protocol):
         """Every (model, version, shard) that is kept, in order."""
 
     def drop_version(self, model: str, version: int) -> None:
-        """Forget a version's blobs on every shard."""
+        """Forget a version's blobs and pieces on every shard."""
+
+    def put_version_piece(self, model: str, version: int, shard: int, name: str, data: bytes) -> None:
+        """Keep a piece of a version's large tables, whose blob comes after them; a name never stands for other bytes."""
+
+    def version_piece(self, model: str, version: int, shard: int, name: str) -> bytes | None:
+        """A piece of a version, or None when there is none of that name."""
+
+    def version_pieces(self, model: str, version: int, shard: int) -> dict[str, int]:
+        """The size of every piece of a version, by name; also of one whose blob is not there (yet)."""
 
     def put_status(self, model: str, shard: int, generation: int, doc: bytes) -> int | None:
         """Replace a shard's status (JSON, see `records.Status`); returns its publication's tag, None for none. Raises Fenced.

@@ -1,7 +1,7 @@
 """Backups of a store: copies of its blobs and views in a folder or an object store, and a manifest of them, written last.
 
     URL/NAME/checkpoint/MODEL/SHARD/ID     publication/MODEL/SHARD     version/MODEL/VERSION/SHARD     views/KIND
-    URL/NAME/piece/MODEL/SHARD/NAME        of large tables, for the checkpoints and publications that have links to them
+    URL/NAME/piece/MODEL/SHARD/NAME and table/MODEL/VERSION/SHARD/NAME      of large tables, for what has links to them
     URL/NAME/history/MODEL/STEP            a model's series, all rows of one step
     URL/NAME/manifest.json                 what there is, with sizes and SHA-256: a folder without one is no backup
 
@@ -38,9 +38,9 @@ Progress = Callable[[int, int], None]
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One object. `kind` is checkpoint, publication, piece, version, views or history; `path` is within the backup, and ends
-    with a piece's name; `id` is a checkpoint's, in the store that it came from; `generation` is its writer's, for a publication
-    and a piece that of the shard's newest checkpoint; `step` is a history's, in seconds."""
+    """One object. `kind` is checkpoint, publication, piece, version, table (of a version: a piece), views or history; `path` is
+    in the backup, and ends with a piece's name; `id` is a checkpoint's, in the store that it came from; `generation` is its
+    writer's, for a publication and a piece that of the shard's newest checkpoint; `step` is a history's, in seconds."""
 
     kind: str
     path: str
@@ -191,14 +191,17 @@ def backup(
         if found is not None and sound("publication", model, shard, found.blob, f"the publication of {model}/{shard}"):
             keep("publication", f"publication/{model}/{shard}", found.blob, model=model, shard=shard, generation=generation)
         for named in store.pieces(model, shard):  # after what has links to them: none of those is missing
-            piece = store.piece(model, shard, named)
-            if piece is not None:  # else it was dropped meanwhile, and nothing that is kept here needs it
+            if (piece := store.piece(model, shard, named)) is not None:  # else it was dropped, and nothing kept here needs it
                 keep("piece", f"piece/{model}/{shard}/{named}", piece, model=model, shard=shard, generation=generation)
         steps.done()
     for model, version, shard in versions:
         whole = store.version(model, version, shard)
         if whole is not None and sound("version", model, shard, whole, f"version {version} of {model}/{shard}"):
-            keep("version", f"version/{model}/{version}/{shard}", whole, model=model, version=version, shard=shard)
+            said = {"model": model, "version": version, "shard": shard}
+            keep("version", f"version/{model}/{version}/{shard}", whole, **said)
+            for named in store.version_pieces(model, version, shard):
+                if (piece := store.version_piece(model, version, shard, named)) is not None:  # else it went with the version
+                    keep("table", f"table/{model}/{version}/{shard}/{named}", piece, **said)
         steps.done()
     for kind in kinds:
         keep("views", f"views/{kind}", msgspec.msgpack.encode(list(store.views(kind).items())), views=kind)
@@ -340,9 +343,18 @@ def _put_piece(store: Store, item: Item, blob: bytes) -> bool:
 
 
 def _put_version(store: Store, item: Item, blob: bytes) -> bool:
-    if store.version(item.model, item.version, item.shard) is not None:
+    place = item.model, item.version, item.shard
+    if store.version(*place) is not None:
         return False
-    store.put_version(item.model, item.version, item.shard, blob)
+    store.put_version(*place, blob, store.version_pieces(*place))  # "table" goes before "version"
+    return True
+
+
+def _put_table(store: Store, item: Item, blob: bytes) -> bool:
+    place, name = (item.model, item.version, item.shard), item.path.rpartition("/")[2]
+    if name in store.version_pieces(*place):
+        return False
+    store.put_version_piece(*place, name, blob)
     return True
 
 
@@ -358,7 +370,7 @@ def _put_history(store: Store, item: Item, blob: bytes) -> bool:
 
 _PUT: Final = {
     "checkpoint": _put_checkpoint, "publication": _put_publication, "version": _put_version, "history": _put_history,
-    "piece": _put_piece,
+    "piece": _put_piece, "table": _put_table,
 }  # fmt: skip
 
 

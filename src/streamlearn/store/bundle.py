@@ -3,6 +3,7 @@
     manifest.json    a `Manifest`
     signature.json   key id and HMAC-SHA256 of the manifest's bytes
     shard-0.blob …   one for each shard, as the store keeps it
+    NAME.piece …     the pieces of large tables that these have links to, each named by its SHA-256
 
 It is a zip without compression, so that what is announced is what is read. Nothing that is handed out was not verified, and
 nothing is unpickled here.
@@ -20,9 +21,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ..errors import BadSignature, ConfigError, Corrupt, Unexpected
+from ..errors import BadSignature, CodecError, ConfigError, Corrupt, StoreError, Unexpected
 from ..keys import KeyRing
 from .codec import Sealed, open_blob
+from .links import Fetch, names_of
 
 FORMAT: Final = "streamlearn-version"
 SCHEMA: Final = 1
@@ -52,9 +54,15 @@ class Manifest(msgspec.Struct):
 class Bundle(msgspec.Struct):
     """A file that was read and verified. `sealed`: its blobs by shard; `digest`: SHA-256 of the manifest, which names it."""
 
+    path: Path
     manifest: Manifest
     sealed: dict[int, Sealed]
     digest: str
+
+    def piece(self, name: str) -> bytes | None:
+        """A piece, read from the file again."""
+        with zipfile.ZipFile(self.path) as file:
+            return file.read(f"{name}.piece") if f"{name}.piece" in file.NameToInfo else None
 
 
 class _Signature(msgspec.Struct):
@@ -62,10 +70,12 @@ class _Signature(msgspec.Struct):
     mac: str
 
 
-def write(path: Path, manifest: Manifest, blobs: Mapping[int, bytes], keys: KeyRing) -> int:
-    """Write the file, whole or not at all; returns its bytes. Fills in `manifest.blobs`.
+def write(
+    path: Path, manifest: Manifest, blobs: Mapping[int, bytes], keys: KeyRing, pieces: Mapping[str, Fetch] | None = None
+) -> int:
+    """Write the file, whole or not at all; returns its bytes. Fills in `manifest.blobs`. `pieces`: what fetches each.
 
-    Raises ConfigError for a file that is there already, or cannot be written.
+    Raises ConfigError for a file that is there already, or cannot be written, Corrupt for a piece that is gone or damaged.
     """
     manifest.blobs = {str(shard): hashlib.sha256(blob).hexdigest() for shard, blob in sorted(blobs.items())}
     body = msgspec.json.encode(manifest)
@@ -78,7 +88,12 @@ def write(path: Path, manifest: Manifest, blobs: Mapping[int, bytes], keys: KeyR
             file.writestr(SIGNATURE, msgspec.json.encode(_Signature(*keys.sign(body))))
             for shard, blob in sorted(blobs.items()):
                 file.writestr(_name(shard), blob)
+            for name, fetch in sorted((pieces or {}).items()):
+                file.writestr(f"{name}.piece", _sound(name, fetch(name)))
         draft.rename(path)
+    except (CodecError, StoreError):
+        draft.unlink(missing_ok=True)
+        raise
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise ConfigError("FILE", f"{path} cannot be written ({error.strerror})", "Name a file in a folder of yours") from None
@@ -116,9 +131,18 @@ def _read(path: Path, file: zipfile.ZipFile, keys: KeyRing) -> Bundle:
             raise Corrupt(f"{path}: {_name(shard)} does not match its SHA-256 in the manifest")
         sealed[shard] = open_blob(blob, keys, kind="version", model=manifest.model, shard=shard, version=manifest.version)
         sealed[shard].all_parts()
+        for name in sorted(names_of(sealed[shard].header.extra)):
+            _sound(name, _entry(path, file, f"{name}.piece"))
     if set(sealed) != set(range(len(sealed))) or not sealed:
         raise Corrupt(f"{path}: it holds the shards {sorted(sealed)}")
-    return Bundle(manifest, sealed, hashlib.sha256(body).hexdigest())
+    return Bundle(path, manifest, sealed, hashlib.sha256(body).hexdigest())
+
+
+def _sound(name: str, piece: bytes | None) -> bytes:
+    """The piece, known to be the one of this name. Raises Corrupt."""
+    if piece is None or hashlib.sha256(piece).hexdigest() != name:
+        raise Corrupt(f"the piece {name[:12]}… of its tables is {'gone' if piece is None else 'damaged'}")
+    return piece
 
 
 def _manifest(path: Path, body: bytes) -> Manifest:

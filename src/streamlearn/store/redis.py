@@ -2,6 +2,7 @@
 
     {PREFIX:MODEL/SHARD}:v1:shard       a hash: the generation, the pointers to checkpoints and publication, the status
     {PREFIX:MODEL/SHARD}:v1:versions    a hash: the pointers to fitted versions
+    {PREFIX:MODEL/SHARD}:v1:tables      a hash: the pointers to pieces of fitted versions' large tables, as VERSION/NAME
     {PREFIX:MODEL/SHARD}:v1:pieces      a hash: the pointers to pieces of large tables
     {PREFIX:MODEL/SHARD}:v1:part:…      the blobs, in parts (see `redis_parts`)
     {PREFIX:MODEL}:v1:history:STEP      a sorted set: rows of history, each its time in 8 bytes and what was put, by that time
@@ -26,7 +27,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -36,6 +37,7 @@ from streamlearn.errors import ConfigError, Corrupt, Fenced, StoreError, StoreUn
 from . import CheckpointInfo, Publication, Retention
 from . import redis_scripts as scripts
 from .redis_address import parse
+from .redis_keys import Keys, Place
 from .redis_link import Link
 from .redis_parts import PART_BYTES, Pointer, decode, drop, fetch, parts_of, upload
 from .redis_scripts import Script
@@ -44,10 +46,9 @@ from .retention import kept_by_build
 TRIES: Final = 5
 GRACE_S: Final = 60  # what was replaced stays as long for readers that have begun
 PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
-Place = tuple[str, int]
 
 
-class RedisStore:
+class RedisStore(Keys):
     """The store at `url` (see `redis_address`), under keys that begin with `prefix`. `clock` gives Unix seconds.
 
     A `password` goes before the one in the URL; a function is asked anew for each connection. Connects when it is first used.
@@ -63,7 +64,8 @@ class RedisStore:
             raise ConfigError("store.redis.prefix", f"is {prefix!r}", "Use letters, digits and . _ -, 100 characters at most")
         asked, text = (password, None) if callable(password) else (None, password)
         self._link = Link(parse(url, text), timeout_s=timeout_s, connect_timeout_s=connect_timeout_s, password=asked)
-        self._prefix, self._root, self._part_bytes, self._clock = prefix, f"{{{prefix}}}:v1", part_bytes, clock
+        super().__init__(prefix)
+        self._part_bytes, self._clock = part_bytes, clock
         self._listed: dict[Place, frozenset[int]] = {}
 
     # -- shards and their checkpoints
@@ -174,18 +176,11 @@ class RedisStore:
                 keys = [self._pieces(place), *parts_of(data)]
                 self._fenced(scripts.DROP_PIECE, place, generation, [name, data], olds=keys)
 
-    def put_version(self, model: str, version: int, shard: int, blob: bytes) -> None:
+    def put_version(self, model: str, version: int, shard: int, blob: bytes, pieces: Collection[str] = ()) -> None:
         place = (model, shard)
-        self._register(place)
-        for _ in range(TRIES):
-            old = self._link.command("HGET", self._versions(place), version) or b""
-            parts, replaced = upload(self._link, self._tag(place), blob, self._part_bytes), parts_of(old)
-            new = Pointer(len(blob), parts, created=self._clock()).encoded()
-            values = [version, new, old, len(parts), len(replaced), GRACE_S]
-            if self._link.run(scripts.PUT_VERSION, [self._versions(place), *parts, *replaced], values)[0] == b"ok":
-                return
-            drop(self._link, parts)
-        self._gave_up(f"version {version}", place)
+        self._put_free(place, self._versions(place), str(version), blob)
+        for name in self.version_pieces(model, version, shard).keys() - set(pieces):
+            self._drop_free(place, self._tables(place), f"{version}/{name}")
 
     def version(self, model: str, version: int, shard: int) -> bytes | None:
         data = self._link.command("HGET", self._versions((model, shard)), version)
@@ -199,11 +194,40 @@ class RedisStore:
 
     def drop_version(self, model: str, version: int) -> None:
         for place in self.shards():
-            while place[0] == model:
-                data = self._link.command("HGET", self._versions(place), version)
-                if data is None:
-                    break
-                self._link.run(scripts.DROP_VERSION, [self._versions(place), *parts_of(data)], [version, data])
+            if place[0] == model:
+                self._drop_free(place, self._versions(place), str(version))
+                for name in self.version_pieces(model, version, place[1]):
+                    self._drop_free(place, self._tables(place), f"{version}/{name}")
+
+    def put_version_piece(self, model: str, version: int, shard: int, name: str, data: bytes) -> None:
+        place = (model, shard)
+        self._put_free(place, self._tables(place), f"{version}/{name}", data)
+
+    def version_piece(self, model: str, version: int, shard: int, name: str) -> bytes | None:
+        data = self._link.command("HGET", self._tables((model, shard)), f"{version}/{name}")
+        return None if data is None else fetch(self._link, decode(data))
+
+    def version_pieces(self, model: str, version: int, shard: int) -> dict[str, int]:
+        found: Mapping[bytes, bytes] = self._link.command("HGETALL", self._tables((model, shard)))
+        fields = [(field.decode().partition("/"), data) for field, data in sorted(found.items())]
+        return {name: decode(data).size for (number, _, name), data in fields if number == str(version)}
+
+    def _put_free(self, place: Place, key: str, field: str, blob: bytes) -> None:
+        """Put what no generation fences."""
+        self._register(place)
+        for _ in range(TRIES):
+            old = self._link.command("HGET", key, field) or b""
+            parts, replaced = upload(self._link, self._tag(place), blob, self._part_bytes), parts_of(old)
+            new = Pointer(len(blob), parts, created=self._clock()).encoded()
+            values = [field, new, old, len(parts), len(replaced), GRACE_S]
+            if self._link.run(scripts.PUT_VERSION, [key, *parts, *replaced], values)[0] == b"ok":
+                return
+            drop(self._link, parts)
+        self._gave_up(f"version {field}", place)
+
+    def _drop_free(self, place: Place, key: str, field: str) -> None:
+        while (data := self._link.command("HGET", key, field)) is not None:
+            self._link.run(scripts.DROP_VERSION, [key, *parts_of(data)], [field, data])
 
     # -- statuses and views
 
@@ -278,10 +302,11 @@ class RedisStore:
     def memory(self) -> dict[str, int]:
         """The bytes of the server's memory that each model takes, everything in it; under "_views", what the views take."""
         places = self.shards()
-        hashes = [(self._shard(place), self._versions(place), self._pieces(place)) for place in places]
+        hashes = [self._hashes(place) for place in places]
         contents = self._link.commands([("HVALS", key) for keys in hashes for key in keys])
         owned: list[tuple[str, str]] = []
-        for (model, _), keys, *found in zip(places, hashes, contents[::3], contents[1::3], contents[2::3], strict=True):
+        for n, ((model, _), keys) in enumerate(zip(places, hashes, strict=True)):
+            found = contents[n * len(keys) : (n + 1) * len(keys)]
             parts = (part for values in found for data in values if data[:8] == b'{"size":' for part in parts_of(data))
             owned += [(model, key) for key in (*keys, *parts)]
         owned += [(model, self._series(model, step)) for model, step in self.histories()]
@@ -310,31 +335,7 @@ class RedisStore:
     def close(self) -> None:
         self._link.close()
 
-    # -- names, and what several of the above do
-
-    def _tag(self, place: Place) -> str:
-        return f"{{{self._prefix}:{place[0]}/{place[1]}}}"
-
-    def _shard(self, place: Place) -> str:
-        return f"{self._tag(place)}:v1:shard"
-
-    def _versions(self, place: Place) -> str:
-        return f"{self._tag(place)}:v1:versions"
-
-    def _pieces(self, place: Place) -> str:
-        return f"{self._tag(place)}:v1:pieces"
-
-    def _series(self, model: str, step: int) -> str:
-        return f"{{{self._prefix}:{model}}}:v1:history:{step}"
-
-    def _view_keys(self, kinds: Sequence[str] | Mapping[str, int]) -> list[str]:
-        root = self._root
-        heads = [f"{root}:viewed", f"{root}:kinds", f"{root}:arrivals"]
-        return heads + [key for kind in kinds for key in (f"{root}:view:{kind}", f"{root}:order:{kind}")]
-
-    @property
-    def _channel(self) -> str:
-        return f"{self._root}:publications"
+    # -- what several of the above do
 
     @property
     def _evicts(self) -> str:

@@ -159,8 +159,8 @@ drop(3, #KEYS)
 return {'ok'}
 """)  # fmt: skip
 
-# KEYS: the shard's versions, the new parts, the old ones.
-# ARGV: version, pointer, the pointer as read ('' for none), the two numbers of parts, grace in seconds.
+# KEYS: the shard's versions, or their pieces, the new parts, the old ones.
+# ARGV: version (and name), pointer, the pointer as read ('' for none), the two numbers of parts, grace in seconds.
 PUT_VERSION: Final = _script(_PARTS, """
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[3] then return {'changed'} end
 local fresh = 1 + tonumber(ARGV[4])
@@ -171,7 +171,7 @@ expire(fresh + 1, fresh + tonumber(ARGV[5]), ARGV[6])
 return {'ok'}
 """)  # fmt: skip
 
-# KEYS: the shard's versions, the parts. ARGV: version, the pointer as read.
+# KEYS: the shard's versions, or their pieces, the parts. ARGV: version (and name), the pointer as read.
 DROP_VERSION: Final = _script(_PARTS, """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return {'changed'} end
 redis.call('HDEL', KEYS[1], ARGV[1])

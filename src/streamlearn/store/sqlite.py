@@ -2,8 +2,8 @@
 
 All in it but the history can be made again from the log, so a running process that finds the file gone starts an empty one. It
 must never let an older generation write over a newer one. Publications, statuses, views and history are committed without a
-flush: a power cut may lose the newest, which are soon put again; claims, checkpoints and versions are on the disk when a call
-returns.
+flush: a power cut may lose the newest, which are soon put again; claims, checkpoints, versions and pieces are on the disk when
+a call returns.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
@@ -55,6 +55,8 @@ LAYOUT: Final = Layout(
         "row BLOB NOT NULL, PRIMARY KEY (model, step, at))",
         "CREATE TABLE IF NOT EXISTS pieces (model TEXT NOT NULL, shard INTEGER NOT NULL, name TEXT NOT NULL, "
         "size INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (model, shard, name))",
+        "CREATE TABLE IF NOT EXISTS version_pieces (model TEXT NOT NULL, version INTEGER NOT NULL, shard INTEGER NOT NULL, "
+        "name TEXT NOT NULL, size INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (model, version, shard, name))",
     ),
 )
 ERRORS: Final = Errors(refused=StoreError, unavailable=StoreUnavailable, full=StoreFull)
@@ -177,9 +179,11 @@ class SqliteStore:
             gone = [(model, shard, name) for name in names]
             connection.executemany("DELETE FROM pieces WHERE model=? AND shard=? AND name=?", gone)
 
-    def put_version(self, model: str, version: int, shard: int, blob: bytes) -> None:
+    def put_version(self, model: str, version: int, shard: int, blob: bytes, pieces: Collection[str] = ()) -> None:
         with self._file.writing() as connection:
             connection.execute("REPLACE INTO versions VALUES (?, ?, ?, ?)", (model, version, shard, blob))
+            gone = [(model, version, shard, name) for name in _named(connection, model, version, shard) if name not in pieces]
+            connection.executemany("DELETE FROM version_pieces WHERE model=? AND version=? AND shard=? AND name=?", gone)
         self._file.bound_wal(WAL_BYTES)
 
     def version(self, model: str, version: int, shard: int) -> bytes | None:
@@ -195,7 +199,24 @@ class SqliteStore:
 
     def drop_version(self, model: str, version: int) -> None:
         with self._file.writing() as connection:
-            connection.execute("DELETE FROM versions WHERE model=? AND version=?", (model, version))
+            for table in ("versions", "version_pieces"):
+                connection.execute(f"DELETE FROM {table} WHERE model=? AND version=?", (model, version))
+
+    def put_version_piece(self, model: str, version: int, shard: int, name: str, data: bytes) -> None:
+        with self._file.writing() as connection:
+            row = (model, version, shard, name, len(data), data)
+            connection.execute("REPLACE INTO version_pieces VALUES (?, ?, ?, ?, ?, ?)", row)
+        self._file.bound_wal(WAL_BYTES)
+
+    def version_piece(self, model: str, version: int, shard: int, name: str) -> bytes | None:
+        with self._file.reading() as connection:
+            asked = "SELECT data FROM version_pieces WHERE model=? AND version=? AND shard=? AND name=?"
+            row = connection.execute(asked, (model, version, shard, name)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def version_pieces(self, model: str, version: int, shard: int) -> dict[str, int]:
+        with self._file.reading() as connection:
+            return _named(connection, model, version, shard)
 
     # -- statuses and views
 
@@ -286,7 +307,8 @@ class SqliteStore:
             rows = connection.execute(
                 "SELECT model, SUM(size) FROM (SELECT model, size FROM checkpoints UNION ALL "
                 "SELECT model, LENGTH(blob) FROM publications UNION ALL SELECT model, LENGTH(blob) FROM versions UNION ALL "
-                "SELECT model, LENGTH(row) FROM history UNION ALL SELECT model, size FROM pieces) "
+                "SELECT model, LENGTH(row) FROM history UNION ALL SELECT model, size FROM pieces UNION ALL "
+                "SELECT model, size FROM version_pieces) "
                 "GROUP BY model "
                 "UNION ALL SELECT '_views', COALESCE(SUM(LENGTH(doc)), 0) FROM views"
             )
@@ -303,6 +325,12 @@ def _fence(connection: sqlite3.Connection, model: str, shard: int, generation: i
         connection.execute("REPLACE INTO shards VALUES (?, ?, ?)", (model, shard, generation))
     elif row[0] > generation:
         raise Fenced(model, shard, generation, row[0])
+
+
+def _named(connection: sqlite3.Connection, model: str, version: int, shard: int) -> dict[str, int]:
+    """The size of every piece of a version, by name."""
+    asked = "SELECT name, size FROM version_pieces WHERE model=? AND version=? AND shard=? ORDER BY name"
+    return dict(connection.execute(asked, (model, version, shard)))
 
 
 def _batches(items: list[T], size: int) -> Iterator[list[T]]:

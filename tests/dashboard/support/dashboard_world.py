@@ -36,6 +36,7 @@ from streamlearn.log.sqlite import SqliteLog
 from streamlearn.records import Command, Decision, Request, decode_control
 from streamlearn.retrain.job import FitSpec, base_blob, fit
 from streamlearn.serving.app import Deps, create_app
+from streamlearn.store.links import Kept, kept_version
 from streamlearn.store.sqlite import SqliteStore
 from streamlearn.testing import DoneJob, FakeClock
 
@@ -198,10 +199,10 @@ class World:
         open_log = functools.partial(SqliteLog, self.folder / "log.sqlite", clock=self.clock)
         return fit(spec, open_log, KEYS, lambda done, total: None, functools.partial(base_blob, self.store))
 
-    def resolve(self, command: Command, shard: int) -> bytes:
-        blob = self.store.version(command.model, command.version or 0, shard)
-        assert blob is not None
-        return blob
+    def resolve(self, command: Command, shard: int) -> Kept:
+        kept = kept_version(self.store, command.model, command.version or 0, shard)
+        assert kept is not None
+        return kept
 
     # Time.
 

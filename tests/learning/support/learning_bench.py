@@ -14,13 +14,14 @@ from streamlearn.drift.watch import DriftWatch
 from streamlearn.errors import RetrainError
 from streamlearn.events import Event, Kind, Position, Prediction, encode
 from streamlearn.keys import KeyRing
-from streamlearn.learning import checkpoint
+from streamlearn.learning import checkpoint, pickling
 from streamlearn.learning.learner import Learner
 from streamlearn.learning.replay import advance, limits_of, new_learner, replay
 from streamlearn.learning.trainer import Trainer
 from streamlearn.log import Entry
 from streamlearn.records import Command, DeadLetter, Signal, sign_command
 from streamlearn.store import codec
+from streamlearn.store.links import Kept
 from streamlearn.testing import Abort, FakeClock, MemoryLog
 
 NOW = 1_700_000_000.0
@@ -177,7 +178,7 @@ class Stage:
             generation=0,
             positions=[Position(self.log.identity("s"), "s", 0, trainer.position)],
             created=0.0,
-            parts=trainer.parts(),
+            parts={"model": pickling.dumps(trainer.model), **trainer.parts()},
             keys=keys,
         )
 
@@ -187,11 +188,11 @@ class Stage:
     def end(self) -> int:
         return self.log.bounds("s", 0)[1]
 
-    def resolve(self, command: Command, shard: int) -> bytes:
+    def resolve(self, command: Command, shard: int) -> Kept:
         blob = self.versions.get(command.version or 0)
         if blob is None:
             raise RetrainError("failed", f"version {command.version} is lost")
-        return blob
+        return Kept(blob)
 
     def new(self, start: int = 0, shard: int = 0) -> Learner:
         return new_learner(self.settings, "m", shard, start, DriftWatch)
