@@ -41,7 +41,7 @@ from .closed_loop import MODEL, STREAM, Loop
 from .harness import Rows, quiet
 from .recommend_data import Data, Rated
 
-RATINGS: Final = 40_000  # the first ones, which take minutes
+RATINGS: Final = {"movietweetings": 40_000, "movielens_100k": 60_000}  # the first ones, which take minutes
 QUICK: Final = 4000
 PAGE: Final = 10  # events between two looks of control
 SWAPPED: Final = 0.5  # of the users
@@ -257,7 +257,7 @@ def _mean(some: Sequence[float] | deque[float]) -> float:
 
 def measure(rows: Rows, data: Data, quick: bool, plot: Path | None) -> None:
     """The drift, what was decided of it, and how both sides fared."""
-    data = data._replace(ratings=data.ratings[: QUICK if quick else RATINGS])
+    data = data._replace(ratings=data.ratings[: QUICK if quick else RATINGS[data.name]])
     events = sum(row.good for row in data.ratings)
     print(f"{data.name}: {events:,} likes, tastes turn after half of them", file=sys.stderr)
     settings = settings_of(quick)

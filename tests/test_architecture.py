@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("wire_recommend",),
     ("config", "events", "keys"),
     (
-        "config_errors", "config_trial", "config_retrain", "config_recommend", "config_serve", "config_history",
+        "config_errors", "config_drift", "config_trial", "config_retrain", "config_recommend", "config_serve", "config_history",
         "config_notify", "importpath", "items", "sqlitefile",
     ),
     ("errors", "config_fields", "logs", "buckets", "wire_fleet"),

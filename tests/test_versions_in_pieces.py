@@ -47,6 +47,7 @@ TREE: dict[str, Any] = {
                 "negatives": 1, "quotas": {"popular": 5, "recent": 5, "covisit": 5, "factors": 5, "content": 5, "segment": 0},
             },
             "trial": {"min_block": 3, "min_events": 60, "watch_events": 0},
+            "drift": {"window": 200},
             "retrain": {"min_events": 50, "catch_up_records": 50},
             "checkpoint": {"interval_s": 2.0, "keep_last": 2, "keep_hourly": 0, "keep_daily": 0},
         }

@@ -199,7 +199,7 @@ def test_a_trial_is_of_users_and_told_in_blocks(labels: str) -> None:
     assert learner.canary.extra == {"version": 2, "share": 0.5, "salt": SALT}
     assert set(publication.parts(learner)) == {"model", "challenger"}
     stage.signals.clear()
-    visits(stage, 220, first=100, users=40, share=0.5, salt=SALT, hits={1: 0.0, 2: 1.0})
+    visits(stage, 350, first=100, users=60, share=0.5, salt=SALT, hits={1: 0.0, 2: 1.0})
     stage.learn(learner, batch=50)
     blocks = [signal.data for signal in stage.signals if signal.kind == "block"]
     assert [block["block"] for block in blocks] == list(range(len(blocks)))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from streamlearn.config_recommend import SOURCES, RecommendSettings
 from streamlearn.recommend.adoption import adopt
 from streamlearn.recommend.content import Content
+from streamlearn.recommend.facets import facets_of
 from streamlearn.recommend.ids import KEPT
 from streamlearn.recommend.state import OFFERED, Interaction, State
 
@@ -70,6 +71,12 @@ def facts(state: State) -> dict[str, tuple[bytes, int, bool]]:
     }
 
 
+def assert_facets_are_those_of_the_fields(state: State) -> None:
+    for row in state.item_ids.newest(100).tolist():
+        fields = state.fields_at(row)
+        np.testing.assert_array_equal(state.items.raw["facets"][row], facets_of(fields, state.settings.parts))
+
+
 def assert_tokens_are_counted(content: Content, state: State) -> None:
     rows = state.item_ids.newest(100)
     tokens, lengths = content._joined(rows)
@@ -101,6 +108,7 @@ def test_facts_are_those_of_the_former_and_what_users_did_is_filled_in(before: l
     assert people(state) == filled
     assert list(people(state)) == list(filled)
     assert_tokens_are_counted(state.content, state)
+    assert_facets_are_those_of_the_fields(state)
 
 
 @given(STEPS, STEPS)
@@ -129,6 +137,7 @@ def test_it_goes_on_learning_and_comes_back_from_a_pickle(before: list[Any], the
     left, right = state.candidates("u1", {}, 99.0), again.candidates("u1", {}, 99.0)
     np.testing.assert_array_equal(left.scores, right.scores)
     assert_tokens_are_counted(state.content, state)
+    assert_facets_are_those_of_the_fields(state)
 
 
 def test_there_is_no_room_for_those_used_longest_ago() -> None:
@@ -169,6 +178,7 @@ def test_a_version_that_reads_fields_otherwise_reads_them_anew(settings: dict[st
     adopt(state, former)
     assert state.fields_of("i1") == {"genre": "a|b", "price": 7}
     assert_tokens_are_counted(state.content, state)
+    assert_facets_are_those_of_the_fields(state)
 
 
 def test_of_too_many_tokens_those_used_longest_ago_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

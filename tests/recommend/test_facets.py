@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from streamlearn.config_recommend import RecommendSettings
 from streamlearn.recommend import rules
+from streamlearn.recommend.adoption import adopt
 from streamlearn.recommend.facets import facets_of, may_match
 from streamlearn.recommend.state import State
 from streamlearn.recommend.tables import Column, Table
@@ -72,5 +73,5 @@ def test_they_follow_the_records_of_an_item() -> None:
     assert not may(kind="b")
     heir = State(RecommendSettings(), 1)
     state.set_item("i", {"kind": "c"}, 3.0)
-    heir.adopt(state)
+    adopt(heir, state)
     assert may_match(heir.items, None, {"kind": "c"}).tolist() == [True]

@@ -11,6 +11,7 @@ from operator import ne
 import numpy as np
 from numpy.typing import NDArray
 
+from .facets import facets_of
 from .ids import KEPT, Ids
 from .state import OFFERED, State
 from .tables import Rows, Table
@@ -39,9 +40,12 @@ def _items(state: State, former: State) -> None:
     state.item_ids.keep_all(rows[told[theirs]])
     if state.content.agrees(former.content):
         state.content.adopt(former.content, theirs[differ], rows[differ])
+        state.items.raw["facets"][rows[differ]] = former.items.raw["facets"][theirs[differ]]
     else:
         for row in rows[differ].tolist():
-            state.content.set(row, state.fields_at(row), float(state.items.cells["last"][row]))
+            fields = state.fields_at(row)
+            state.content.set(row, fields, float(state.items.cells["last"][row]))
+            state.items.raw["facets"][row] = facets_of(fields, state.settings.parts)
     for at in np.flatnonzero(state.items.raw["available"][rows] != states[theirs]).tolist():
         state.offer(int(rows[at]), int(states[theirs[at]]))
 

@@ -119,8 +119,7 @@ class Content:
 
     def refs(self, rows: Rows) -> tuple[Hashes, NDArray[np.int64]]:
         """References to the tokens of the items, one after another, and which of the items each is of."""
-        column = self._items.column("tokens")
-        some = [column[row] for row in rows.tolist()]
+        some = self._items.some("tokens", rows)
         lengths = np.fromiter(map(len, some), np.int64, len(some)) // 8
         return np.frombuffer(b"".join(some), np.uint64), np.arange(len(some)).repeat(lengths)
 

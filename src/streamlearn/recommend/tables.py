@@ -101,6 +101,10 @@ class Table:
         self._bytes[name][row] = value
         self._marks[row] = self._clock
 
+    def column(self, name: str) -> Array:
+        """A ragged column, (n,) of bytes: a view, to be read only."""
+        return self._bytes[name][: self._n]
+
     def some(self, name: str, rows: Rows) -> list[bytes]:
         """What the ragged column holds at each of the rows."""
         return self._bytes[name][rows].tolist()  # type: ignore[no-any-return]  # of an array of objects
