@@ -21,6 +21,7 @@ from streamlearn.config import Settings, parse
 from streamlearn.drift.watch import DriftWatch
 from streamlearn.events import Event, Kind, Limits, encode
 from streamlearn.keys import KeyRing
+from streamlearn.learning import pickling
 from streamlearn.learning.trainer import Trainer
 from streamlearn.learning.worker import Worker, calm_collector
 from streamlearn.log import Entry, Log, Membership
@@ -162,7 +163,7 @@ def challenger(settings: Settings, log: SqliteLog, end: int) -> bytes:
         generation=0,
         positions=[],
         created=0.0,
-        parts=trainer.parts(),
+        parts={"model": pickling.dumps(trainer.model), **trainer.parts()},
         keys=KEYS,
         extra={},
     )

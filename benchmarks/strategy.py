@@ -36,6 +36,7 @@ from streamlearn.config_retrain import StrategySettings
 from streamlearn.errors import RetrainError
 from streamlearn.events import Features, Limits, Position
 from streamlearn.keys import KeyRing
+from streamlearn.learning import pickling
 from streamlearn.learning.batch import Batch
 from streamlearn.learning.model import Model
 from streamlearn.learning.trainer import Trainer
@@ -213,12 +214,11 @@ class Stage:
         champion = Trainer.new(MODEL, settings, StreamSettings(), Limits(), STREAM, 0, 0)
         self.cost = self._cost(champion, pairs)
         self._feed(champion, drift.at)
-        parts = champion.parts()
-        self.champion = parts["model"]
+        self.champion = pickling.dumps(champion.model)
         blob = encode(
             kind="checkpoint", model=MODEL, version=1, shard=0, generation=1, created=1.0,
             positions=[Position(self._log.identity(STREAM), STREAM, 0, drift.at)],
-            parts={"champion": parts["model"], "join": parts["join"]}, keys=KEYS,
+            parts={"champion": self.champion, "join": champion.parts()["join"]}, keys=KEYS,
         )  # fmt: skip
         self._base = Base("checkpoint", self._store.put_checkpoint(MODEL, 0, 1, blob, Retention()))
 
@@ -234,7 +234,7 @@ class Stage:
         self._feed(champion, change - delay)
         before = statistics.fmean(y != predicted for _, y, predicted in champion.rehearsed)
         champion.rehearse_from = None
-        frozen: Model = pickle.loads(champion.parts()["model"])
+        frozen: Model = pickle.loads(pickling.dumps(champion.model))
         return statistics.fmean(frozen.predict(x)[0] != frozen.label(y) for x, y in pairs[change : self._drift.at]) - before
 
     def spec(self, strategy: StrategySettings) -> FitSpec:
