@@ -255,6 +255,7 @@ class Scene:
         wait_for(lambda: self.model().n > 2000 and self.client.model("shop").n > 0)
         self.feed.turned.set()
         wait_for(lambda: self.decided().get("recovered"))
+        wait_for(lambda: self.prometheus.series('streamlearn_store_size_bytes{model="shop"}', self.began))  # rarely looked at
         time.sleep(10)  # for rates over a minute to have what they need, and what was decided last to be scraped
 
     def model(self) -> Any:

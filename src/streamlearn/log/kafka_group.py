@@ -147,12 +147,16 @@ class GroupMembership:
         return consumer
 
     def _leave(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
+        self._let_go()  # first, so that a revocation under way waits for nothing while the consumer is closed
+        if self._consumer is not None:
             try:
-                consumer.close(timeout_ms=int(self._link.options.timeout_s * 1000))
+                self._consumer.close(timeout_ms=int(self._link.options.timeout_s * 1000))
             except (kafka_errors.KafkaError, OSError, RuntimeError) as error:
                 logger.warning("the group was not left cleanly", extra={"group": self._group, "error": repr(error)})
+            self._consumer = None
+        self._let_go()
+
+    def _let_go(self) -> None:
         with self._lock:
             self._held.clear()
             self._going.clear()
