@@ -61,6 +61,20 @@ class Model(RuleBasedStateMachine):
         self.used[name] = max(self.used[name], ts)
         self.used.move_to_end(name)
 
+    @rule(name=NAMES, ts=st.floats(0, 200))
+    def met(self, name: str, ts: float) -> None:
+        gone = self.oldest() if name not in self.used and len(self.used) == self.most else None
+        row = self.ids.met(name, ts)
+        assert self.ids.id_of(row) == name
+        if gone is not None:
+            assert self.ids.row_of(gone) < 0
+            del self.used[gone]
+            self.kept.discard(gone)
+        if name not in self.used:
+            self.refs[name] = self.ids.ref(row)
+        self.used[name] = max(self.used.get(name, ts), ts)
+        self.used.move_to_end(name)
+
     @rule(names=st.lists(NAMES, unique=True, max_size=6), ts=st.floats(0, 200))
     def older(self, names: list[str], ts: float) -> None:
         fresh = [name for name in names if name not in self.used][: self.ids.room]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..config_recommend import RecommendSettings
 from .ids import COLUMNS as ID_COLUMNS
-from .ids import Hashes, Ids, hash_of, summed
+from .ids import Hashes, Ids, summed
 from .popular import Floats
 from .tables import Column, Rows, Table
 
@@ -66,7 +66,7 @@ class Content:
     def set(self, row: int, fields: Mapping[str, Any], ts: float) -> None:
         """The item's fields are these from now on."""
         former = self._of(row)
-        rows = [self._token(token, ts) for token in self.tokens_of(fields)]
+        rows = [self._tokens.met(token, ts) for token in self.tokens_of(fields)]
         refs = [self._tokens.ref(token) for token in rows]
         if refs != former.tolist():
             self.forget(row)
@@ -157,23 +157,13 @@ class Content:
         found: Rows = summed(self._ids.deref(self.table.raw["item"][taste.tokens[strongest]].ravel()))[0]
         return found
 
-    def _token(self, token: str, ts: float) -> int:
-        hashed = hash_of(token)
-        row = self._tokens.row_of_hash(hashed)
-        if row >= 0:
-            self._tokens.use(row, ts)
-            return row
-        if self._tokens.full:
-            self._tokens.remove(self._tokens.oldest())
-        return self._tokens.add(token, hashed, ts)
-
     def _like(self, former: Content, found: Rows) -> Rows:
         """By row of `former`, the row of each of the tokens that were found there; -1 for others. The last one is of row -1."""
         rows = np.full(len(former.table) + 1, -1, np.int32)
         order = former._tokens.newest(len(former.table))[::-1]
         order = order[np.isin(order, found)]
         for row in order.tolist():
-            rows[row] = self._token(former._tokens.id_of(row), float(former.table.cells["last"][row]))
+            rows[row] = self._tokens.met(former._tokens.id_of(row), float(former.table.cells["last"][row]))
         here = rows[order]  # where there is no room for all, the first have gone again
         rows[order[self.table.raw["hash"][here] != former.table.raw["hash"][order]]] = -1
         return rows

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..config_recommend import RecommendSettings
 from .content import Content
 from .ids import COLUMNS as ID_COLUMNS
-from .ids import Ids, hash_of
+from .ids import Ids
 from .popular import Floats
 from .tables import Column, Rows, Table
 
@@ -58,7 +58,7 @@ class Crosses:
         if not len(tokens):
             return
         for segment in (ALL, *segments):
-            row = self._row(segment, ts)
+            row = self._ids.met(segment, ts)
             known, weights, cells = self.table.raw["token"][row], self.table.raw["weight"][row], self.table.cells
             passed = ts - cells["since"][row]
             faded = 2.0 ** max(abs(passed) / -self._half_life, -149.0)
@@ -92,16 +92,6 @@ class Crosses:
         tokens, of = self._content.refs(items)
         sums = np.bincount(of, lift[_slots(known, tokens)], len(items))
         return sums / np.maximum(np.bincount(of, minlength=len(items)) * len(rows), 1)
-
-    def _row(self, segment: str, ts: float) -> int:
-        hashed = hash_of(segment)
-        row = self._ids.row_of_hash(hashed)
-        if row >= 0:
-            self._ids.use(row, ts)
-            return row
-        if self._ids.full:
-            self._ids.remove(self._ids.oldest())
-        return self._ids.add(segment, hashed, ts)
 
 
 def _slots(known: Hashes, tokens: Hashes) -> NDArray[np.int64]:

@@ -128,6 +128,18 @@ class Ids:
         """Whose row it is; empty for a row that is nobody's."""
         return self._table.get("id", row).decode("utf-8", "surrogatepass")
 
+    def met(self, name: str, ts: float) -> int:
+        """The row of the id, now the newest in use. One that is not known gets a row; when all are taken that of the oldest, of
+        which nobody is told."""
+        hashed = hash_of(name)
+        row = self.row_of_hash(hashed)
+        if row >= 0:
+            self.use(row, ts)
+            return row
+        if self.full:
+            self.remove(self.oldest())
+        return self.add(name, hashed, ts)
+
     def add(self, name: str, hashed: int, ts: float) -> int:
         """The row of a new id with this hash, the newest in use.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..config_recommend import RecommendSettings
 from .ids import COLUMNS as ID_COLUMNS
-from .ids import Ids, hash_of, summed
+from .ids import Ids, summed
 from .tables import Column, Rows, Table
 
 Floats = NDArray[np.float64]
@@ -179,14 +179,7 @@ class Segments:
         """Gives the item of this row a weight above 0 in each of the segments."""
         item = self._items.ref(row)
         for segment in segments:
-            hashed = hash_of(segment)
-            at = self._ids.row_of_hash(hashed)
-            if at < 0:
-                if self._ids.full:
-                    self._ids.remove(self._ids.oldest())
-                at = self._ids.add(segment, hashed, ts)
-            else:
-                self._ids.use(at, ts)
+            at = self._ids.met(segment, ts)
             weights, since = self.table.raw["weight"][at], self.table.cells["since"]
             passed = ts - since[at]
             if passed >= 0:
