@@ -269,6 +269,7 @@ ZONES = ["UTC", "Europe/Vienna", "America/New_York", "Australia/Lord_Howe", "Asi
     st.sampled_from([(2026, 3, 28), (2026, 3, 8), (2026, 10, 24), (2026, 10, 31), (2026, 4, 4), (2026, 10, 3), (2026, 6, 1)]),
     st.integers(0, 2 * 86_400),
 )
+@example("15 1,2,3 * * *", "America/New_York", (2026, 10, 31), 108_000)
 def test_the_last_moment_is_the_one_before_the_next(schedule: str, zone: str, day: tuple[int, int, int], ahead: int) -> None:
     cron = Cron(schedule=schedule, timezone=zone)
     now = datetime(*day, tzinfo=UTC).timestamp() + ahead

@@ -94,7 +94,8 @@ class Cron(Builtin):
 
     def next(self, now: float) -> float:
         """The first scheduled moment after `now`; both Unix seconds."""
-        return next(CronSim(self.schedule, self._at(now))).timestamp()
+        moments = (one.timestamp() for one in CronSim(self.schedule, self._at(now)))
+        return next(moment for moment in moments if moment > now)  # an hour that comes twice is taken for its first time
 
     def last(self, now: float) -> float:
         """The last scheduled moment up to `now`; both Unix seconds."""
