@@ -142,6 +142,12 @@ class Running:
     def reload(self, code: int = 0) -> str:
         return self.run("reload", str(self.config), code=code)
 
+    def loaded(self) -> None:
+        """Under load from now on, once there is a model to ask."""
+        headers = {"X-API-Key": self.key}
+        wait_for(lambda: httpx.post(f"{self.url}/v1/predict/m", json={"x": {"v": 1}}, headers=headers).status_code == 200)
+        self.load.start()
+
     def _load(self) -> None:
         connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=30)
         n = 0
@@ -208,7 +214,7 @@ def test_signing_keys_are_changed_under_load(running: Callable[..., Running], tm
     keys = tmp_path / "keys"
     keys.write_text(OLD)
     service = running(STREAMLEARN_KEYS_FILE=str(keys))
-    service.load.start()
+    service.loaded()
     service.learns()
     assert "nothing has changed" in service.reload()
     keys.write_text(NEW)  # too soon: what the old one signed could not be read
@@ -239,7 +245,7 @@ def test_api_keys_are_changed_by_overlap_under_load(running: Callable[..., Runni
     first = service.run("keys", "make", "app", "-c", config, *SCOPES).strip()
     service.key = first
     wait_for(lambda: httpx.get(f"{service.url}/v1/models").status_code == 401, 5)
-    service.load.start()
+    service.loaded()
     service.learns()
     second = service.run("keys", "make", "app", "-c", config, *SCOPES).strip()
     wait_for(lambda: httpx.get(f"{service.url}/v1/models", headers={"X-API-Key": second}).status_code == 200, 5)

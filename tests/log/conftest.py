@@ -13,6 +13,7 @@ from kafka import KafkaAdminClient
 from streamlearn.cli.dev_kafka import KafkaServer
 from streamlearn.log import Log
 from streamlearn.log.kafka import KafkaLog
+from streamlearn.log.kafka_link import Direct
 from streamlearn.log.sqlite import SqliteLog
 from streamlearn.testing import FakeClock, MemoryLog
 
@@ -49,12 +50,11 @@ BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {"memory": mem
 MARKS = {"kafka": [pytest.mark.kafka]}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def kafka_admin(kafka_server: KafkaServer) -> Iterator[KafkaAdminClient]:
-    """An operator's client of the broker for all tests."""
-    admin = KafkaAdminClient(bootstrap_servers=kafka_server.address)
-    yield admin
-    admin.close()
+    """An operator's client of the broker. Its thread draws from `random`, which no property test allows beside it."""
+    with KafkaAdminClient(bootstrap_servers=kafka_server.address, proxy_url=f"{Direct.SCHEMES[0]}://") as admin:
+        yield admin
 
 
 @pytest.fixture

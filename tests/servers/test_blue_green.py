@@ -23,7 +23,7 @@ from service_bench import Program, eventually
 from streamlearn.cli.dev_process import free_ports
 from streamlearn.events import unit_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CONFIG = """
 data_dir = "data"

@@ -15,7 +15,7 @@ from service_bench import Load, Site, Traffic, eventually
 from streamlearn.cli.dev_kafka import KafkaServer
 from streamlearn.cli.dev_redis import RedisServer
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
 
 STEPS_S = (3600.0, -7200.0, 0.0, -30.0)  # by an hour and by three, there and back, and by less than a minute
 WATCHED_S = 6.0  # longer than what makes a learner or control silent (serve.stale_after_s = 4)

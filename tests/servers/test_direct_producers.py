@@ -33,7 +33,7 @@ from streamlearn.learning.replay import new_learner
 from streamlearn.learning.waiting import JoinState
 from streamlearn.store.codec import open_blob
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
 
 PARTITIONS = 3
 DIRECT = "direct"  # the stream that is written without the API

@@ -18,7 +18,7 @@ from service_bench import Load, Program, Site, Traffic, eventually, fill
 from streamlearn.cli.dev_kafka import Kafka, KafkaServer
 from streamlearn.cli.dev_redis import RedisServer
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
 
 FROZEN_S = 10.0
 DISK_MB = 256

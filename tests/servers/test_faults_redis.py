@@ -21,7 +21,7 @@ from streamlearn.cli.dev_redis import FORGET, Redis, RedisServer
 from streamlearn.errors import StoreFull, StoreUnavailable
 from streamlearn.log import CONTROL
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
 
 DISK_MB = 64
 

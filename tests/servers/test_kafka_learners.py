@@ -17,7 +17,7 @@ from streamlearn.cli.dev_redis import RedisServer
 from streamlearn.events import encode
 from streamlearn.log import Entry
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
 
 PARTITIONS = 4
 

@@ -20,7 +20,7 @@ from streamlearn.cli.verify import check_shard
 from streamlearn.client import Client
 from streamlearn.events import partition_of
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
 
 SHARDS = 2
 ITEMS = 40

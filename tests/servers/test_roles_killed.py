@@ -17,7 +17,7 @@ from service_bench import SEED, Load, Site, Traffic
 from streamlearn.cli.dev_kafka import KafkaServer
 from streamlearn.cli.dev_redis import RedisServer
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROUNDS = 5
 AFTER_S = 5.0

@@ -21,7 +21,7 @@ from streamlearn.cli.verify import check_shard
 from streamlearn.events import encode
 from streamlearn.log import Entry
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
 
 OTHER = "other"  # another stream, of whose shard nothing of all this is felt
 TABLES = f"[streams.{OTHER}]\n" + MODEL.format(name="side", pipeline="logistic").replace(f'"{STREAM}"', f'"{OTHER}"')

@@ -17,7 +17,7 @@ from streamlearn.events import encode
 from streamlearn.log import CONTROL, Entry
 from streamlearn.records import Decision, Request
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 class House:

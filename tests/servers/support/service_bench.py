@@ -35,7 +35,7 @@ from streamlearn.log import CONTROL
 from streamlearn.records import Claim, Decision, Status, decode_control
 
 STREAM = "clicks"
-WAIT_S = 60.0
+WAIT_S = 120.0
 LOOK_S = 0.05
 SEED = 20
 
