@@ -10,7 +10,7 @@ import pytest
 from streamlearn.config import parse
 from streamlearn.control.sight import Statuses, offset_at
 from streamlearn.control.state import Alarm, Case, Phase, State
-from streamlearn.control.upkeep import Heartbeats, Trimmer
+from streamlearn.control.upkeep import Heartbeats, Restarts, Trimmer
 from streamlearn.events import Kind, Position
 from streamlearn.log import Entry
 from streamlearn.records import Signal, Status
@@ -155,7 +155,7 @@ class Yard:
     def trim(self) -> dict[tuple[str, int], int]:
         statuses = Statuses(self.store, 0.0)
         statuses.refresh(self.clock())
-        trimmer = Trimmer(self.log, self.store, self.keys, self.settings, statuses)
+        trimmer = Trimmer(self.log, self.settings, Restarts(self.log, self.store, self.keys, statuses))
         return trimmer.trim(self.clock(), [self.state])
 
 
