@@ -91,7 +91,7 @@ class Restarts:
         good = [info for info in self._store.checkpoints(state.name, shard) if info.set_aside is None]
         if not good:
             return None
-        ends = (good[0], good[-1])  # a shard that was started over has its lowest position in the newest one
+        ends = {good[0], good[-1]}  # a shard that was started over has its lowest position in the newest one
         place = state.name, shard
         known = self._read.get(place, {})
         try:
