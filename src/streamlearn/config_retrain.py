@@ -70,6 +70,7 @@ class RetrainSettings(BaseModel):
     window_s: NotNegative = 604_800
     attempts: Count = 3
     backoff_s: NotNegative = 5
+    keep_versions: Count = 10
     batch: Annotated[int, Field(ge=10, strict=True)] = 500
     sample: Annotated[int, Field(ge=0, le=200, strict=True)] = 0
     policies: Annotated[tuple[PolicySettings, ...], Field(max_length=8)] = (PolicySettings(name="debt"),)

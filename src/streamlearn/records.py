@@ -173,10 +173,11 @@ class Decision(msgspec.Struct, tag="decision", tag_field="type", omit_defaults=T
     `kind`: registered, case_opened, confirmed, rejected, expired, retrain_started, retrain_kept (by the policies;
     `final` when the case ends with it), retrain_asked (for all that), retrained, retrain_failed, trial_started,
     canary_started, trial_won, trial_lost, promoted, recovered, not_recovered, rollback_started, rollback_failed, rolled_back,
-    detached, held, resumed, range_skipped, imported, request_refused; feature_drift (once for a feature and episode),
-    broken_input (the case ends, no retrain), detectors_reset (after broken input has healed), rebuilt (a learner of another
-    build has read everything again: its detectors are reset), silenced (no notices of the model before `until`, null for an end
-    of the silence). `held` and `resumed` by "diagnosis" are control's.
+    detached, held, resumed, range_skipped, imported, version_dropped (its bytes: it was old, see `control.dropping`),
+    request_refused; feature_drift (once for a feature and episode), broken_input (the case ends, no retrain), detectors_reset
+    (after broken input has healed), rebuilt (a learner of another build has read everything again: its detectors are reset),
+    silenced (no notices of the model before `until`, null for an end of the silence). `held` and `resumed` by "diagnosis" are
+    control's.
 
     `case_opened` has the case's kind in `numbers["kind"]`: drift, manual, changed (the recipe), contract (features came, went
     or changed their type: `changes` [{feature, what, was, is}], `since`, `starts` by shard), rewind, restore.

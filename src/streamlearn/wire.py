@@ -191,7 +191,8 @@ class VersionView(msgspec.Struct):
     events, `fit_s` seconds. `made_with`: libraries, and the digest of the `settings`. `blobs`: bytes, SHA-256 and more.
     `trial` and `promoted`: how it was tried and promoted, with the numbers and who decided. `decisions`: every one about it,
     in order. `search`: the candidates that were compared for it, each with how it did, and why this one. `kept`: whether the
-    store has it; `unusable`: why a kept blob cannot be used. `fitted` and `serving`: what its models say of themselves, as
+    store has it; `dropped`: when it was decided that its bytes go, being old (`retrain.keep_versions`); `unusable`: why a kept
+    blob cannot be used. `fitted` and `serving`: what its models say of themselves, as
     fitted and as they serve now.
     """
 
@@ -224,6 +225,7 @@ class VersionView(msgspec.Struct):
     promoted: dict[str, Any] | None = None
     origin: dict[str, Any] | None = None
     decisions: list[dict[str, Any]] = []
+    dropped: float | None = None
     kept: bool = False
     unusable: dict[str, str] = {}
     fitted: dict[str, dict[str, Any]] = {}

@@ -46,6 +46,12 @@ def test_an_imported_version_says_where_it_comes_from() -> None:
     assert "damaged" in text
 
 
+def test_a_dropped_version_says_so_and_when() -> None:
+    docs = [version(dropped=1767225700.0), version(version=2, kept=True), version(version=3)]
+    assert [line.split()[-1] for line in told(listing(docs)).splitlines()[-3:]] == ["dropped", "yes", "no"]
+    assert "no: dropped at 2026-01-01 00:01:40Z, being older than the newest that are kept" in told(in_full(docs[0]))
+
+
 def test_a_version_that_grew_from_a_base_says_which() -> None:
     base = {"kind": "checkpoint", "id": 7, "position": 4000}
     text = told(in_full(version(bases={"0": base}, skip={"0": [[4000, 4100]]})))

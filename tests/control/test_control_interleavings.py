@@ -16,9 +16,12 @@ from streamlearn.errors import LogUnavailable, RetrainError
 from streamlearn.log import SIGNALS, Entry
 from streamlearn.testing import Abort
 
+from .conftest import checkpoint
+
 TRIAL = {
     "min_events": 100, "horizon_events": 2000, "watch_events": 400, "canary": [0.1, 0.5], "canary_events": 60,
 }  # fmt: skip
+RETRAIN = {"attempts": 3, "backoff_s": 5.0, "max_gap_records": 2000, "keep_versions": 1}
 ACTIONS = ("retrain", "cancel", "promote", "rollback", "hold", "resume")
 
 
@@ -30,7 +33,7 @@ class Interleavings(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         drift = {"window": 100, "features": {"window": 50, "reference": 100, "every_s": 1.0}}
-        self.stage = type(self).make_stage(shards=2, trial=TRIAL, drift=drift)
+        self.stage = type(self).make_stage(shards=2, trial=TRIAL, drift=drift, retrain=RETRAIN)
         self.asked = 0
 
     @rule(turns=st.integers(1, 20))
@@ -46,6 +49,14 @@ class Interleavings(RuleBasedStateMachine):
     @rule()
     def kill(self) -> None:
         self.stage.kill()
+
+    @rule(shards=st.sets(st.integers(0, 1)))
+    def look_at_versions(self, shards: set[int]) -> None:
+        """Some shards leave a checkpoint; then it is time to look which versions go."""
+        for shard in sorted(shards):
+            checkpoint(self.stage, self.stage.learners[shard].position, shard)
+        self.stage.advance(61.0)
+        self.turn(1)
 
     @rule(when=st.sampled_from(("before", "after")), after=st.integers(0, 3), deadly=st.booleans())
     def fault(self, when: Any, after: int, deadly: bool) -> None:
@@ -146,6 +157,16 @@ class Interleavings(RuleBasedStateMachine):
         assert shown(again) == shown(live)
 
     @invariant()
+    def what_a_shard_needs_is_kept(self) -> None:
+        """Of the versions that were fitted, or are still to be tried by a shard that lags."""
+        stage = self.stage
+        state, kept = stage.state(), {version for _, version, _ in stage.store.versions()}
+        awaited = {order.arguments["version"] for order in state.orders.values() if order.verb == "try" and order.waiting}
+        assert awaited <= kept
+        assert not {state.version, state.previous, state.shadow} & state.dropped.keys()
+        assert not state.fitted.keys() & state.dropped.keys()
+
+    @invariant()
     def decisions_are_made_once(self) -> None:
         stage = self.stage
         settled = [d.numbers["request"] for d in stage.decisions() if "request" in d.numbers and d.kind != "request_refused"]
@@ -208,6 +229,7 @@ def shown(control: Control) -> Any:
         state.seen, state.drift_cases, state.trials, state.alarms, state.recoveries, state.shadow_lost, orders, state.order,
         state.asked, trial, blocks, state.trial_numbers, state.broken, state.drifted, state.input_since, state.unsettled,
         None if guard is None else (guard.seq, guard.blocks, guard.test.numbers()), kept, state.course, state.contract,
+        state.fitted, state.untried, state.tried, state.dropped,
     )  # fmt: skip
 
 

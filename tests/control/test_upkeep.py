@@ -10,7 +10,7 @@ import pytest
 from streamlearn.config import parse
 from streamlearn.control.sight import Statuses, offset_at
 from streamlearn.control.state import Alarm, Case, Phase, State
-from streamlearn.control.upkeep import Heartbeats, Trimmer
+from streamlearn.control.upkeep import Heartbeats, Restarts, Trimmer
 from streamlearn.events import Kind, Position
 from streamlearn.log import Entry
 from streamlearn.records import Signal, Status
@@ -155,7 +155,7 @@ class Yard:
     def trim(self) -> dict[tuple[str, int], int]:
         statuses = Statuses(self.store, 0.0)
         statuses.refresh(self.clock())
-        trimmer = Trimmer(self.log, self.store, self.keys, self.settings, statuses)
+        trimmer = Trimmer(self.log, self.settings, Restarts(self.log, self.store, self.keys, statuses))
         return trimmer.trim(self.clock(), [self.state])
 
 
@@ -247,3 +247,31 @@ def test_a_damaged_status_is_passed_over(yard: Yard) -> None:
 def test_a_stream_without_models_keeps_only_to_its_age(yard: Yard) -> None:
     yard.state.settings = None
     assert yard.trim() == {("clicks", 0): 180, ("clicks", 1): 180}
+
+
+def test_a_header_is_read_once_and_forgotten_with_its_checkpoint(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    checkpoint = yard.store.checkpoint
+    monkeypatch.setattr(yard.store, "checkpoint", lambda id: (read.append(id), checkpoint(id))[1])
+    statuses = Statuses(yard.store, 0.0)
+    statuses.refresh(0.0)
+    restarts = Restarts(yard.log, yard.store, yard.keys, statuses)
+    assert [restarts.lowest(yard.state, 0) for _ in range(3)] == [240] * 3
+    assert len(read) == 1
+    older = yard.checkpoint(0, 50)
+    assert [restarts.lowest(yard.state, 0) for _ in range(3)] == [50] * 3
+    assert read[1:] == [older]
+    yard.store.set_aside(older, "corrupt")
+    assert restarts.lowest(yard.state, 0) == 240
+    assert list(restarts._read["m", 0]) == [info for info in yard.store.checkpoints("m", 0) if info.set_aside is None]
+
+
+def test_a_log_that_was_made_again_is_noticed_though_the_header_was_read(yard: Yard) -> None:
+    statuses = Statuses(yard.store, 0.0)
+    statuses.refresh(0.0)
+    restarts = Restarts(yard.log, yard.store, yard.keys, statuses)
+    assert restarts.lowest(yard.state, 0) == 240
+    restarts._log = opened(yard.clock)  # another one
+    yard.status(0, 3, restarts._log.identity("clicks"))
+    statuses.refresh(1.0)
+    assert restarts.lowest(yard.state, 0) is None

@@ -11,6 +11,8 @@ import pytest
 from dashboard_world import opened, served
 
 from streamlearn.config import parse
+from streamlearn.serving.examples import VERSION
+from streamlearn.store.sqlite import SqliteStore
 
 # What a test takes away, the browser tells of.
 REFUSED = (r"^50\d: ", r"console: Failed to load resource")
@@ -44,6 +46,34 @@ def test_a_service_that_has_seen_nothing_says_what_to_do(young: str, look: Calla
     else:
         told = seen.get("empty").first.inner_text()
         assert len(told.split()) > 6, told
+
+
+@pytest.fixture
+def old_versions(tmp_path: Path) -> Any:
+    """A service whose version 2 was dropped, while version 3 is kept."""
+    tree = {
+        "data_dir": str(tmp_path), "streams": {"flights": {}},
+        "models": {"delay": {"stream": "flights", "task": "binary", "pipeline": "logistic"}},
+    }  # fmt: skip
+    store = SqliteStore(tmp_path / "store.sqlite")
+    gone = {"id": "delay@2", "version": 2, "dropped": VERSION["created"] + 90_000.0, "fate": "lost", "promoted": None}
+    kept = {"id": "delay@3", "version": 3, "parent": 1, "blobs": {"0": {"bytes": 12_300_000}}}
+    docs = {("version", one["id"]): msgspec.json.encode(VERSION | one) for one in (gone, kept)}
+    store.put_views({**docs, ("model", "delay"): msgspec.json.encode({"name": "delay", "version": 3})}, 9)
+    store.put_version("delay", 3, 0, b"its blob")
+    store.close()
+    with opened(tmp_path, parse(tree, {})) as app, served(app) as url:
+        yield url
+
+
+def test_a_dropped_version_is_told_from_one_that_is_kept(old_versions: str, look: Callable[..., Any]) -> None:
+    seen = look(old_versions).go("#/model/delay/versions?version=2", "versions")
+    assert "2 versions, 1 kept (12.3 MB)" in seen.text()
+    assert "dropped" in seen.get("row-2").inner_text()
+    assert "dropped" not in seen.get("row-3").inner_text()
+    told = seen.get("version-one").inner_text()
+    assert "Its bytes were dropped, since newer versions are kept (retrain.keep_versions)" in told
+    seen.shot("versions-dropped")
 
 
 def test_no_model_at_all(look: Callable[..., Any], tmp_path: Path) -> None:

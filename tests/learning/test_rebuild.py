@@ -354,3 +354,19 @@ def test_a_model_that_came_to_a_trimmed_log_is_its_first_version() -> None:
     worker = yard.run()
     assert (worker.shards[0].learner.version, worker.shards[0].learner.n) == (1, 40)
     assert not genesis(yard.settings, "m", 0, yard.log).trimmed
+
+
+@pytest.mark.parametrize(("model", "why"), [("m", "rebuild"), ("other", "start")])
+def test_without_a_checkpoint_a_model_whose_versions_were_dropped_is_made_again(model: str, why: str) -> None:
+    """Control is to answer with a reset, by which it is heard again although it told less than the first time."""
+    yard = Yard(MemoryStore())
+    posts(yard, 100)
+    yard.run()
+    dropped = Decision(model, "version_dropped", NOW, version=2)
+    yard.log.append(CONTROL, [Entry(b"m", msgspec.json.encode(dropped))]).result()
+    assert genesis(yard.settings, "m", 0, yard.log).dropped == (why == "rebuild")
+    begun = begin(yard.settings, "m", 0, yard.log, MemoryStore(), KEYS, DriftWatch)
+    assert begun.past is not None
+    assert (begun.past.why, begun.past.until) == (why, 100)
+    kept = begin(yard.settings, "m", 0, yard.log, yard.store, KEYS, DriftWatch)
+    assert (kept.past, kept.learner.position) == (None, 100), "with a checkpoint nothing is made again"

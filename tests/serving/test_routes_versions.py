@@ -52,6 +52,19 @@ def test_the_list_says_which_versions_are_kept(world: Any) -> None:
     assert [(doc["version"], doc["kept"]) for doc in page["items"]] == [(1, False), (2, True), (3, False)]
 
 
+def test_a_dropped_version_says_when_and_is_known_all_the_same(world: Any) -> None:
+    world.view("version", "delay@2", {"model": "delay", "version": 2, "fate": "lost", "learned": 7, "dropped": 1767225700.0})
+    seen: list[Any] = []
+
+    async def story(http: Any) -> None:
+        seen.append((await http.get("/v1/models/delay/versions/2")).json())
+        seen.extend((await http.get("/v1/models/delay/versions")).json()["items"])
+
+    world.run(story)
+    told = [(doc["fate"], doc["learned"], doc["kept"], doc["dropped"]) for doc in seen]
+    assert told == [("lost", 7, False, 1767225700.0)] * 2
+
+
 def test_a_version_tells_what_its_model_is_without_opening_it(world: Any) -> None:
     world.view("version", "delay@2", {"model": "delay", "version": 2})
     summary = summarize(fitted(world))

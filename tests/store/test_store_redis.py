@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -515,6 +516,32 @@ def test_only_what_is_needed_stays(redis_server: RedisServer, opened: Open) -> N
     store.put_version("m", 1, 0, b"v" * 2500)
     store.drop_version("m", 1)
     assert len(keys(store, "part*")) == 3 + 3 * 3 + 3
+
+
+def test_a_version_whose_drop_was_cut_off_is_listed_until_it_is_gone(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shard in (0, 1):
+        for name in ("a", "b"):
+            store.put_version_piece("m", 1, shard, name, b"of its tables")
+        store.put_version("m", 1, shard, b"v", ["a", "b"])
+    drop, done = store._drop_free, 0
+
+    def cut_off(*given: Any) -> None:
+        nonlocal done
+        done += 1
+        if done % 3 == 2:  # each time at another place
+            raise StoreUnavailable("down")
+        drop(*given)
+
+    monkeypatch.setattr(store, "_drop_free", cut_off)
+    tries = 0
+    while store.versions():
+        tries += 1
+        with suppress(StoreUnavailable):
+            store.drop_version("m", 1)
+    assert tries > 2
+    assert [store.version_pieces("m", 1, shard) for shard in (0, 1)] == [{}, {}]
 
 
 # -- what its errors become

@@ -10,6 +10,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
@@ -94,7 +95,8 @@ def import_version(
 ) -> None:
     """Take the version in FILE into the registry, under a number of its own. It serves nobody until it is promoted.
 
-    Control, which must be running, gives the number. Asking again with the same file imports nothing twice.
+    Control, which must be running, gives the number. Asking again with the same file imports nothing twice, unless what was
+    imported before has been dropped since.
     """
     settings = read_settings(Path(config), os.environ)
     own = ring(settings, os.environ)
@@ -179,7 +181,20 @@ def _as_it_serves(settings: Settings, store: Store, keys: KeyRing, model: str, v
             return Kept(seal(settings, keys, sealed, model, version, at, extra, opened), fetch)
     now = f"shard {shard} serves version {serves}" if serves is not None else f"shard {shard} has published nothing yet"
     fix = "Export one that is kept, or that serves: streamlearn models list shows which"
-    raise ConfigError("VERSION", f"version {version} of {model} is not kept, and {now}", fix)
+    gone = "is not kept"
+    if (dropped := _dropped(store, model, version)) is not None:
+        keep = settings.models[model].retrain.keep_versions
+        gone = f"was dropped at {datetime.fromtimestamp(dropped, UTC):%Y-%m-%d %H:%M:%SZ}"
+        fix += f". models.{model}.retrain.keep_versions = {keep} says how many are kept: a higher number keeps more from now on"
+    raise ConfigError("VERSION", f"version {version} of {model} {gone}, and {now}", fix)
+
+
+def _dropped(store: Store, model: str, version: int) -> float | None:
+    """When it was decided that the version's bytes go, None when it was not."""
+    for doc in store.views("version", [f"{model}@{version}"]).values():
+        at: float | None = msgspec.json.decode(doc).get("dropped")
+        return at
+    return None
 
 
 def bring(
@@ -264,7 +279,8 @@ def _opened(sealed: Sealed, fetch: Fetch) -> Any:
 def _asked(
     world: World, read: Bundle, model: str, reason: str, sleep: Callable[[float], None], clock: Callable[[], float]
 ) -> tuple[int, dict[str, Any]]:
-    """(offset, decision) of the request for this file: of an earlier one unless that was refused, else of a new one."""
+    """(offset, decision) of the request for this file: of an earlier one unless that was refused, or its version was dropped
+    since; else of a new one."""
     from ..control.facts import of_blob
 
     stream = world.settings.models[model].stream
@@ -272,7 +288,7 @@ def _asked(
     name, refused = f"import-{read.digest[:32]}-{model}", 0
     for offset, request in _imports(world.log, name):
         decision = _settled(world, offset, sleep)
-        if decision["kind"] == "imported":
+        if decision["kind"] == "imported" and _dropped(world.store, model, decision["version"]) is None:
             return offset, decision
         refused = max(refused, int(request.id.rpartition("-")[2]) + 1)
     positions = {str(shard): sealed.header.positions[0] for shard, sealed in read.sealed.items()}

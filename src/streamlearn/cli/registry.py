@@ -43,7 +43,7 @@ def listing(items: Sequence[Mapping[str, Any]]) -> Table:
         made.add_row(
             str(doc.get("version")), _plain(doc.get("fate")), _plain(doc.get("reason")),
             _time(doc.get("created"), MINUTES), _plain(doc.get("learned")), _span(doc), _plain(trial.get("e")),
-            _plain(trial.get("mean_difference")), "yes" if doc.get("kept") else "no",
+            _plain(trial.get("mean_difference")), "yes" if doc.get("kept") else "dropped" if doc.get("dropped") else "no",
         )  # fmt: skip
     return made
 
@@ -131,7 +131,9 @@ def _facts(doc: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for shard, blob in (doc.get("blobs") or {}).items():
         size = f"{blob['bytes']:,} bytes, " if blob.get("bytes") else ""
         yield f"model, shard {shard}", f"{size}SHA-256 {blob.get('sha256') or blob.get('model_sha256')}"
-    yield "kept", "yes" if doc.get("kept") else "no"
+    dropped = doc.get("dropped")
+    gone = "no" if dropped is None else f"no: dropped at {_time(dropped)}, being older than the newest that are kept"
+    yield "kept", "yes" if doc.get("kept") else gone
     for shard, why in (doc.get("unusable") or {}).items():
         yield f"unusable, shard {shard}", why
 

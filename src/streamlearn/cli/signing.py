@@ -1,6 +1,6 @@
 """Which signing keys what is kept was signed with, so that a person knows when an old one can go; and versions signed anew.
 
-Checkpoints, publications and statuses are replaced as learners go on; versions are kept for good, and commands as long as the
+Checkpoints, publications and statuses are replaced as learners go on; versions are not, and commands as long as the
 log keeps them.
 """
 

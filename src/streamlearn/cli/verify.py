@@ -9,14 +9,19 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from ..errors import CodecError, ConfigError, StoreError
+from ..errors import CodecError, ConfigError, RetrainError, StoreError
 from .console import console, counted, say, table
 from .roles import Config
 from .wiring import World, opened, read_settings, resolver
+
+if TYPE_CHECKING:
+    from ..learning.protocols import ResolveVersion
+    from ..records import Command
+    from ..store.links import Kept
 
 
 class Checked(NamedTuple):
@@ -91,11 +96,26 @@ def check_shard(world: World, model: str, shard: int) -> Checked:
         kept = new_learner(world.settings, model, shard, first, DriftWatch)
         links = links_of(sealed.header.extra)
         checkpoint.load(kept, parts, DriftWatch, links, lambda name: world.store.piece(model, shard, name))
-        again = replay(world.settings, model, shard, world.log, world.keys, DriftWatch, resolver(world), position.offset)
+        lost: list[str] = []
+        resolve = _noting(resolver(world), lost)
+        again = replay(world.settings, model, shard, world.log, world.keys, DriftWatch, resolve, position.offset)
         digest = checkpoint.digest(kept)
-        verdict = "same" if digest == checkpoint.digest(again) else "differs"
+        verdict = "same" if digest == checkpoint.digest(again) else lost[0] if lost else "differs"
         return result(verdict, position.offset, kept.n, digest)
     return result("no checkpoint yet")
+
+
+def _noting(resolve: ResolveVersion, lost: list[str]) -> ResolveVersion:
+    """The same, but for a line in `lost` for each version that is gone and cannot be made again: its trial is not replayed."""
+
+    def noted(command: Command, shard: int) -> Kept:
+        try:
+            return resolve(command, shard)
+        except RetrainError as error:
+            lost.append(f"version {command.version}, which was tried, is gone and cannot be made again: {error.detail}")
+            raise
+
+    return noted
 
 
 def _or_none(value: int | None) -> str:

@@ -15,7 +15,7 @@ from ..records import Decision, Request
 from ..retrain.policy import Confirmed
 from ..retrain.reversal import Reversal
 from ..retrain.trial import Trial
-from . import contract, fold_inputs, recipes, skips
+from . import contract, dropping, fold_inputs, recipes, skips
 from .growth import Growth
 from .state import Blocks, Case, Guard, Order, Phase, State
 
@@ -99,6 +99,8 @@ def _fits(state: State, decision: Decision, phases: frozenset[Phase]) -> bool:
             return request is not None
         case "range_skipped":
             return skips.fits(state, decision)
+        case "version_dropped":
+            return dropping.fits(state, decision)
     return True
 
 
@@ -220,6 +222,7 @@ def _trial_started(state: State, offset: int, decision: Decision) -> None:
         state.trials.append(decision.at)
     case.canary = state.guard = None
     state.shadow, state.watch_from = case.version, None
+    state.untried.discard(case.base)
     state.arms = _arms(decision, case.version)
     state.phase = Phase.TRIAL
 
@@ -310,6 +313,7 @@ def _end_hold(state: State) -> None:
 def _imported(state: State, offset: int, decision: Decision) -> None:
     state.last_version = decision.version or 0
     state.fitted[state.last_version] = _by_shard(decision.numbers["trained_to"])
+    state.untried.add(state.last_version)
 
 
 def _request_refused(state: State, offset: int, decision: Decision) -> None:
@@ -352,6 +356,7 @@ _HANDLERS: Final[Mapping[str, tuple[_Handler, frozenset[Phase]]]] = {
     "imported": (_imported, ANY),
     "request_refused": (_request_refused, ANY),
     "range_skipped": (skips.recorded, ANY),
+    "version_dropped": (dropping.dropped, ANY),
     "rebuilt": (recipes.rebuilt, ANY),
     "silenced": (_silenced, ANY),
 }

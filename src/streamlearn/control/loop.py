@@ -4,7 +4,7 @@
     2  observe what is new in `_signals`, one at a time, asking the machine of that model after each
     3  follow the fits; look at the features; ask every machine
     4  send the commands that no shard has answered, each once in the life of this process
-    5  heartbeats, retention, history, views
+    5  heartbeats, retention of records and versions, history, views
 
 A decision takes effect only by being read back from the log, so a restart, which begins at 1 with nothing in memory, goes
 on where the last process stopped, whatever it was doing. Nothing here decides; nothing is done that no decision asked for.
@@ -42,6 +42,7 @@ from ..records import (
 from ..store import Store
 from .choosing import Panel
 from .chronicle import Chronicle
+from .dropping import judge_versions, let_go
 from .fold import apply, ask
 from .hindsight import Questions
 from .jobs import Fits, Jobs
@@ -51,7 +52,7 @@ from .observer import Observer
 from .recipes import claimed
 from .sight import Sight, Statuses, limits_of
 from .state import State
-from .upkeep import Heartbeats, Trimmer
+from .upkeep import Heartbeats, Restarts, Trimmer
 from .views import Book
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class Control:
         self._fits = Fits(jobs, store, keys, log.identity)
         self._questions = Questions(jobs, timer)
         self._heartbeats = Heartbeats(log, settings)
-        self._trimmer = Trimmer(log, store, keys, settings, self._statuses)
+        self._restarts = Restarts(log, store, keys, self._statuses)
+        self._trimmer = Trimmer(log, settings, self._restarts)
         self._observer = Observer(log, self._statuses, timer)
         self._panel = Panel(settings)
         self._chronicle = Chronicle(store, settings, self._statuses, timer)
@@ -275,12 +277,15 @@ class Control:
             decision = decide(state, self._sight(state, up_to_date))
             if decision is None:
                 return
-            entry = Entry(state.name.encode(), msgspec.json.encode(decision), partition=0)
-            [(_, offset)] = self._log.append(CONTROL, [entry]).result(timeout=APPEND_S)
-            effects = self._fold()
-            if not effects[offset] and len(effects) == 1:
-                raise RuntimeError(f"{state.name}: decision {decision.kind!r} at {offset} does not fit its state")
-            self._tell(decision, offset)
+            self._record(decision)
+
+    def _record(self, decision: Decision) -> None:
+        entry = Entry(decision.model.encode(), msgspec.json.encode(decision), partition=0)
+        [(_, offset)] = self._log.append(CONTROL, [entry]).result(timeout=APPEND_S)
+        effects = self._fold()
+        if not effects[offset] and len(effects) == 1:
+            raise RuntimeError(f"{decision.model}: decision {decision.kind!r} at {offset} does not fit its state")
+        self._tell(decision, offset)
 
     def _sight(self, state: State, up_to_date: bool) -> Sight:
         stream = "" if state.settings is None else state.settings.stream
@@ -331,9 +336,19 @@ class Control:
             self._beat_at = now
         if now - self._trimmed_at >= TRIM_S:
             self._trimmer.trim(self._clock(), self._states.values())
+            self._drop_versions()
             self._trimmed_at = now
         ask = partial(self._panel.ask, now=self._clock())
         self._chronicle.tend(self._models(), self._clock(), self._observer.inputs, ask, self._fits.progress)
+
+    def _drop_versions(self) -> None:
+        """Decide which versions' bytes go, and see to it."""
+        for state in self._models():
+            if state.settings is None or not state.registered:
+                continue
+            while (found := judge_versions(state, self._sight(state, True), state.settings, self._restarts.lowest)) is not None:
+                self._record(found)
+        let_go(self._models(), self._store)
 
     def _show(self) -> None:
         """Put what has changed; everything, when the store has lost it or knows of more than the log holds."""

@@ -86,6 +86,8 @@ def _answer(state: State, signal: Signal, answer: str) -> None:
     for order in [order for order in state.orders.values() if order.seq <= seq and shard in order.waiting]:
         order.answers[shard] = answer if order.seq == seq else "skipped: a later command was answered first"
         order.at[shard] = signal.offset
+        if order.verb == "try":
+            state.tried.setdefault(order.arguments["version"], {})[shard] = signal.offset
         if order.seq == seq and "knew" in signal.data:
             order.knew[shard] = signal.data["knew"]
         if order.verb in RESETS:

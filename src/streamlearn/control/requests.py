@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ..records import LONGEST_SILENCE_S, Decision, Request
 from .contract import accepts
+from .dropping import told
 from .fold import FITTING, MAY_GIVE_WAY, TRYING
 from .imports import judge_import
 from .rewind import refuse_resume, restore, rewind
@@ -101,7 +102,8 @@ def _rollback(state: State, request: Request, world: World) -> Decision | str:
     if state.previous is None:
         return f"version {state.version} has no champion before it to go back to"
     if request.version is not None and request.version != state.previous:
-        return f"only the champion before the last promotion can be brought back, version {state.previous}"
+        dropped = f"; of version {request.version}, {told(state, request.version)}" if request.version in state.dropped else ""
+        return f"only the champion before the last promotion can be brought back, version {state.previous}{dropped}"
     why = _why(request, f"back from version {state.version} to version {state.previous}")
     case = None if state.case is not None else state.story
     numbers = {"command": {"verb": "rollback", "version": state.previous}}

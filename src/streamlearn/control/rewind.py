@@ -18,6 +18,7 @@ from ..errors import EventError
 from ..log.ranges import Range, merged
 from ..records import RESUME_MODES, Decision, Request
 from ..retrain.rewind import Sound, as_json, plan
+from .dropping import told
 from .state import Case, State
 from .steps import decision, ending
 from .world import World
@@ -46,6 +47,8 @@ def restore(state: State, version: int, world: World, why: str) -> Decision | st
     if trained_to is None or version not in kept:
         choice = sorted(kept & set(state.fitted) - {state.version})
         have = f"those kept are {', '.join(map(str, choice))}" if choice else "none is kept"
+        if version in state.dropped:
+            return f"version {version} cannot be promoted: {told(state, version)}; {have}"
         return f"version {version} cannot be promoted: only a fitted version that the store keeps can be, and {have}"
     for shard, position in sorted(trained_to.items()):
         first = world.bounds(shard)[0]

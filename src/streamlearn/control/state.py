@@ -289,7 +289,10 @@ class State:
     holding: dict[int, int] = field(default_factory=dict)  # by shard, the offset at which it was held, while it is
     to_skip: list[tuple[int, int, int]] = field(default_factory=list)  # (shard, from, to) held, not yet in the control log
     skipped: dict[int, list[Range]] = field(default_factory=dict)  # by shard, what no fit may learn
-    fitted: dict[int, dict[int, int]] = field(default_factory=dict)  # versions that were fitted, and to where, by shard
+    fitted: dict[int, dict[int, int]] = field(default_factory=dict)  # versions fitted and not dropped, and to where, by shard
+    untried: set[int] = field(default_factory=set)  # versions that were imported, and that no trial has come of yet
+    tried: dict[int, dict[int, int]] = field(default_factory=dict)  # by version and shard, where its last "try" was answered
+    dropped: dict[int, float] = field(default_factory=dict)  # versions whose bytes went, and when that was decided
     recipes: dict[int, Recipe] = field(default_factory=dict)  # by version, what it was made with; 1 by the first claim
     claimed: dict[int, float] = field(default_factory=dict)  # by shard, when it was claimed first
     rebuilt: dict[int, int] = field(default_factory=dict)  # by shard, the generation of the rebuild that was answered last

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..config import Settings
 from ..errors import CodecError, Unexpected
-from ..events import Kind
+from ..events import Kind, Position
 from ..keys import KeyRing
 from ..log import Entry, Log
-from ..store import Store
+from ..store import CheckpointInfo, Store
 from ..store.codec import header_of
 from .sight import Statuses, offset_at, time_at
 from .state import Phase, State
@@ -74,11 +74,53 @@ class Heartbeats:
         pulse.end = end
 
 
+class Restarts:
+    """Where in the log a shard might read on from, should its learner be started again. What headers said is remembered."""
+
+    def __init__(self, log: Log, store: Store, keys: KeyRing, statuses: Statuses) -> None:
+        self._log, self._store, self._keys, self._statuses = log, store, keys, statuses
+        self._read: dict[tuple[str, int], dict[CheckpointInfo, Sequence[Position]]] = {}
+
+    def lowest(self, state: State, shard: int) -> int | None:
+        """The lowest offset that a restart of this shard might read from, None when that is not known. Raises StoreError."""
+        assert state.settings is not None
+        stream, status = state.settings.stream, self._statuses.get(state.name, shard)
+        identity = self._log.identity(stream)
+        if status is None or status.log != identity:
+            return None
+        good = [info for info in self._store.checkpoints(state.name, shard) if info.set_aside is None]
+        if not good:
+            return None
+        ends = {good[0], good[-1]}  # a shard that was started over has its lowest position in the newest one
+        place = state.name, shard
+        known = self._read.get(place, {})
+        try:
+            self._read[place] = {info: known[info] if info in known else self._positions(info.id, place) for info in ends}
+        except CodecError as error:
+            about = {"model": state.name, "shard": shard, "error": str(error)}
+            logger.warning("a checkpoint cannot be read, so neither records nor versions are dropped", extra=about)
+            return None
+        positions = [position for info in ends for position in self._read[place][info]]
+        if any(position.log != identity for position in positions):
+            about = {"model": state.name, "shard": shard, "log": identity}
+            logger.warning("a checkpoint is of another log, so neither records nor versions are dropped", extra=about)
+            return None
+        return min([status.position, *(position.offset for position in positions)])
+
+    def _positions(self, checkpoint: int, place: tuple[str, int]) -> Sequence[Position]:
+        """The positions in a checkpoint's header. Raises CodecError."""
+        header = header_of(self._store.checkpoint(checkpoint), self._keys)  # of any build: that one may come back
+        if (header.kind, header.model, header.shard) != ("checkpoint", *place):
+            model, shard = place
+            raise Unexpected(f"a {header.kind} of {header.model}/{header.shard}, not a checkpoint of {model}/{shard}")
+        return header.positions
+
+
 class Trimmer:
     """Forgets records of the user streams that are older than `log.retention_hours` and needed by nobody; 0 keeps all."""
 
-    def __init__(self, log: Log, store: Store, keys: KeyRing, settings: Settings, statuses: Statuses) -> None:
-        self._log, self._store, self._keys, self._settings, self._statuses = log, store, keys, settings, statuses
+    def __init__(self, log: Log, settings: Settings, restarts: Restarts) -> None:
+        self._log, self._settings, self._restarts = log, settings, restarts
 
     def trim(self, now: float, states: Iterable[State]) -> dict[tuple[str, int], int]:
         """Trim where that is safe; the first retained offset of each partition that was. Raises LogError, StoreError."""
@@ -114,33 +156,10 @@ class Trimmer:
 
     def _needed(self, state: State, shard: int) -> int | None:
         """The lowest offset that a restart of this shard might read from, None when that is not known or not the time."""
-        assert state.settings is not None
-        stream, status = state.settings.stream, self._statuses.get(state.name, shard)
-        if status is None or status.log != self._log.identity(stream) or not _at_rest(state):
-            return None
-        good = [info for info in self._store.checkpoints(state.name, shard) if info.set_aside is None]
-        if not good:
-            return None
-        ends = {good[0].id, good[-1].id}  # a shard that was started over has its lowest position in the newest one
-        try:
-            offsets = [offset for id in ends for offset in self._read_to(id, state.name, stream, shard)]
-        except CodecError as error:
-            about = {"model": state.name, "shard": shard, "error": str(error)}
-            logger.warning("a checkpoint cannot be read, so the log is not trimmed", extra=about)
-            return None
-        if state.case is not None and shard == state.case.shard:
-            offsets.append(state.case.change_offset)
-        return min([status.position, *offsets])
-
-    def _read_to(self, checkpoint: int, model: str, stream: str, shard: int) -> list[int]:
-        """The positions in a checkpoint's header. Raises CodecError."""
-        header = header_of(self._store.checkpoint(checkpoint), self._keys)  # of any build: that one may come back
-        if (header.kind, header.model, header.shard) != ("checkpoint", model, shard):
-            raise Unexpected(f"a {header.kind} of {header.model}/{header.shard}, not a checkpoint of {model}/{shard}")
-        identity = self._log.identity(stream)
-        if any(position.log != identity for position in header.positions):
-            raise Unexpected(f"a checkpoint of {model}/{shard} that was taken on another log")
-        return [position.offset for position in header.positions]
+        lowest = self._restarts.lowest(state, shard) if _at_rest(state) else None
+        if lowest is not None and state.case is not None and shard == state.case.shard:
+            return min(lowest, state.case.change_offset)
+        return lowest
 
 
 def _at_rest(state: State) -> bool:

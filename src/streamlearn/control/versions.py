@@ -23,7 +23,9 @@ FATES: Final = {
 }  # fmt: skip
 SWAPS: Final = ("promote", "rollback")  # the commands by which another version begins to serve
 BY_HAND: Final = frozenset({"rewind", "restore"})  # kinds of cases whose version is promoted without a trial
-TOLD: Final = frozenset({*FATES, "registered", "trial_won", "promoted", "rollback_started", "rolled_back", "imported"})
+TOLD: Final = frozenset(
+    {*FATES, "registered", "trial_won", "promoted", "rollback_started", "rolled_back", "imported", "version_dropped"}
+)
 
 
 def version_id(model: str, version: int | None) -> str:
@@ -71,7 +73,7 @@ def _made(decision: Decision, state: State, kind: str) -> Doc | None:
         "fitted_at": None, "fit_s": None, "window": None, "bases": bases, "skip": numbers.get("skip", {}), "trained_to": None,
         "times": None, "learned": None, "skipped": None, "settings": _settings(numbers), "made_with": numbers.get("made_with"),
         "features": None, "features_in_all": None, "blobs": {}, "trial": None, "promoted": None,
-        "origin": numbers.get("origin"), "search": None, "decisions": [],
+        "origin": numbers.get("origin"), "search": None, "dropped": None, "decisions": [],
     }  # fmt: skip
 
 
@@ -112,6 +114,8 @@ def _changed(doc: Doc, version: int, offset: int, decision: Decision, decided: t
             doc["fate"] = "champion"
         case "rolled_back":
             doc |= {"fate": "rolled_back"} | _knows(numbers)
+        case "version_dropped":
+            doc["dropped"] = decision.at
     return doc
 
 

@@ -1,10 +1,12 @@
 """What a shard still has to catch up with when it begins: a new model with the past, another build with all of it.
 
 A *backfill* is the first reading of what was there when the model began. A *rebuild* is one by a learner that found checkpoints
-of another build (river, Python or schema) only: it makes its state again by replay. What was alarming then was judged then, so
-a rebuild tells control nothing of it; when it is through, control sends a reset with the reason "rebuilt", by which the
-detectors start afresh and signals are numbered above all that the former build may have sent. While the store's publication
-is of another build, processes of that build may need it: it is withheld from being overwritten until the shard is near the end.
+of another build (river, Python or schema) only: it makes its state again by replay. So does one without any checkpoint, of a
+model of which versions were dropped: those that cannot be made again are not tried again, and it sends fewer signals. What was
+alarming then was judged then, so a rebuild tells control nothing of it; when it is through, control sends a reset with the
+reason "rebuilt", by which the detectors start afresh and signals are numbered above all that the former learner may have sent.
+While the store's publication is of another build, processes of that build may need it: it is withheld from being overwritten
+until the shard is near the end.
 """
 
 from __future__ import annotations

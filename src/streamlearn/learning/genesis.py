@@ -23,22 +23,25 @@ CHAMPIONS = ("promoted", "rolled_back")
 
 
 class Genesis(NamedTuple):
-    """Begin at offset `start` as `version`, an estimator made from `recipe`. `trimmed`: the log has lost what came before."""
+    """Begin at offset `start` as `version`, an estimator made from `recipe`. `trimmed`: the log has lost what came before;
+    `dropped`: the store has dropped versions that are tried on the way, and not all of them may be made again."""
 
     start: int
     version: int
     recipe: Recipe
     trimmed: bool
+    dropped: bool = False
 
 
 class _Story(NamedTuple):
     """What the control log tells of a model. `claimed_at`: the append time of the shard's first claim; `first`: what was the
-    first retained offset then."""
+    first retained offset then; `dropped`: whether a version's bytes were dropped."""
 
     recipes: dict[int, Recipe]
     version: int
     claimed_at: float | None
     first: int
+    dropped: bool
 
 
 def genesis(settings: Settings, model: str, shard: int, log: Log) -> Genesis:
@@ -58,12 +61,12 @@ def genesis(settings: Settings, model: str, shard: int, log: Log) -> Genesis:
         start = offset_at(log, one.stream, shard, parse_time(one.start))
     trimmed = start == first and first > story.first
     version = story.version if trimmed else 1
-    return Genesis(start, version, story.recipes.get(version) or recipe_of(one), trimmed)
+    return Genesis(start, version, story.recipes.get(version) or recipe_of(one), trimmed, story.dropped)
 
 
 def _story(model: str, shard: int, log: Log) -> _Story:
     recipes: dict[int, Recipe] = {}
-    version, claimed_at, first = 1, None, 0
+    version, claimed_at, first, dropped = 1, None, 0, False
     for record, entry in _entries(log):
         if isinstance(entry, AccessRecord) or entry.model != model:
             continue
@@ -79,7 +82,8 @@ def _story(model: str, shard: int, log: Log) -> _Story:
                 recipes[entry.version] = recipe_of_search(entry.numbers, recipes[entry.version])
             elif entry.kind in CHAMPIONS and entry.version is not None:
                 version = entry.version
-    return _Story(recipes, version, claimed_at, first)
+            dropped = dropped or entry.kind == "version_dropped"
+    return _Story(recipes, version, claimed_at, first, dropped)
 
 
 def _entries(log: Log) -> Iterator[tuple[Record, ControlRecord]]:

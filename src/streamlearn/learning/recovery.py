@@ -93,6 +93,7 @@ class _Opening:
         origin = genesis(self._settings, self._model, self._shard, self._log)
         first, until = self._log.bounds(self._stream, self._shard)
         learner = new_learner(self._settings, self._model, self._shard, origin.start, self._watches, origin)
+        why = "rebuild" if origin.dropped else why  # with trials that cannot be had again it sends fewer signals
         past = Backfill(origin.start, until, origin.start, why) if until > origin.start else None
         say = logger.warning if first or unused else logger.info
         what = {"version": origin.version, "offset": origin.start, "until": until, "why": why, "not_used": unused}

@@ -63,7 +63,7 @@ VERSION: Final[dict[str, Any]] = {
             "control": 51,
         }
     ],
-    "kept": True,
+    "dropped": None, "kept": True,
 }  # fmt: skip
 VERSION_IN_FULL: Final[dict[str, Any]] = VERSION | {
     "unusable": {},

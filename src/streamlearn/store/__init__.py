@@ -91,7 +91,7 @@ class Store(Protocol):
         """Forget these pieces, those that are there. Raises Fenced."""
 
     def put_version(self, model: str, version: int, shard: int, blob: bytes, pieces: Collection[str] = ()) -> None:
-        """Keep a fitted version for good (or replace it by the same version fitted further), and of its pieces these alone."""
+        """Keep a fitted version until it is dropped, over the same one fitted less far; and of its pieces these alone."""
 
     def version(self, model: str, version: int, shard: int) -> bytes | None:
         """The blob of a version, or None."""

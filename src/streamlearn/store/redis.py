@@ -195,9 +195,9 @@ class RedisStore(Keys):
     def drop_version(self, model: str, version: int) -> None:
         for place in self.shards():
             if place[0] == model:
-                self._drop_free(place, self._versions(place), str(version))
                 for name in self.version_pieces(model, version, place[1]):
                     self._drop_free(place, self._tables(place), f"{version}/{name}")
+                self._drop_free(place, self._versions(place), str(version))  # last: while it is listed it can be dropped again
 
     def put_version_piece(self, model: str, version: int, shard: int, name: str, data: bytes) -> None:
         place = (model, shard)

@@ -111,6 +111,20 @@ export function served(model, items) {
   ];
 }
 
+/** How many versions there are, how many are kept, and what those take in the store, in words. */
+export function counted(items) {
+  const kept = items.filter((doc) => doc.kept);
+  const bytes = kept.flatMap((doc) => Object.values(doc.blobs ?? {})).reduce((sum, blob) => sum + (blob.bytes ?? 0), 0);
+  const size = bytes ? ` (${number(bytes / 1e6)} MB)` : "";
+  return `${items.length} ${items.length === 1 ? "version" : "versions"}, ${kept.length} kept${size}`;
+}
+
+/** Whether the store has a version, or when it was dropped. */
+function isKept(doc) {
+  if (doc.kept) return "yes";
+  return doc.dropped ? ["dropped ", since(doc.dropped)] : "no";
+}
+
 /** All versions in a row each, newest first; two can be chosen to be compared. */
 export function list(model, items, chosen, choose) {
   const pick = (doc) =>
@@ -141,7 +155,7 @@ export function list(model, items, chosen, choose) {
           ? "–"
           : `${number(doc.trial.champion_loss)} → ${number(doc.trial.challenger_loss)}`,
     },
-    { label: "Kept", cell: (doc) => (doc.kept ? "yes" : "no") },
+    { label: "Kept", class: "nowrap", cell: isKept },
     {
       label: "Decided by, why",
       class: "text",
@@ -169,7 +183,7 @@ export function inFull(doc) {
       ["Case", caseLink],
       ["Made", doc.created === null ? null : when(doc.created)],
       ["By", doc.by || null],
-      ["Kept", doc.kept ? "yes" : "no"],
+      ["Kept", isKept(doc)],
       ["Fitted on", doc.learned === null ? null : `${number(doc.learned)} events`],
       ["Passed over", doc.skipped ? `${number(doc.skipped)} events` : null],
       ["Fit took", doc.fit_s === null ? null : span(doc.fit_s)],
@@ -178,6 +192,14 @@ export function inFull(doc) {
       ["Imported from", doc.origin ? value(doc.origin) : null],
     ]),
     doc.why ? h("p", null, doc.why) : null,
+    doc.dropped && !doc.kept
+      ? h(
+          "p",
+          { class: "notice" },
+          "Its bytes were dropped, since newer versions are kept (retrain.keep_versions) and nothing needed it: it cannot be " +
+            "promoted again or exported. What is known of it stays.",
+        )
+      : null,
     Object.keys(doc.unusable ?? {}).length
       ? h(
           "p",

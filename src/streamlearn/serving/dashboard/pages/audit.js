@@ -42,6 +42,7 @@ const KINDS = [
   "resumed",
   "range_skipped",
   "imported",
+  "version_dropped",
   "request_refused",
   "feature_drift",
   "broken_input",

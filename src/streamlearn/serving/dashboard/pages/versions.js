@@ -2,7 +2,7 @@
 
 import { h, replace, say } from "../lib/dom.js";
 import { refresher } from "../lib/fresh.js";
-import { difference, inFull, lineage, list, served } from "../lib/versions.js";
+import { counted, difference, inFull, lineage, list, served } from "../lib/versions.js";
 import { empty, failure, loading, modelTabs, pageHead, panel } from "../lib/views.js";
 
 const FRESH_MS = 15000;
@@ -108,8 +108,7 @@ export async function mount(root, params, ctx) {
       );
     shown = now;
     items = versions;
-    const kept = versions.filter((doc) => doc.kept).length;
-    say(said, `${versions.length} ${versions.length === 1 ? "version" : "versions"}, ${kept} kept`);
+    say(said, counted(versions));
     replace(strip, served(model, stretches));
     replace(
       all,
