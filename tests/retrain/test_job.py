@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import pickle
 import random
+import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +312,32 @@ def test_jobs_fit_in_another_process_to_the_same_bytes(opener: Callable[[], Log]
         assert jobs.submit(wanted, 60, 2048).result() == job.result()
     finally:
         jobs.close()
+
+
+def test_workers_are_warmed_later_and_not_after_the_end(opener: Callable[[], Log]) -> None:
+    class Told:
+        """An executor that tells what it is asked."""
+
+        def __init__(self) -> None:
+            self.told: list[str] = []
+            self.warmed = threading.Event()
+
+        def submit(self, *_: Any) -> Any:
+            raise AssertionError("nobody asked for it")
+
+        def warm(self) -> None:
+            self.told.append("warm")
+            self.warmed.set()
+
+        def close(self) -> None:
+            self.told.append("close")
+
+    late, never = Told(), Told()
+    with closing(Jobs(opener, KEYS, executor=late, warm_after_s=0.2)):
+        assert late.told == []
+        assert late.warmed.wait(30)
+    Jobs(opener, KEYS, executor=never).close()
+    assert (late.told, never.told) == (["warm", "close"], ["close"])
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ takes minutes; see `pool` for its limits.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 BATCH: Final = 1000
 WARM: Final = ("streamlearn.retrain.job", "streamlearn.learning.trainer")  # the latter brings river, which takes longest
+WARM_AFTER_S: Final = 20.0  # a service that starts has better uses for its processors
 
 Progress = Callable[[int, int], None]
 Fetch = Callable[["FitSpec"], Kept]
@@ -133,7 +135,8 @@ class Jobs:
     """Fits, questions to models as they were, and the scores of a search, in the workers of `executor`: a pool of one process
     if none is given.
 
-    The workers are started at once and kept warm. Closing this closes the executor.
+    The workers are started at once, warmed `warm_after_s` later unless something is asked of them before, and kept warm.
+    Closing this closes the executor.
     """
 
     def __init__(
@@ -142,10 +145,13 @@ class Jobs:
         keys: KeyRing,
         open_store: Callable[[], Store] | None = None,
         executor: Executor | None = None,
+        warm_after_s: float = WARM_AFTER_S,
     ) -> None:
         self._open_log, self._keys, self._open_store = open_log, keys, open_store
         self._executor = executor or Pool(1, WARM)
-        self._executor.warm()
+        self._warming = threading.Timer(warm_after_s, self._executor.warm)
+        self._warming.daemon = True
+        self._warming.start()
 
     def submit(self, spec: FitSpec, time_limit_s: float, memory_limit_mb: float) -> Call:
         """Begin a fit, or queue it behind others; the result is the sealed version. Raises RetrainError."""
@@ -165,6 +171,8 @@ class Jobs:
 
     def close(self) -> None:
         """Cancel what runs, and let the workers go."""
+        self._warming.cancel()
+        self._warming.join()
         self._executor.close()
 
 
