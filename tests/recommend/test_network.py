@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from river import optim
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from streamlearn.recommend.linear import AtOnce, Linear, SoftLog, sigmoid
-from streamlearn.recommend.network import LARGEST, LEARNING_RATE, SKIP_RATE, Network
+from streamlearn.recommend.network import LARGEST, LEARNING_RATE, SKIP_RATE, Network, _one_thread
 
 SIZE = 5
 
@@ -206,3 +207,10 @@ def test_it_stays_finite_whatever_comes(given: list[tuple[np.ndarray, float]], w
     assert np.isfinite(network.values).all()
     assert np.isfinite(network.squares).all()
     assert np.abs(network.values).max() <= LARGEST
+
+
+def test_blas_keeps_to_one_thread_where_there_is_a_network() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        _one_thread.cache_clear()
+        pickle.loads(pickle.dumps(Network(SIZE)))
+        assert {found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"} == {1}
