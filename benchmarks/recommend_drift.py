@@ -164,7 +164,7 @@ class Shop(Loop):
 
 def settings_of(quick: bool) -> Settings:
     """The defaults; of a quick run windows that it has room for."""
-    model: dict[str, Any] = {"stream": STREAM, "task": "recommend", "pipeline": "logistic"}
+    model: dict[str, Any] = {"stream": STREAM, "task": "recommend", "pipeline": "mlp"}
     model["recommend"] = {"actions": {"like": 1.0}, "item_fields": ["genres"]}
     if quick:
         detectors = [{"name": "page_hinkley", "params": {"threshold": 20.0}}]

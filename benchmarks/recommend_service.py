@@ -92,7 +92,7 @@ def between(first: dict[str, Any], last: dict[str, Any]) -> float:
 def measure(rows: Rows, data: Data, quick: bool) -> None:
     """The learner alone, then beside questions."""
     seconds = 3.0 if quick else 30.0
-    with tempfile.TemporaryDirectory() as name, service(Path(name), "logistic", config=CONFIG) as running:
+    with tempfile.TemporaryDirectory() as name, service(Path(name), "mlp", config=CONFIG) as running:
         end = fill(running, data, 1 if quick else 2)
         wait_for(running, FIRST // 5 if quick else FIRST)
         first = status(running)

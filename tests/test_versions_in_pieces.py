@@ -41,7 +41,7 @@ TREE: dict[str, Any] = {
     "streams": {"s": {"allowed_lateness_s": 0}},
     "models": {
         "m": {
-            "stream": "s", "task": "recommend", "pipeline": "logistic",
+            "stream": "s", "task": "recommend", "pipeline": "mlp",
             "recommend": {
                 "factors": 8, "window_s": 20.0, "unit_impressions": 1, "actions": {"click": 1.0}, "arm_share": 0.5,
                 "negatives": 1, "quotas": {"popular": 5, "recent": 5, "covisit": 5, "factors": 5, "content": 5, "segment": 0},

@@ -24,7 +24,7 @@ CONFIG = """
 [models.shop]
 stream = "visits"
 task = "recommend"
-pipeline = "logistic"
+pipeline = "mlp"
 [models.shop.recommend]
 k = 3
 actions = { like = 1.0, hate = -1.0 }

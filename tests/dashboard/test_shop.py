@@ -16,7 +16,7 @@ SERIOUS: Final = ("serious", "critical")
 DOWN: Final = (r"^failed: ", r"^50\d: ", r"console: Failed to load resource")
 TREE: Final[dict[str, Any]] = {
     "streams": {"shop": {}},
-    "models": {"films": {"stream": "shop", "task": "recommend", "pipeline": "logistic"}},
+    "models": {"films": {"stream": "shop", "task": "recommend", "pipeline": "mlp"}},
     "serve": {"shop": "films"},
 }
 

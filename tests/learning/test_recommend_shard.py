@@ -26,7 +26,7 @@ class Shop:
     def __init__(self) -> None:
         settings = {"factors": 4, "window_s": 60.0, "actions": {"click": 1.0, "dislike": -1.0}, "item_fields": ["genre"]}
         self.stage = Stage(
-            "recommend", "logistic", recommend=settings, checkpoint={"interval_s": 2, "keep_last": 2, "keep_hourly": 0,
+            "recommend", "mlp", recommend=settings, checkpoint={"interval_s": 2, "keep_last": 2, "keep_hourly": 0,
             "keep_daily": 0}, publish={"min_interval_s": 0.1},
         )  # fmt: skip
         self.store, self.faults, self.timer = MemoryStore(clock=self.stage.clock), Faults(), FakeClock(0.0)

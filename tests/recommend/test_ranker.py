@@ -1,16 +1,16 @@
-"""The ranker against river's own pipeline, row by row, and its parts."""
+"""The ranker, of each recipe and of river's classifiers."""
 
 from __future__ import annotations
 
 import pickle
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from river import base, linear_model, naive_bayes, optim, preprocessing, tree
 
 from streamlearn.errors import ModelError
-from streamlearn.recommend.ranker import LEARNING_RATE, AtOnce, Linear, Ranker, SoftLog, sigmoid
+from streamlearn.recommend.linear import Linear, SoftLog
+from streamlearn.recommend.ranker import RECIPES, Ranker
 
 NAMES = ("a", "b", "c", "d")
 HERE = __name__
@@ -43,90 +43,27 @@ def as_dict(row: np.ndarray) -> dict[str, float]:
     return dict(zip(NAMES, row.tolist(), strict=True))
 
 
-def table(f: np.ndarray) -> pa.Table:
-    return pa.table({name: f[:, at].astype(float) for at, name in enumerate(NAMES)})
-
-
-@pytest.mark.parametrize("loss", [SoftLog(), AtOnce()])
-def test_the_numbers_are_river_s_own(loss: SoftLog) -> None:
-    model = linear_model.LogisticRegression(optim.AdaGrad(LEARNING_RATE), loss, intercept_lr=0.02)
-    river = preprocessing.StandardScaler() | model
-    ranker = Ranker(NAMES, at_once=isinstance(loss, AtOnce))
-    f = rows(400)
-    for index, row in enumerate(f):
-        y, w = (1.0 if row[0] > 0 else 0.2 * (index % 2)), 1.0 + index % 3
-        river.learn_one(as_dict(row), y, w=w)
-        ranker.learn(row, y, w)
-    told = [river.predict_proba_one(as_dict(row))[True] for row in f]
-    assert ranker.score(f) == pytest.approx(told, abs=1e-6)
-    assert ranker.linear is not None
-    assert ranker.linear.weights == pytest.approx(
-        [river["LogisticRegression"].weights[name] for name in NAMES], rel=1e-9, abs=1e-12
-    )
-    assert np.ptp(ranker.score(f)) > 0.3
-
-
-def test_preferring_is_river_s_mini_batch_on_the_differences() -> None:
-    scaler = preprocessing.StandardScaler()
-    river = linear_model.LogisticRegression(optim.AdaGrad(LEARNING_RATE), intercept_lr=0.0)
-    linear = Linear(4)
-    for turn in range(40):
-        f = rows(12, turn)
-        linear.see(f)
-        linear.prefer(f[0], f[3:8], 0.5)
-        frame = table(f)
-        scaler.learn_many(frame)
-        scaled = np.stack([column.to_numpy() for column in scaler.transform_many(frame).columns], axis=1)
-        river.learn_many(table(scaled[0] - scaled[3:8]), pa.chunked_array([[True] * 5]), w=0.5)
-    assert linear.mean == pytest.approx([scaler.means[name] for name in NAMES], rel=1e-9)
-    assert linear.var == pytest.approx([scaler.vars[name] for name in NAMES], abs=1e-9)
-    assert linear.weights[:3] == pytest.approx([river.weights[name] for name in NAMES[:3]], rel=1e-6)
-    assert linear.intercept == 0.0
-
-
-def test_what_is_preferred_comes_first() -> None:
-    ranker = Ranker(NAMES)
+@pytest.mark.parametrize("pipeline", RECIPES)
+def test_what_is_preferred_comes_first(pipeline: str) -> None:
+    ranker = Ranker(NAMES, pipeline)
     for turn in range(200):
         f = rows(10, turn)
         best = int(f[:, 1].argmax())
-        ranker.prefer(f, best, [row for row in range(10) if row != best])
+        ranker.prefer(f, best, [] if ranker.listwise else [row for row in range(10) if row != best])
     ranks = [
         int((ranker.logits(f) > ranker.logits(f)[f[:, 1].argmax()]).sum()) for f in (rows(10, seed) for seed in range(900, 950))
     ]
     assert np.mean(ranks) < 0.2
 
 
-@pytest.mark.parametrize("y", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("loss", [SoftLog(), AtOnce()])
-def test_a_gradient_is_the_slope_of_its_loss(loss: SoftLog, y: float) -> None:
-    for z in (-3.0, -0.2, 0.0, 1.7):
-        slope = (loss(y, z + 1e-6) - loss(y, z - 1e-6)) / 2e-6
-        assert loss.gradient(y, z) == pytest.approx(slope, abs=1e-6)
-
-
-def test_learning_at_once_serves_the_true_rate_and_counting_twice_does_not() -> None:
-    rng = np.random.default_rng(5)
-    rates = {}
-    for at_once in (True, False):
-        linear = Linear(1, at_once=at_once)
-        for _ in range(6_000):
-            f = rng.normal(size=1).astype(np.float32)
-            linear.learn(f, 0.0)
-            if rng.random() < 0.3:
-                linear.learn(f, 1.0)
-        rates[at_once] = sigmoid(linear.intercept)
-    assert rates[True] == pytest.approx(0.3, abs=0.03)
-    assert rates[False] == pytest.approx(0.3 / 1.3, abs=0.03)
-
-
 def test_one_odd_value_does_not_ruin_the_order() -> None:
-    ranker = Ranker(NAMES)
+    ranker = Ranker(NAMES, "logistic")
     for row in rows(500):
         ranker.learn(row, float(row[0] > 0))
     ranker.learn(np.array([3e38, -3e38, 0, 0], np.float32), 1.0)
     assert np.isfinite(ranker.logits(rows(5))).all()
-    assert ranker.linear is not None
-    assert np.abs(ranker.linear.weights).max() < 10
+    assert isinstance(ranker.recipe, Linear)
+    assert np.abs(ranker.recipe.weights).max() < 10
 
 
 @pytest.mark.parametrize("name", ["logistic", "gaussian", "forest"])
@@ -155,20 +92,23 @@ def test_a_linear_river_pipeline_scores_as_itself() -> None:
     assert ranker.score(f) == pytest.approx(told, abs=1e-6)
 
 
-def test_contributions_and_the_intercept_are_the_logit() -> None:
-    ranker = Ranker(NAMES)
+@pytest.mark.parametrize("pipeline", RECIPES)
+def test_contributions_and_the_rest_are_the_logit(pipeline: str) -> None:
+    ranker = Ranker(NAMES, pipeline)
     f = rows(100)
     for row in f:
         ranker.learn(row, float(row[0] > 0))
     parts = ranker.contributions(f[7])
-    assert ranker.linear is not None
-    assert sum(value for _, value in parts) + ranker.linear.intercept == pytest.approx(float(ranker.logits(f[7:8])[0]))
+    assert ranker.recipe is not None
+    _, rest = ranker.recipe.explained(f[7])
+    assert sum(value for _, value in parts) + rest == pytest.approx(float(ranker.logits(f[7:8])[0]), abs=1e-5)
     assert [abs(value) for _, value in parts] == sorted((abs(value) for _, value in parts), reverse=True)
     assert "d" not in dict(parts)  # it never varied
 
 
 def test_a_pickled_ranker_is_the_same_and_goes_on_alike() -> None:
-    for ranker in (Ranker(NAMES), Ranker(NAMES, f"{HERE}:logistic")):
+    for pipeline in (*RECIPES, f"{HERE}:logistic"):
+        ranker = Ranker(NAMES, pipeline)
         for row in rows(20):
             ranker.learn(row, float(row[0] > 0))
         other = pickle.loads(pickle.dumps(ranker))
@@ -180,8 +120,16 @@ def test_a_pickled_ranker_is_the_same_and_goes_on_alike() -> None:
 @pytest.mark.parametrize(
     ("pipeline", "params", "at_once", "said"),
     [
-        ("tree", {}, False, "write logistic"),
-        ("logistic", {"depth": 3}, False, "learning_rate or l2"),
+        ("tree", {}, False, "write mlp or logistic"),
+        ("logistic", {"depth": 3}, False, "'logistic' .* no parameter depth; write learning_rate or l2"),
+        ("mlp", {"depth": 3}, False, "'mlp' .* no parameter depth; write hidden, learning_rate or l2"),
+        ("mlp", {"hidden": 64}, False, "hidden = 64"),
+        ("mlp", {"hidden": []}, False, "1 to 3 numbers"),
+        ("mlp", {"hidden": [8, 0]}, False, "from 1 to 1024"),
+        ("mlp", {"hidden": [True]}, False, "hidden"),
+        ("mlp", {"learning_rate": 0}, False, "above 0 to 1"),
+        ("mlp", {"learning_rate": "fast"}, False, "learning_rate = 'fast'"),
+        ("mlp", {"l2": -1}, False, "l2 = -1"),
         (f"{HERE}:regressor", {}, False, "river binary classifier"),
         (f"{HERE}:HERE", {}, False, "not a function"),
         (f"{HERE}:gaussian", {}, True, 'labels = "wait"'),

@@ -169,17 +169,18 @@ def test_labels_at_once_are_mended_by_the_click() -> None:
     recommender = make(labels="at_once", actions={"click": 1.0})
     recommender.set_item("x", {}, T0)
     before = recommender.recommend(Ask(None, T0), random.Random(1)).items[0].score
-    for at in range(300):
+    scores = []
+    for at in range(600):
         slate = recommender.recommend(Ask(None, T0 + at, k=1), random.Random(1)).items
+        scores.append(slate[0].score)
         shown = [Shown(one.item, one.position, one.f) for one in slate]
         recommender.learn_emitted(None, {}, T0 + at, shown)
         if at % 4 == 0:
             recommender.learn_clicked(None, {}, T0 + at, shown[0], 1.0)
-    after = recommender.recommend(Ask(None, T0 + 300), random.Random(1)).items[0].score
     assert before == pytest.approx(0.5)
-    assert after == pytest.approx(0.25, abs=0.08)
+    assert sum(scores[400:]) / 200 == pytest.approx(0.25, abs=0.05)
     row = recommender.state.item_ids.row_of("x")
-    assert (recommender.state.items["shown"][row], recommender.state.items["reward"][row]) == (300, 75)
+    assert (recommender.state.items["shown"][row], recommender.state.items["reward"][row]) == (600, 150)
 
 
 # What is answered
@@ -298,7 +299,7 @@ def seen_by(recommender: Recommender, user: str) -> list[str]:
 
 
 def test_a_pipeline_that_is_none_is_refused() -> None:
-    with pytest.raises(ModelError, match="write logistic"):
+    with pytest.raises(ModelError, match="write mlp or logistic"):
         Recommender(RecommendSettings(), 1, "forest")
 
 

@@ -224,7 +224,7 @@ def world() -> World:
 def shop(world: World) -> World:
     """The world with the model `shop`, which recommends from the stream `visits` of one partition."""
     world.tree["streams"]["visits"] = {}
-    world.tree["models"]["shop"] = {"stream": "visits", "task": "recommend", "pipeline": "logistic"}
+    world.tree["models"]["shop"] = {"stream": "visits", "task": "recommend", "pipeline": "mlp"}
     return world
 
 

@@ -21,7 +21,7 @@ from streamlearn.serving.indexes import Indexes
 from streamlearn.serving.served import Indexed
 
 pytest.importorskip("faiss")
-SHOP = {"stream": "visits", "task": "recommend", "pipeline": "logistic", "recommend": {"exact_items": 50, "factors": 8}}
+SHOP = {"stream": "visits", "task": "recommend", "pipeline": "mlp", "recommend": {"exact_items": 50, "factors": 8}}
 TREE: dict[str, Any] = {
     "streams": {"visits": {}},
     "models": {

@@ -213,7 +213,7 @@ def test_the_time_of_a_question_is_that_of_the_stream(shop: Any, stock: Any) -> 
 
 def sharded(world: Any, stock: Any, *sizes: int) -> None:
     """The model `feed` over the four partitions of `clicks`, each shard with so many items; version = shard + 1."""
-    world.tree["models"]["feed"] = {"stream": "clicks", "task": "recommend", "pipeline": "logistic"}
+    world.tree["models"]["feed"] = {"stream": "clicks", "task": "recommend", "pipeline": "mlp"}
     for shard, size in enumerate(sizes):
         items = [f"item-{n}" for n in range(size)]
         world.publish("feed", shard, version=shard + 1, content=stock(*items))

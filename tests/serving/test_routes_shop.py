@@ -34,7 +34,7 @@ class Shop:
 def open_shop(world: Any) -> Any:
     """The world with a shop over its model `shop`."""
     world.tree["streams"]["clicks"] = {"partitions": 1}
-    world.tree["models"] = {"films": {"stream": "clicks", "task": "recommend", "pipeline": "logistic"}}
+    world.tree["models"] = {"films": {"stream": "clicks", "task": "recommend", "pipeline": "mlp"}}
     world.tree["serve"] = {"shop": "films"}
     return world
 

@@ -157,7 +157,9 @@ def settings_for(config: Path | None, model: str | None, acted: Sequence[Acted])
     if config is None:
         if model is not None:
             raise ConfigError("--model", "is given without a configuration", "Name that with --config, or leave both out")
-        tree: dict[str, Any] = {"stream": "evaluated", "task": "recommend", "pipeline": "logistic", "recommend": {}}
+        from ..recommend.ranker import DEFAULT
+
+        tree: dict[str, Any] = {"stream": "evaluated", "task": "recommend", "pipeline": DEFAULT, "recommend": {}}
         named = {one.action for one in acted}
         if len(named) == 1:
             tree["recommend"]["actions"] = dict.fromkeys(named, 1.0)

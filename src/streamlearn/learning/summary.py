@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any, Final
 
 from ..lineage import known
+from ..recommend.linear import Linear
 from .batch import Batch
 from .model import NUMBER
 from .recommending import AnyModel, RecommendModel
@@ -26,8 +27,8 @@ def summarize(model: AnyModel) -> dict[str, Any]:
     "string") by name, see `lineage.known`, `members` of an ensemble, `nodes`, `leaves` and `height` of trees, and the
     `weights` of linear models by name, the MAX_WEIGHTS largest of `weights_in_all`. Of a batch estimator its own class, how it
     `serves` ("frozen" or "residual"), and that it was `fitted_to` so many of the `gathered` events; the weights are those of
-    the online model on top. Of a recommender the `users` and `items` it knows, and the weights of its ranking. What does not
-    apply is left out."""
+    the online model on top. Of a recommender the `users` and `items` it knows, and the weights of a "logistic" ranking. What
+    does not apply is left out."""
     if isinstance(model, RecommendModel):
         return _recommender(model)
     kinds = list(model.types.values())
@@ -51,8 +52,10 @@ def summarize(model: AnyModel) -> dict[str, Any]:
 
 
 def _recommender(model: RecommendModel) -> dict[str, Any]:
-    ranking = model.estimator.ranker.linear
-    named = {} if ranking is None else dict(zip(model.estimator.feature_names, ranking.weights.tolist(), strict=True))
+    ranking = model.estimator.ranker.recipe
+    named: dict[str, float] = {}
+    if isinstance(ranking, Linear):
+        named = dict(zip(model.estimator.feature_names, ranking.weights.tolist(), strict=True))
     counts = model.counts()
     return {
         "estimator": type(model.estimator).__name__, "features": len(model.estimator.feature_names),

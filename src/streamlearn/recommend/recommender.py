@@ -22,7 +22,8 @@ from .candidates import Candidates, Search
 from .facets import may_match
 from .fallback import fill
 from .features import Features
-from .ranker import DEFAULT, Ranker, sigmoid
+from .linear import sigmoid
+from .ranker import DEFAULT, Ranker
 from .slates import Chosen, Slate, arrange, expose, sources_of
 from .state import OFFERED, Ask, Interaction, State
 from .tables import Rows
@@ -134,8 +135,8 @@ class Recommender:
     def learn(self, i: Interaction, organic: bool = True) -> None:
         """The sources learn the interaction; the ranker too when it was `organic` (not the outcome of a slate that is learned).
 
-        What was taken is preferred to `negatives` of the other candidates, drawn by how likely the ranker thinks them; what was
-        disliked is learned as worth nothing.
+        What was taken is preferred to all the other candidates, or, by a ranker that is not listwise, to `negatives` of them,
+        drawn by how likely it thinks them; what was disliked is learned as worth nothing.
         """
         stage, self._made = self._made, None
         if organic and i.weight > 0:
@@ -275,14 +276,19 @@ class Recommender:
         at = self._at(stage, i.item)
         if at < 0:
             return
-        chances = np.exp(stage.logits - stage.logits.max())
-        chances[at] = 0.0
+        if len(stage.f) > 1 and (worse := [] if self.ranker.listwise else self._drawn(stage.logits, at)) is not None:
+            self.ranker.prefer(stage.f, at, worse, min(i.weight / self.settings.scale, 1.0))
+
+    def _drawn(self, logits: Floats, taken: int) -> list[int] | None:
+        """`negatives` rows other than the one taken, drawn by the softmax of the logits; None when none has a chance."""
+        chances = np.exp(logits - logits.max())
+        chances[taken] = 0.0
         upto = np.cumsum(chances)
         if not upto[-1] > 0:
-            return
+            return None
         drawn = [self._random.random() * upto[-1] for _ in range(self.settings.negatives)]
-        worse = np.minimum(np.searchsorted(upto, drawn, side="right"), np.flatnonzero(chances)[-1])
-        self.ranker.prefer(stage.f, at, worse.tolist(), min(i.weight / self.settings.scale, 1.0))
+        worse: list[int] = np.minimum(np.searchsorted(upto, drawn, side="right"), np.flatnonzero(chances)[-1]).tolist()
+        return worse
 
     def _rows(self, user: str | None, context: Fields, ts: float, shown: Sequence[ShownItem]) -> list[Matrix | None]:
         size = len(self.feature_names)

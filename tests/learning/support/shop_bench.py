@@ -17,7 +17,7 @@ def shop(labels: str = "wait", partitions: int = 1, trial: dict[str, Any] | None
     """A stage of a model that recommends, "m"."""
     return Stage(
         task="recommend",
-        pipeline="logistic",
+        pipeline="mlp",
         stream={"allowed_lateness_s": 5, "partitions": partitions},
         recommend={"window_s": WINDOW, "labels": labels, "factors": 8, "unit_impressions": 2, **recommend},
         trial={"min_block": 3, **(trial or {})},
