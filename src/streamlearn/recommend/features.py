@@ -28,6 +28,7 @@ RATE_PRIOR: Final = 20.0  # impressions that a click rate is smoothed with
 ITEM: Final = ("item.count", "item.age", "item.idle", "item.rising", "item.rising_slowly", "item.click_rate", "item.unseen")
 LIFT: Final = ("item.lift",)  # with declared segments: how much more than elsewhere what it is like is liked in them
 USER: Final = ("user.count", "user.gap")
+LEANS: Final = "user.leans_"  # the user's leaning to a feature, see leanings
 CONTEXT: Final = ("context.hour_sin", "context.hour_cos", "context.weekend")
 SHOWN: Final = ("shown", "shown.position")  # whether it was shown by a slate, and how far from its head
 
@@ -36,15 +37,22 @@ Matrix = NDArray[np.float32]
 
 
 class Features:
-    """`names` of the columns, of which those in `constant` are the same for all candidates of one question."""
+    """`names` of the columns, of which those in `constant` are the same for all candidates of one question.
 
-    def __init__(self, settings: RecommendSettings) -> None:
+    `leans`: with the user's leanings, which only a ranker that is not linear can go by. They are to the features at `leaning`.
+    """
+
+    def __init__(self, settings: RecommendSettings, leans: bool = False) -> None:
         heats = [f"item.heat_{_span(life)}" for life in half_lives(settings)]
         signals = (*SOURCES, *MORE, *(f"popular_{_span(half_lives(settings)[at])}" for at in LEADING))
         by_signal = [f"{signal}.{kind}" for kind in ("share", "log", *(f"log*{by}" for by in USER)) for signal in signals]
         items = (*ITEM, *heats, *(LIFT if settings.segments else ()))
-        self.names = (*by_signal, *items, *(f"{name}*{USER[0]}" for name in items), *USER, *CONTEXT, *SHOWN)
-        self.constant = frozenset((*USER, *CONTEXT, *SHOWN))
+        told = (*by_signal, *items, *(f"{name}*{USER[0]}" for name in items), *USER, *CONTEXT)
+        to = (*by_signal[: len(signals)], *items) if leans else ()
+        self.leaning = np.array([told.index(name) for name in to], np.int64)
+        leanings = [LEANS + name.removesuffix(".share").removeprefix("item.") for name in to]
+        self.names = (*told, *leanings, *SHOWN)
+        self.constant = frozenset((*USER, *CONTEXT, *leanings, *SHOWN))
 
     def matrix(
         self, state: State, candidates: Candidates, user: str | None, ts: float, reward: float, shown: bool = False
@@ -62,7 +70,8 @@ class Features:
         if candidates.lifts is not None:
             facts = np.concatenate([facts, candidates.lifts[None, :]])
         of_user = _of_user(state, user, ts)
-        constant = [*of_user, *_of_time(ts), float(shown), float(shown)]
+        leans = state.leanings.of(state.user_row(user)) if len(self.leaning) else ()
+        constant = [*of_user, *_of_time(ts), *leans, float(shown), float(shown)]
         same = np.repeat(np.array(constant)[:, None], len(candidates.rows), axis=1)
         parts = [share, log, *(log * value for value in of_user), facts, facts * of_user[0], same]
         return np.ascontiguousarray(np.concatenate(parts).T, dtype=np.float32)

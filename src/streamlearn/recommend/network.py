@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 from ..errors import ModelError
 from .linear import EPSILON, INTERCEPT_RATE, AtOnce, Floats, Matrix, Scaler, SoftLog
 
-HIDDEN: Final = (64, 32)
-LEARNING_RATE: Final = 0.03
+HIDDEN: Final = (128, 48)
+LEARNING_RATE: Final = 0.02
 SKIP_RATE: Final = 0.1  # of the weights w, which have the scaled features for their inputs
 MAX_LAYERS: Final = 3
 MAX_UNITS: Final = 1024

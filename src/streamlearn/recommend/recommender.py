@@ -74,8 +74,8 @@ class Recommender:
         self, settings: RecommendSettings, seed: int, pipeline: str = DEFAULT, params: Mapping[str, Any] | None = None
     ) -> None:
         self.settings, self.seed = settings, seed
-        self.state = State(settings, seed)
-        self._features = Features(settings)
+        self._features = Features(settings, leans=pipeline == "mlp")
+        self.state = State(settings, seed, len(self._features.leaning))
         self.feature_names = self._features.names
         self.ranker = Ranker(self.feature_names, pipeline, seed, settings.labels == "at_once", params)
         self._random = random.Random(seed)
@@ -139,17 +139,21 @@ class Recommender:
         drawn by how likely it thinks them; what was disliked is learned as worth nothing.
         """
         stage, self._made = self._made, None
+        liked: Matrix | None = None
         if organic and i.weight > 0:
             due, self._positives = self._positives % self.settings.rank_every == 0, self._positives + 1
             if (stage is None or stage.of != i) and due:
                 stage = self._stage(self.state.candidates(i.user, i.context, i.ts), i.user, i.ts, i)
-            if stage is not None and stage.of == i:
-                self._prefer(stage, i)
+            if stage is not None and stage.of == i and (at := self._at(stage, i.item)) >= 0:
+                self._prefer(stage, at, i)
+                liked = stage.f[at]
         elif organic and i.weight < 0:
             disliked = self._stage(self.state.candidates_of([i.item], i.user, i.context, i.ts), i.user, i.ts, None)
             if len(disliked.f):
                 self.ranker.learn(disliked.f[0], 0.0, min(-i.weight / self.settings.scale, 1.0))
         self.state.observe(i)
+        if liked is not None:
+            self._lean(i.user, liked, i.weight)
 
     def features_of(self, user: str | None, context: Fields, ts: float, items: Sequence[str]) -> list[list[float] | None]:
         """The rows of ranking features of items as they are now, to be kept until it is known what became of a slate that
@@ -168,6 +172,7 @@ class Recommender:
         for f, reward in zip(self._rows(user, context, ts, shown), rewards, strict=True):
             if f is not None:
                 self.ranker.learn(f, self.settings.reward(reward))
+                self._lean(user, f, reward)
         worth = [self.settings.reward(reward) for reward in rewards]
         self._shown, self._earned = self._shown + len(worth), self._earned + sum(worth)
         self.state.shown([one.item for one in shown], worth, user)
@@ -181,6 +186,7 @@ class Recommender:
         for f in self._rows(user, context, ts, [shown]):
             if f is not None:
                 self.ranker.learn(f, self.settings.reward(reward))
+                self._lean(user, f, reward)
         worth = self.settings.reward(reward)
         self._earned += worth
         self.state.shown([shown.item], [worth], user, times=0)
@@ -272,12 +278,15 @@ class Recommender:
         found = np.flatnonzero(stage.candidates.rows == self.state.item_ids.row_of(item))
         return int(found[0]) if len(found) else -1
 
-    def _prefer(self, stage: _Stage, i: Interaction) -> None:
-        at = self._at(stage, i.item)
-        if at < 0:
-            return
+    def _prefer(self, stage: _Stage, at: int, i: Interaction) -> None:
         if len(stage.f) > 1 and (worse := [] if self.ranker.listwise else self._drawn(stage.logits, at)) is not None:
             self.ranker.prefer(stage.f, at, worse, min(i.weight / self.settings.scale, 1.0))
+
+    def _lean(self, user: str | None, f: Matrix, reward: float) -> None:
+        """The user liked the item that this row of features was made for."""
+        row, leaning, recipe = self.state.user_row(user), self._features.leaning, self.ranker.recipe
+        if recipe is not None and len(leaning) and row >= 0 and reward > 0:
+            self.state.leanings.learn(row, recipe.scaled(f)[leaning], self.settings.reward(reward))
 
     def _drawn(self, logits: Floats, taken: int) -> list[int] | None:
         """`negatives` rows other than the one taken, drawn by the softmax of the logits; None when none has a chance."""

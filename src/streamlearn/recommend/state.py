@@ -24,6 +24,8 @@ from .factors import Factors
 from .history import Histories
 from .ids import COLUMNS as ID_COLUMNS
 from .ids import Hashes, Ids, hash_of
+from .leanings import Leanings
+from .leanings import columns as of_leanings
 from .popular import Popular, Segments, segments_of
 from .tables import Column, Rows, Table
 from .times import Times
@@ -67,9 +69,9 @@ class Ask(NamedTuple):
 
 
 class State:
-    """Users and items with their factors, histories and counts, and the sources of candidates."""
+    """Users and items with their factors, histories and counts, `leanings` of each user, and the sources of candidates."""
 
-    def __init__(self, settings: RecommendSettings, seed: int) -> None:
+    def __init__(self, settings: RecommendSettings, seed: int, leanings: int = 0) -> None:
         self.settings = settings
         self.items = Table(
             {
@@ -83,13 +85,15 @@ class State:
             },
             ("id", "fields", "tokens"),
         )
-        self.users = Table({**ID_COLUMNS, **COUNTERS, **factors.columns(settings)}, ("id", "fields", "history"))
+        of_users = {**ID_COLUMNS, **COUNTERS, **factors.columns(settings), **of_leanings(leanings)}
+        self.users = Table(of_users, ("id", "fields", "history"))
         self.item_ids = Ids(self.items, settings.max_items, settings.ttl_s)
         self.user_ids = Ids(self.users, settings.max_users, settings.ttl_s)
         self.histories = Histories(self.users, settings.history)
         self.popular = Popular(self.items, settings)
         self.segments = Segments(self.item_ids, settings)
         self.covisits = Covisits(self.items, self.item_ids, settings)
+        self.leanings = Leanings(self.users)
         self.factors = Factors(self.users, self.items, settings, seed)
         self.content = Content(self.items, self.item_ids, settings)
         self.crosses = Crosses(self.content, settings)
