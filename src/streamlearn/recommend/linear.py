@@ -90,6 +90,10 @@ class Linear(Scaler):
         self.intercept -= INTERCEPT_RATE * slope
         self._step(slope * z)
 
+    def calibrate(self, f: Matrix, y: float, w: float = 1.0) -> None:
+        """The same of a row that was shown."""
+        self.learn(f, y, w)
+
     def prefer(self, better: Matrix, worse: Matrix, w: float = 1.0) -> None:
         """One step on the mean over the rows of `worse` [n, size] (n >= 1) of the loss that `better` [size] is before it.
 

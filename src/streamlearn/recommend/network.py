@@ -1,8 +1,10 @@
 """A small network on arrays that learns whole lists: what was taken before all the other candidates.
 
-Scaled features z go through layers of rectified units to h, and past them: logit = v h + w z + intercept. What was taken is
-learned by the softmax cross-entropy over all candidates (ListNet's loss: Cao et al. 2007, "Learning to rank: from pairwise
-approach to listwise approach"), what was shown row by row. Steps are AdaGrad's, as river's `optim.AdaGrad` makes them.
+Scaled features z go through layers of rectified units to h, and past them: v h + w z. What was taken is learned by the softmax
+cross-entropy over all candidates (ListNet's loss: Cao et al. 2007, "Learning to rank: from pairwise approach to listwise
+approach"). Steps are AdaGrad's, as river's `optim.AdaGrad` makes them. What slates earn only calibrates: the logit is
+slope (v h + w z) + intercept (Platt 1999, "Probabilistic outputs for support vector machines", learned online). Learned row by
+row as well, the network would follow the few rows that were shown: it then ranks half as well.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ SKIP_RATE: Final = 0.1  # of the weights w, which have the scaled features for t
 MAX_LAYERS: Final = 3
 MAX_UNITS: Final = 1024
 STEEPEST: Final = 1e3  # a slope beyond it counts as this; usual ones are below 10
+FLATTEST, SHARPEST = 0.01, 10.0  # the bounds of the calibration's slope, so that it keeps the order
 LARGEST: Final = 1e2  # no weight grows beyond it; usual ones are below 3. With STEEPEST it keeps float32 from overflowing
 
 
@@ -47,7 +50,7 @@ class Network(Scaler):
         super().__init__(size)
         self.hidden, self.learning_rate, self.l2 = _checked(hidden, learning_rate, l2)
         self.loss = AtOnce() if at_once else SoftLog()
-        self.intercept = 0.0
+        self.slope, self.slope_squares, self.intercept = 1.0, 0.0, 0.0
         sizes = (size, *self.hidden)
         count = sum((above + 1) * below for above, below in pairwise(sizes)) + sizes[-1] + size
         self.values = np.zeros(count, np.float32)
@@ -61,9 +64,17 @@ class Network(Scaler):
         """One row f [size], its target y in [0, 1] and its weight."""
         self.see(f[None, :])
         outputs = self._through(f[None, :])
-        slope = w * float(self.loss.gradient(y, float(self._ends(outputs)[0]) + self.intercept))
-        self.intercept -= INTERCEPT_RATE * slope
-        self._step(outputs, np.array([slope], np.float32))
+        off = w * float(self.loss.gradient(y, self.slope * float(self._ends(outputs)[0]) + self.intercept))
+        self._step(outputs, np.array([self.slope * off], np.float32))
+
+    def calibrate(self, f: Matrix, y: float, w: float = 1.0) -> None:
+        """The same of a row that was shown: it moves the slope and the intercept alone, neither the network nor the scaler."""
+        end = float(self._ends(self._through(f[None, :]))[0])
+        off = w * float(self.loss.gradient(y, self.slope * end + self.intercept))
+        self.intercept -= INTERCEPT_RATE * off
+        self.slope_squares += (off * end) ** 2
+        step = INTERCEPT_RATE / math.sqrt(self.slope_squares + EPSILON) * off * end
+        self.slope = min(max(self.slope - step, FLATTEST), SHARPEST)
 
     def prefer(self, f: Matrix, taken: int, w: float = 1.0) -> None:
         """One step on -log of the softmax of row `taken` among all rows of f [n, size]; the scaler has seen them before."""
@@ -77,7 +88,7 @@ class Network(Scaler):
 
     def logits(self, f: Matrix) -> Floats:
         """float64[n] for the rows of f [n, size]."""
-        return self._ends(self._through(f)).astype(np.float64) + self.intercept
+        return self.slope * self._ends(self._through(f)).astype(np.float64) + self.intercept
 
     def explained(self, f: Matrix) -> tuple[Floats, float]:
         """What each feature of the row f [size] adds to its logit, float64[size], and the rest, which no feature adds.
@@ -86,16 +97,16 @@ class Network(Scaler):
         rest is what the biases add along these, and the intercept.
         """
         outputs = self._through(f[None, :])
-        back, rest = self._last.astype(np.float64), self.intercept
+        back, rest = self._last.astype(np.float64), 0.0
         for (weights, biases), output in zip(reversed(self._layers), reversed(outputs), strict=False):
             back = back * (output[0] > 0)
             rest += float(back @ biases)
             back = weights @ back
-        return (back + self._skip) * outputs[0][0], rest
+        return self.slope * (back + self._skip) * outputs[0][0], self.slope * rest + self.intercept
 
     def learned(self) -> tuple[Any, ...]:
         """All values that learning changes, for a fingerprint."""
-        return self.mean, self.var, self.values, self.squares, self.seen, self.intercept
+        return self.mean, self.var, self.values, self.squares, self.seen, self.slope, self.slope_squares, self.intercept
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}

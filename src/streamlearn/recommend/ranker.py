@@ -62,11 +62,19 @@ class Ranker:
 
     @property
     def listwise(self) -> bool:
-        """Whether `prefer` compares with all the other candidates, so that none need be drawn."""
+        """Whether `prefer` compares with all the other candidates, so that none need be drawn; and what slates earn calibrates the
+        scores and leaves the order alone, so that what a slate showed is preferred like anything else that is taken."""
         return isinstance(self.recipe, Network)
 
+    def shown(self, f: Matrix, y: float) -> None:
+        """One row f [features] that was shown, with its reward y in [0, 1]."""
+        if self.recipe is not None:
+            self.recipe.calibrate(f, y)
+        else:
+            self.learn(f, y)
+
     def learn(self, f: Matrix, y: float, w: float = 1.0) -> None:
-        """One row f [features] that was shown, with its reward y in [0, 1].
+        """One row f [features], what it is worth, y in [0, 1], and its weight.
 
         A classifier that takes weights learns yes with the weight y and no with the rest, another one yes where y > 0.
         """

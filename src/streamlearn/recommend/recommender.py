@@ -133,14 +133,15 @@ class Recommender:
         return row >= 0 and bool(np.any(self.state.seen(i.user) == self.state.items.raw["hash"][row]))
 
     def learn(self, i: Interaction, organic: bool = True) -> None:
-        """The sources learn the interaction; the ranker too when it was `organic` (not the outcome of a slate that is learned).
+        """The sources learn the interaction; the ranker too when it was `organic` (not the outcome of a slate that is learned), and
+        a listwise one in any case.
 
         What was taken is preferred to all the other candidates, or, by a ranker that is not listwise, to `negatives` of them,
         drawn by how likely it thinks them; what was disliked is learned as worth nothing.
         """
         stage, self._made = self._made, None
         liked: Matrix | None = None
-        if organic and i.weight > 0:
+        if i.weight > 0 and (organic or self.ranker.listwise):
             due, self._positives = self._positives % self.settings.rank_every == 0, self._positives + 1
             if (stage is None or stage.of != i) and due:
                 stage = self._stage(self.state.candidates(i.user, i.context, i.ts), i.user, i.ts, i)
@@ -167,12 +168,12 @@ class Recommender:
     ) -> None:
         """A slate that is closed: what each item earned, as the sum of its actions' weights.
 
-        The ranker learns the rows `f` as they were served; where an item has none, its row as it is now.
+        The ranker learns the rows `f` as they were served, or is calibrated by them; where an item has none, by its row as it is
+        now.
         """
         for f, reward in zip(self._rows(user, context, ts, shown), rewards, strict=True):
             if f is not None:
-                self.ranker.learn(f, self.settings.reward(reward))
-                self._lean(user, f, reward)
+                self.ranker.shown(f, self.settings.reward(reward))
         worth = [self.settings.reward(reward) for reward in rewards]
         self._shown, self._earned = self._shown + len(worth), self._earned + sum(worth)
         self.state.shown([one.item for one in shown], worth, user)
@@ -185,8 +186,7 @@ class Recommender:
         """One item of an emitted slate earned this much, with labels = "at_once"."""
         for f in self._rows(user, context, ts, [shown]):
             if f is not None:
-                self.ranker.learn(f, self.settings.reward(reward))
-                self._lean(user, f, reward)
+                self.ranker.shown(f, self.settings.reward(reward))
         worth = self.settings.reward(reward)
         self._earned += worth
         self.state.shown([shown.item], [worth], user, times=0)
