@@ -108,11 +108,16 @@ def test_at_once_a_slate_teaches_when_it_is_shown_and_clicked_and_never_again() 
     assert digests[2] == digests[3]
 
 
-def test_what_was_served_is_what_is_learned() -> None:
-    model, other = stocked(), stocked()
+@pytest.mark.parametrize("pipeline", ["mlp", "logistic"])
+def test_what_was_served_is_what_is_learned(pipeline: str) -> None:
+    model, other = stocked(pipeline), stocked(pipeline)
+    for one in (model, other):
+        for user in range(5):
+            one.learn(wanted("c", f"v{user}"), 1)
     size = len(model.estimator.feature_names)
     for one, served in ((model, b"\0\0\0\0" * size), (other, b"\0\0\x80?" * size)):
-        one.teach("shown", slate("a", earned=(5.0,), f=served))
+        for earned in (5.0, 0.0):
+            one.teach("shown", slate("a", earned=(earned,), f=served))
     assert digest(model.estimator.ranker) != digest(other.estimator.ranker)
 
 

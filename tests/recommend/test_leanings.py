@@ -109,21 +109,16 @@ def test_what_is_not_a_candidate_or_is_disliked_moves_nothing() -> None:
     assert (leaning(recommender, "u1") == before).all()
 
 
-@pytest.mark.parametrize("labels", ["wait", "at_once"])
-def test_what_was_taken_from_a_slate_moves_it_by_the_row_that_was_served(labels: str) -> None:
-    recommender = make(labels=labels)
-    shown = [
-        Shown(one.item, one.position, one.f)
-        for one in recommender.recommend(Ask("u1", T0 + 100, k=3), random.Random(1)).items
-    ]
+def test_what_was_taken_from_a_slate_moves_it_once() -> None:
+    """When it is taken; not again when the slate is over."""
+    recommender = make()
+    items = recommender.recommend(Ask("u1", T0 + 100, k=3), random.Random(1)).items
     before = leaning(recommender, "u1")
-    if labels == "wait":
-        recommender.learn_shown("u1", {}, T0 + 100, shown, [0.0, 1.0, 0.0])
-    else:
-        recommender.learn_emitted("u1", {}, T0 + 100, shown)
-        assert (leaning(recommender, "u1") == before).all()
-        recommender.learn_clicked("u1", {}, T0 + 101, shown[1], 1.0)
-    assert (leaning(recommender, "u1") != before).any()
+    recommender.learn(Interaction("u1", items[1].item, "click", 1.0, T0 + 101), organic=False)
+    after = leaning(recommender, "u1")
+    assert (after != before).any()
+    recommender.learn_shown("u1", {}, T0 + 100, [Shown(one.item, one.position, one.f) for one in items], [0.0, 1.0, 0.0])
+    assert (leaning(recommender, "u1") == after).all()
 
 
 def test_it_is_the_same_after_a_pickle_and_is_not_there_for_a_ranking_that_cannot_use_it() -> None:

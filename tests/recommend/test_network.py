@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import random
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from river import optim
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from streamlearn.recommend.linear import AtOnce, Linear, SoftLog, sigmoid
-from streamlearn.recommend.network import LARGEST, LEARNING_RATE, SKIP_RATE, Network, _one_thread
+from streamlearn.recommend.network import LARGEST, LEARNING_RATE, SKIP_RATE, Calibration, Network, _one_thread
 
 SIZE = 5
 
@@ -92,19 +93,59 @@ def test_preferring_is_river_s_step_along_the_slope_of_the_softmax_of_all() -> N
 
 @pytest.mark.parametrize("l2", [0.0, 0.1])
 @pytest.mark.parametrize("loss", [SoftLog(), AtOnce()])
-def test_learning_a_shown_row_is_river_s_step_along_the_slope_of_its_loss(loss: SoftLog, l2: float) -> None:
+def test_learning_a_row_is_river_s_step_along_the_slope_of_its_loss(loss: SoftLog, l2: float) -> None:
     network, f, y, w = warm(at_once=isinstance(loss, AtOnce), l2=l2), rows(1, 78), 0.3, 2.0
+    for shown, earned in zip(rows(6, 5), (1.0, 0.0, 0.0, 0.2, 0.0, 0.5), strict=True):
+        network.calibrate(shown, earned)
+    slope, intercept = network.calibration.line()
+    assert slope != 1
+    assert intercept != 0
     seen = pickle.loads(pickle.dumps(network))
     seen.see(f)
 
     def all_of_it(flat: np.ndarray) -> float:
-        logit = float(exact(seen, f, flat)[0]) + network.intercept
+        logit = slope * float(exact(seen, f, flat)[0]) + intercept
         return float(w * loss(y, logit) + l2 / 2 * np.square(flat).sum())
 
     squares, values = stepped(network, slopes(network, all_of_it, network.values.astype(np.float64)))
     network.learn(f[0], y, w)
     assert network.squares == pytest.approx(squares, rel=1e-3, abs=1e-6)
     assert network.values == pytest.approx(values, abs=2e-5)
+
+
+def test_calibration_finds_the_shares_and_keeps_the_order() -> None:
+    """Rows whose ends are -3 and 5 earn a tenth and a half; the ends are the tenfold later, as the network grows surer."""
+    made, draw = Calibration(), random.Random(3)
+    for n in range(6000):
+        larger = 1 if n < 2000 else 10
+        end, share = draw.choice([(-3.0, 0.1), (5.0, 0.5)])
+        made.learn(larger * end, float(draw.random() < share), 1.0, SoftLog())
+    slope, intercept = made.line()
+    assert slope > 0
+    assert sigmoid(slope * -30 + intercept) == pytest.approx(0.1, abs=0.05)
+    assert sigmoid(slope * 50 + intercept) == pytest.approx(0.5, abs=0.1)
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1)), max_size=30))
+def test_a_calibration_stays_finite_and_rising(earned: list[tuple[float, float]]) -> None:
+    made = Calibration()
+    for end, y in earned:
+        made.learn(end, y, 1.0, SoftLog())
+    slope, intercept = made.line()
+    assert slope > 0
+    assert np.isfinite([slope, intercept]).all()
+
+
+def test_what_was_shown_moves_the_calibration_alone() -> None:
+    network, f = warm(), rows(9, 77)
+    other = pickle.loads(pickle.dumps(network))
+    for row in f:
+        other.calibrate(row, 0.0)
+    assert (other.values == network.values).all()
+    assert (other.squares == network.squares).all()
+    assert (other.mean == network.mean).all()
+    assert other.logits(f).mean() < network.logits(f).mean()
+    assert (np.argsort(other.logits(f)) == np.argsort(network.logits(f))).all()
 
 
 def test_the_first_weights_are_spread_by_the_seed_and_by_the_inputs() -> None:

@@ -2,9 +2,8 @@
 
 Scaled features z go through layers of rectified units to h, and past them: v h + w z. What was taken is learned by the softmax
 cross-entropy over all candidates (ListNet's loss: Cao et al. 2007, "Learning to rank: from pairwise approach to listwise
-approach"). Steps are AdaGrad's, as river's `optim.AdaGrad` makes them. What slates earn only calibrates: the logit is
-slope (v h + w z) + intercept (Platt 1999, "Probabilistic outputs for support vector machines", learned online). Learned row by
-row as well, the network would follow the few rows that were shown: it then ranks half as well.
+approach"). Steps are AdaGrad's, as river's `optim.AdaGrad` makes them. What slates earn only calibrates, see `Calibration`.
+Learned row by row as well, the network would follow the few rows that were shown: it then ranks half as well.
 """
 
 from __future__ import annotations
@@ -20,16 +19,57 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ..errors import ModelError
-from .linear import EPSILON, INTERCEPT_RATE, AtOnce, Floats, Matrix, Scaler, SoftLog
+from .linear import CLIP, EPSILON, AtOnce, Floats, Matrix, Scaler, SoftLog
 
 HIDDEN: Final = (128, 48)
 LEARNING_RATE: Final = 0.02
+CALIBRATION_RATE: Final = 0.1
 SKIP_RATE: Final = 0.1  # of the weights w, which have the scaled features for their inputs
 MAX_LAYERS: Final = 3
 MAX_UNITS: Final = 1024
 STEEPEST: Final = 1e3  # a slope beyond it counts as this; usual ones are below 10
 FLATTEST, SHARPEST = 0.01, 10.0  # the bounds of the calibration's slope, so that it keeps the order
+SLOWEST: Final = 0.01  # its mean and variance follow by this share at least
 LARGEST: Final = 1e2  # no weight grows beyond it; usual ones are below 3. With STEEPEST it keeps float32 from overflowing
+
+
+class Calibration:
+    """What an end e of the network says of the expected share of the largest reward: its logit is a (e - mean) / deviation + b.
+
+    Platt's scaling (1999, "Probabilistic outputs for support vector machines") learned online, over moving means, since ends
+    spread the more, the surer the network is.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.var = 0, 0.0, 0.0
+        self.slope, self.intercept = 1.0, 0.0
+        self.squares = np.zeros(2)  # of their gradients: AdaGrad's
+
+    def learn(self, end: float, y: float, w: float, loss: SoftLog) -> None:
+        """What had this end earned y in [0, 1]."""
+        self.count += 1
+        pace, apart = max(1.0 / self.count, SLOWEST), end - self.mean
+        self.mean += pace * apart
+        self.var = (1.0 - pace) * (self.var + pace * apart * apart)
+        z = min(max((end - self.mean) / self._deviation(), -CLIP), CLIP)
+        off = w * float(loss.gradient(y, self.slope * z + self.intercept))
+        gradient = np.array([off * z, off])
+        self.squares += np.square(gradient)
+        slope, intercept = CALIBRATION_RATE / np.sqrt(self.squares + EPSILON) * gradient
+        self.slope = min(max(self.slope - float(slope), FLATTEST), SHARPEST)
+        self.intercept -= float(intercept)
+
+    def line(self) -> tuple[float, float]:
+        """The slope, above 0, and the intercept that make a logit of an end."""
+        slope = self.slope / self._deviation()
+        return slope, self.intercept - slope * self.mean
+
+    def learned(self) -> tuple[Any, ...]:
+        """All values that learning changes, for a fingerprint."""
+        return self.count, self.mean, self.var, self.slope, self.intercept, self.squares
+
+    def _deviation(self) -> float:
+        return math.sqrt(self.var) if self.var > 0 else 1.0
 
 
 class Network(Scaler):
@@ -50,7 +90,7 @@ class Network(Scaler):
         super().__init__(size)
         self.hidden, self.learning_rate, self.l2 = _checked(hidden, learning_rate, l2)
         self.loss = AtOnce() if at_once else SoftLog()
-        self.slope, self.slope_squares, self.intercept = 1.0, 0.0, 0.0
+        self.calibration = Calibration()
         sizes = (size, *self.hidden)
         count = sum((above + 1) * below for above, below in pairwise(sizes)) + sizes[-1] + size
         self.values = np.zeros(count, np.float32)
@@ -64,17 +104,13 @@ class Network(Scaler):
         """One row f [size], its target y in [0, 1] and its weight."""
         self.see(f[None, :])
         outputs = self._through(f[None, :])
-        off = w * float(self.loss.gradient(y, self.slope * float(self._ends(outputs)[0]) + self.intercept))
-        self._step(outputs, np.array([self.slope * off], np.float32))
+        slope, intercept = self.calibration.line()
+        off = w * float(self.loss.gradient(y, slope * float(self._ends(outputs)[0]) + intercept))
+        self._step(outputs, np.array([slope * off], np.float32))
 
     def calibrate(self, f: Matrix, y: float, w: float = 1.0) -> None:
-        """The same of a row that was shown: it moves the slope and the intercept alone, neither the network nor the scaler."""
-        end = float(self._ends(self._through(f[None, :]))[0])
-        off = w * float(self.loss.gradient(y, self.slope * end + self.intercept))
-        self.intercept -= INTERCEPT_RATE * off
-        self.slope_squares += (off * end) ** 2
-        step = INTERCEPT_RATE / math.sqrt(self.slope_squares + EPSILON) * off * end
-        self.slope = min(max(self.slope - step, FLATTEST), SHARPEST)
+        """The same of a row that was shown: it moves the calibration alone, neither the network nor the scaler."""
+        self.calibration.learn(float(self._ends(self._through(f[None, :]))[0]), y, w, self.loss)
 
     def prefer(self, f: Matrix, taken: int, w: float = 1.0) -> None:
         """One step on -log of the softmax of row `taken` among all rows of f [n, size]; the scaler has seen them before."""
@@ -88,7 +124,8 @@ class Network(Scaler):
 
     def logits(self, f: Matrix) -> Floats:
         """float64[n] for the rows of f [n, size]."""
-        return self.slope * self._ends(self._through(f)).astype(np.float64) + self.intercept
+        slope, intercept = self.calibration.line()
+        return slope * self._ends(self._through(f)).astype(np.float64) + intercept
 
     def explained(self, f: Matrix) -> tuple[Floats, float]:
         """What each feature of the row f [size] adds to its logit, float64[size], and the rest, which no feature adds.
@@ -102,11 +139,12 @@ class Network(Scaler):
             back = back * (output[0] > 0)
             rest += float(back @ biases)
             back = weights @ back
-        return self.slope * (back + self._skip) * outputs[0][0], self.slope * rest + self.intercept
+        slope, intercept = self.calibration.line()
+        return slope * (back + self._skip) * outputs[0][0], slope * rest + intercept
 
     def learned(self) -> tuple[Any, ...]:
         """All values that learning changes, for a fingerprint."""
-        return self.mean, self.var, self.values, self.squares, self.seen, self.slope, self.slope_squares, self.intercept
+        return self.mean, self.var, self.values, self.squares, self.seen, *self.calibration.learned()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}

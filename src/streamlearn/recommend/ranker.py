@@ -62,8 +62,10 @@ class Ranker:
 
     @property
     def listwise(self) -> bool:
-        """Whether `prefer` compares with all the other candidates, so that none need be drawn; and what slates earn calibrates the
-        scores and leaves the order alone, so that what a slate showed is preferred like anything else that is taken."""
+        """Whether `prefer` compares with all the other candidates, so that none need be drawn.
+
+        What slates earn then calibrates the scores and leaves the order alone, so what is taken from a slate is preferred, too.
+        """
         return isinstance(self.recipe, Network)
 
     def shown(self, f: Matrix, y: float) -> None:

@@ -133,8 +133,8 @@ class Recommender:
         return row >= 0 and bool(np.any(self.state.seen(i.user) == self.state.items.raw["hash"][row]))
 
     def learn(self, i: Interaction, organic: bool = True) -> None:
-        """The sources learn the interaction; the ranker too when it was `organic` (not the outcome of a slate that is learned), and
-        a listwise one in any case.
+        """The sources learn the interaction; a listwise ranker too, another one when it was `organic` (not the outcome of a
+        slate that is learned).
 
         What was taken is preferred to all the other candidates, or, by a ranker that is not listwise, to `negatives` of them,
         drawn by how likely it thinks them; what was disliked is learned as worth nothing.
@@ -168,7 +168,7 @@ class Recommender:
     ) -> None:
         """A slate that is closed: what each item earned, as the sum of its actions' weights.
 
-        The ranker learns the rows `f` as they were served, or is calibrated by them; where an item has none, by its row as it is
+        The ranker learns the rows `f` as they were served, or is calibrated by them; where an item has none, its row as it is
         now.
         """
         for f, reward in zip(self._rows(user, context, ts, shown), rewards, strict=True):
