@@ -42,7 +42,8 @@ class Running:
         for line in self.process.stdout:
             self.said += line
             if line.startswith("for a service"):
-                break
+                return
+        raise AssertionError(self.said)
 
     @property
     def servers(self) -> dict[str, tuple[int, psutil.Process]]:
