@@ -56,6 +56,11 @@ class Service:
         assert found is not None
         self.url = found[1]
         wait_for(lambda: len(self.listeners()) == 2)
+        self.await_ready()
+
+    def await_ready(self) -> None:
+        """Until whichever process answers has a model."""
+        wait_for(lambda: all(httpx.get(f"{self.url}/readyz", timeout=20).status_code == 200 for _ in range(10)))
 
     def workers(self) -> dict[int, psutil.Process]:
         """The API processes, by process id."""
@@ -125,6 +130,7 @@ def test_one_scrape_tells_of_all_processes_through_a_crash_and_a_reload(service:
     next(iter(before.values())).kill()
     wait_for(lambda: len(service.workers()) == 2 and set(service.workers()) != set(before))
     wait_for(lambda: service.listeners() == set(service.workers()))
+    service.await_ready()
     for number in range(60, 90):
         service.post(number)
     assert service.accepted() == {90}

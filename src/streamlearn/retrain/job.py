@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 BATCH: Final = 1000
 WARM: Final = ("streamlearn.retrain.job", "streamlearn.learning.trainer")  # the latter brings river, which takes longest
-WARM_AFTER_S: Final = 20.0  # a service that starts has better uses for its processors
+WARM_AFTER_S: Final = 10.0  # a service that starts has better uses for its processors
 
 Progress = Callable[[int, int], None]
 Fetch = Callable[["FitSpec"], Kept]
