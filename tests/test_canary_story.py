@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, Future
 from typing import Any
 
 import httpx
@@ -31,7 +30,7 @@ from streamlearn.records import Command, Decision, decode_control
 from streamlearn.retrain.job import FitSpec, fit
 from streamlearn.serving.app import Deps, create_app
 from streamlearn.store.links import Kept, kept_version
-from streamlearn.testing import DoneJob, FakeClock, MemoryLog, MemoryStore
+from streamlearn.testing import AtOnce, DoneJob, FakeClock, MemoryLog, MemoryStore
 
 pytestmark = pytest.mark.slow
 
@@ -49,13 +48,6 @@ TREE: dict[str, Any] = {
     },
 }  # fmt: skip
 USERS = [f"user-{n}" for n in range(60)]
-
-
-class AtOnce(Executor):
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
 
 
 class Contrary:

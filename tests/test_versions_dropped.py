@@ -6,7 +6,6 @@ import random
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from streamlearn.log import CONTROL, SIGNALS, Entry
 from streamlearn.records import Decision, Request, Signal, Status, decode_control
 from streamlearn.retrain.job import FitSpec, _fit_here
 from streamlearn.store import backup, bundle
-from streamlearn.testing import DoneJob, FakeClock
+from streamlearn.testing import AtOnce, DoneJob, FakeClock
 
 MODEL: dict[str, Any] = {
     "stream": "s", "task": "binary", "pipeline": "naive_bayes", "drift": {"window": 100, "gap": 50, "min_reference": 100},
@@ -33,16 +32,6 @@ MODEL: dict[str, Any] = {
     "retrain": {"min_events": 100, "catch_up_records": 50, "keep_versions": 2},
     "checkpoint": {"interval_s": 1.0, "keep_last": 2, "keep_hourly": 0, "keep_daily": 0},
 }  # fmt: skip
-
-
-class AtOnce(Executor):
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 class World:

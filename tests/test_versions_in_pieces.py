@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from streamlearn.store.codec import open_blob
 from streamlearn.store.links import Kept, kept_version, lacking, links_of, names_of
 from streamlearn.store.redis import RedisStore
 from streamlearn.store.sqlite import SqliteStore
-from streamlearn.testing import Abort, DoneJob, FakeClock, Faults, MemoryLog, MemoryStore
+from streamlearn.testing import Abort, AtOnce, DoneJob, FakeClock, Faults, MemoryLog, MemoryStore
 
 KEYS = KeyRing({"one": b"0123456789abcdef"})
 TREE: dict[str, Any] = {
@@ -54,16 +53,6 @@ TREE: dict[str, Any] = {
     },
 }  # fmt: skip
 ITEMS = 40
-
-
-class AtOnce(Executor):
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 class World:

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from learning_bench import KEYS, AtOnce, Stage
+from learning_bench import KEYS, Stage
 
 from streamlearn.drift.watch import DriftWatch
 from streamlearn.errors import Corrupt
@@ -17,7 +17,7 @@ from streamlearn.learning.shard import Deps, Shard
 from streamlearn.recommend.state import Ask
 from streamlearn.serving.following import Follower
 from streamlearn.store.codec import open_blob
-from streamlearn.testing import Abort, FakeClock, Faults, MemoryStore, When
+from streamlearn.testing import Abort, AtOnce, FakeClock, Faults, MemoryStore, When
 
 
 class Shop:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning_bench import KEYS, NOW, AtOnce, Stage, scene
+from learning_bench import KEYS, NOW, Stage, scene
 from shop_bench import catalogue, shop, visits
 
 from streamlearn.drift.watch import DriftWatch
@@ -40,7 +40,7 @@ from streamlearn.log import CONTROL, DEAD, SIGNALS
 from streamlearn.records import Claim, Command, DeadLetter, Signal, Status, decode_control
 from streamlearn.store import Retention, codec
 from streamlearn.store.links import Kept
-from streamlearn.testing import Abort, FakeClock, Faults, MemoryStore, When
+from streamlearn.testing import Abort, AtOnce, FakeClock, Faults, MemoryStore, When
 
 
 class House:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from collections.abc import Iterator
 from typing import Any
 
 from river import base
@@ -22,7 +21,7 @@ from streamlearn.log import Entry
 from streamlearn.records import Command, DeadLetter, Signal, sign_command
 from streamlearn.store import codec
 from streamlearn.store.links import Kept
-from streamlearn.testing import Abort, FakeClock, MemoryLog
+from streamlearn.testing import FakeClock, MemoryLog
 
 NOW = 1_700_000_000.0
 KEYS = KeyRing({"test": b"0123456789abcdef"})
@@ -86,20 +85,6 @@ def spy(name: str = "spy") -> Spy:
 
 def always(p: float = 0.9) -> Always:
     return Always(p)
-
-
-class AtOnce(Executor):
-    """Writes at once, so that a fault falls where it was put."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Abort:
-            raise
-        except BaseException as error:
-            future.set_exception(error)
-        return future
 
 
 class Stage:
