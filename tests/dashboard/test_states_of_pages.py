@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from dashboard_world import opened, served
 
-from streamlearn.config import parse
+from streamlearn.config import Settings, parse
 from streamlearn.serving.examples import VERSION
 from streamlearn.store.sqlite import SqliteStore
 
@@ -18,14 +18,19 @@ from streamlearn.store.sqlite import SqliteStore
 REFUSED = (r"^50\d: ", r"console: Failed to load resource")
 
 
+def one_model(folder: Path) -> Settings:
+    """The model "delay" on the stream "flights"."""
+    tree = {
+        "data_dir": str(folder), "streams": {"flights": {}},
+        "models": {"delay": {"stream": "flights", "task": "binary", "pipeline": "logistic"}},
+    }  # fmt: skip
+    return parse(tree, {})
+
+
 @pytest.fixture
 def young(tmp_path: Path) -> Any:
     """A service that has a model, and has never seen an event. It must outlive the pages: ask for it before `look`."""
-    tree = {
-        "data_dir": str(tmp_path), "streams": {"flights": {}},
-        "models": {"delay": {"stream": "flights", "task": "binary", "pipeline": "logistic"}},
-    }  # fmt: skip
-    with opened(tmp_path, parse(tree, {})) as app, served(app) as url:
+    with opened(tmp_path, one_model(tmp_path)) as app, served(app) as url:
         yield url
 
 
@@ -51,10 +56,6 @@ def test_a_service_that_has_seen_nothing_says_what_to_do(young: str, look: Calla
 @pytest.fixture
 def old_versions(tmp_path: Path) -> Any:
     """A service whose version 2 was dropped, while version 3 is kept."""
-    tree = {
-        "data_dir": str(tmp_path), "streams": {"flights": {}},
-        "models": {"delay": {"stream": "flights", "task": "binary", "pipeline": "logistic"}},
-    }  # fmt: skip
     store = SqliteStore(tmp_path / "store.sqlite")
     gone = {"id": "delay@2", "version": 2, "dropped": VERSION["created"] + 90_000.0, "fate": "lost", "promoted": None}
     kept = {"id": "delay@3", "version": 3, "parent": 1, "blobs": {"0": {"bytes": 12_300_000}}}
@@ -62,7 +63,7 @@ def old_versions(tmp_path: Path) -> Any:
     store.put_views({**docs, ("model", "delay"): msgspec.json.encode({"name": "delay", "version": 3})}, 9)
     store.put_version("delay", 3, 0, b"its blob")
     store.close()
-    with opened(tmp_path, parse(tree, {})) as app, served(app) as url:
+    with opened(tmp_path, one_model(tmp_path)) as app, served(app) as url:
         yield url
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from streamlearn.config_recommend import RecommendSettings
 from streamlearn.recommend.features import LEANS
-from streamlearn.recommend.leanings import LARGEST, Leanings, columns
+from streamlearn.recommend.leanings import Leanings, columns
+from streamlearn.recommend.linear import CLIP
 from streamlearn.recommend.recommender import Recommender
 from streamlearn.recommend.state import COUNTERS, Ask, Interaction
 from streamlearn.recommend.tables import Table
@@ -41,7 +42,7 @@ def test_a_leaning_begins_at_nothing_and_follows_what_is_liked_ever_slower_down_
     for n in range(1, 12):
         users.cells["liked"][0] = n
         leanings.learn(0, liked * n, 1.0)
-        expected += max(0.2, 1 / (n + 1)) * (np.clip(liked * n, -LARGEST, LARGEST) - expected)
+        expected += max(0.2, 1 / (n + 1)) * (np.clip(liked * n, -CLIP, CLIP) - expected)
         assert leanings.of(0) == pytest.approx(expected, rel=2e-3, abs=2e-3)
     users.cells["liked"][0] = 1
     before = leanings.of(0)
@@ -65,7 +66,7 @@ def test_it_stays_finite(liked: list[tuple[list[float], float]]) -> None:
     for n, (scaled, weight) in enumerate(liked):
         users.cells["liked"][0] = n
         leanings.learn(0, np.array(scaled), weight)
-        assert np.abs(leanings.of(0)).max() <= LARGEST
+        assert np.abs(leanings.of(0)).max() <= CLIP
 
 
 def make(pipeline: str = "mlp", **changed: Any) -> Recommender:

@@ -139,11 +139,10 @@ def pack(
     from ..store.codec import open_blob
     from ..store.links import kept_version, names_of
 
-    docs = store.views("version", [f"{model}@{version}"])
-    if not docs:
+    document = _document(store, model, version)
+    if document is None:
         fix = f"streamlearn models list {model} names those that there are"
         raise ConfigError("VERSION", f"{model} has no version {version}", fix)
-    document = msgspec.json.decode(next(iter(docs.values())), type=dict[str, Any])
     shards = range(settings.streams[settings.models[model].stream].partitions)
     kept = {shard: one for shard in shards if (one := kept_version(store, model, version, shard)) is not None}
     what = "serving" if live or len(kept) < len(shards) else "fitted"
@@ -191,10 +190,16 @@ def _as_it_serves(settings: Settings, store: Store, keys: KeyRing, model: str, v
 
 def _dropped(store: Store, model: str, version: int) -> float | None:
     """When it was decided that the version's bytes go, None when it was not."""
-    for doc in store.views("version", [f"{model}@{version}"]).values():
-        at: float | None = msgspec.json.decode(doc).get("dropped")
-        return at
-    return None
+    document = _document(store, model, version)
+    return None if document is None else document.get("dropped")
+
+
+def _document(store: Store, model: str, version: int) -> dict[str, Any] | None:
+    """What the registry knows of a version, None when there is none."""
+    from ..control.versions import version_id
+
+    found = store.views("version", [version_id(model, version)])
+    return msgspec.json.decode(next(iter(found.values())), type=dict[str, Any]) if found else None
 
 
 def bring(

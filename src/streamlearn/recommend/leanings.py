@@ -7,11 +7,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .linear import CLIP
 from .tables import Column, Table
 
 Values = NDArray[np.float64]
 LEAST_PACE: Final = 0.2  # a leaning follows what is liked by this share at least
-LARGEST: Final = 8.0
 
 
 def columns(count: int) -> dict[str, Column]:
@@ -37,5 +37,5 @@ class Leanings:
         """
         pace = weight * max(LEAST_PACE, 1.0 / (self._users.cells["liked"][user] + 1.0))
         leans = self._users.raw["leans"]
-        leans[user] += (min(pace, 1.0) * (np.clip(scaled, -LARGEST, LARGEST) - leans[user])).astype(np.float16)
+        leans[user] += (min(pace, 1.0) * (np.clip(scaled, -CLIP, CLIP) - leans[user])).astype(np.float16)
         self._users.touch(user)

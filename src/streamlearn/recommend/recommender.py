@@ -279,7 +279,8 @@ class Recommender:
         return int(found[0]) if len(found) else -1
 
     def _prefer(self, stage: _Stage, at: int, i: Interaction) -> None:
-        if len(stage.f) > 1 and (worse := [] if self.ranker.listwise else self._drawn(stage.logits, at)) is not None:
+        worse = [] if self.ranker.listwise else self._drawn(stage.logits, at)
+        if len(stage.f) > 1 and (worse or self.ranker.listwise):
             self.ranker.prefer(stage.f, at, worse, min(i.weight / self.settings.scale, 1.0))
 
     def _lean(self, user: str | None, f: Matrix, reward: float) -> None:
@@ -288,13 +289,13 @@ class Recommender:
         if recipe is not None and len(leaning) and row >= 0 and reward > 0:
             self.state.leanings.learn(row, recipe.scaled(f)[leaning], self.settings.reward(reward))
 
-    def _drawn(self, logits: Floats, taken: int) -> list[int] | None:
-        """`negatives` rows other than the one taken, drawn by the softmax of the logits; None when none has a chance."""
+    def _drawn(self, logits: Floats, taken: int) -> list[int]:
+        """`negatives` rows other than the one taken, drawn by the softmax of the logits; none when none has a chance."""
         chances = np.exp(logits - logits.max())
         chances[taken] = 0.0
         upto = np.cumsum(chances)
         if not upto[-1] > 0:
-            return None
+            return []
         drawn = [self._random.random() * upto[-1] for _ in range(self.settings.negatives)]
         worse: list[int] = np.minimum(np.searchsorted(upto, drawn, side="right"), np.flatnonzero(chances)[-1]).tolist()
         return worse

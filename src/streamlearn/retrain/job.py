@@ -135,8 +135,8 @@ class Jobs:
     """Fits, questions to models as they were, and the scores of a search, in the workers of `executor`: a pool of one process
     if none is given.
 
-    The workers are started at once, warmed `warm_after_s` later unless something is asked of them before, and kept warm.
-    Closing this closes the executor.
+    The workers are started at once; `warm_after_s` later they import what they need, and stay warm. Closing this closes the
+    executor.
     """
 
     def __init__(
